@@ -1,0 +1,112 @@
+"""One adaptation: what was asked, what each attempt is told, what it tells back."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from workers.contracts.base import Contract, StoredContract
+
+Search = Literal["adapt", "prior_mode", "random"]
+Phase = Literal["starting", "staging", "searching", "training", "exporting", "done"]
+
+PHASES: tuple[Phase, ...] = ("starting", "staging", "searching", "training", "exporting", "done")
+NO_PRIOR = "none"
+
+
+class AdaptationRequest(Contract):
+    """What a user may choose. Everything has a sensible default but the dataset.
+
+    Attributes:
+        dataset_id: A dataset of this service.
+        search_space: Name of a search space.
+        prior: Id of a meta-prior, or `none` to search from random weights. Absent: the bundled prior of the space, or
+            `none` where the space has no bundled prior.
+        search: `adapt` contracts the posterior on this dataset; `prior_mode` takes the prior's most likely
+            architecture and `random` one drawn uniformly, both then trained like any other: the baselines.
+        budget_s: Seconds from staging to manifest, over all attempts.
+        max_params: Largest number of parameters of the exported network.
+        max_macs: Largest number of multiply-accumulates for one image.
+        resolution: Side of the square that images are resized to. Absent: chosen from the data.
+        num_workers: Workers of the Ray Train group; 0 trains in the job's own process.
+        seed: Of everything random.
+    """
+
+    dataset_id: str | None = Field(None, max_length=64)
+    name: str | None = Field(None, max_length=200)
+    search_space: str = Field("nas_bench_201", max_length=64)
+    prior: str | None = Field(None, max_length=128)
+    search: Search = "adapt"
+    budget_s: float = Field(60.0, ge=5.0, le=86_400.0)
+    max_params: int | None = Field(None, ge=1)
+    max_macs: int | None = Field(None, ge=1)
+    resolution: int | None = Field(None, ge=8, le=256)
+    num_workers: int = Field(1, ge=0, le=64)
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
+class AttemptRequest(StoredContract):
+    """What the job of one attempt reads (`request.json`): the request with every reference resolved.
+
+    Attributes:
+        request: As asked, with `prior` resolved to an id or `none`.
+        dataset_key: Store key of the checked archive.
+        dataset_sha256: Hash of that archive's bytes, in hexadecimal.
+        spent_s: Budget that earlier attempts have used up, in seconds.
+    """
+
+    adaptation_id: str
+    attempt: int = Field(ge=1)
+    request: AdaptationRequest
+    dataset_key: str
+    dataset_sha256: str
+    spent_s: float = 0.0
+
+
+class Candidate(Contract):
+    """The best architecture so far, in its space's string form, with its accuracy on held-out (never test) images."""
+
+    architecture: str
+    query_accuracy: float
+
+
+Point = tuple[int, float, float]
+
+
+class Progress(StoredContract):
+    """What a running attempt says of itself (`progress.json`), at most once a second.
+
+    Attributes:
+        fraction: Share of the budget's work that is done, 0 to 1.
+        elapsed_s: Seconds since this attempt's staging began.
+        eta_s: Estimated seconds until the manifest.
+        phases_s: Seconds spent in each phase so far.
+        series: Bounded curves by name; a point is (step, seconds since staging, value).
+        updated_at: Seconds since the epoch, by the job's clock.
+    """
+
+    phase: Phase
+    fraction: Annotated[float, Field(ge=0, le=1)]
+    elapsed_s: float
+    eta_s: float | None = None
+    phases_s: dict[str, float] = Field(default_factory=dict)
+    step: int = 0
+    best: Candidate | None = None
+    series: dict[str, tuple[Point, ...]] = Field(default_factory=dict)
+    message: str = ""
+    updated_at: float
+
+
+class Control(StoredContract):
+    """What the service tells a running job (`control.json`), polled every 2 s."""
+
+    desired: Literal["run", "cancel"] = "run"
+
+
+class Failure(StoredContract):
+    """Why an attempt ended without a manifest (`failure.json`); a new attempt would fail the same way."""
+
+    code: str
+    what: str
+    got: str = ""
+    expected: str = ""
+    todo: str = ""

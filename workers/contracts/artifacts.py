@@ -1,0 +1,105 @@
+"""What a finished adaptation leaves in the store."""
+
+from typing import Final
+
+from pydantic import Field
+
+from workers.contracts.adaptations import AdaptationRequest, Point
+from workers.contracts.base import Contract, StoredContract
+
+MANIFEST: Final = "manifest.json"
+MEDIA_TYPES: Final[dict[str, str]] = {
+    "architecture.json": "application/json",
+    "weights.safetensors": "application/octet-stream",
+    "model.onnx": "application/octet-stream",
+    "preprocessing.json": "application/json",
+    "labels.json": "application/json",
+    "metrics.json": "application/json",
+    "cell.svg": "image/svg+xml",
+    "curves.svg": "image/svg+xml",
+    "report.md": "text/markdown; charset=utf-8",
+}
+
+
+class Artifact(Contract):
+    """One file of an adaptation."""
+
+    name: str
+    num_bytes: int = Field(ge=0)
+    sha256: str
+    media_type: str
+
+
+class Manifest(StoredContract):
+    """The list of an attempt's artifacts, written last: a result exists only if its manifest does."""
+
+    adaptation_id: str
+    attempt: int
+    artifacts: tuple[Artifact, ...]
+
+
+class Interval(Contract):
+    """A 95 % interval."""
+
+    low: float
+    high: float
+
+
+class CostReport(Contract):
+    """Of the exported, connected network, for one image: parameters, and multiply-accumulates (MACs)."""
+
+    params: int
+    macs: int
+
+
+class CandidateReport(Contract):
+    """One architecture that was considered: held-out score, cost, and whether it was the one exported."""
+
+    architecture: str
+    query_accuracy: float
+    query_loss: float
+    params: int
+    macs: int
+    source: str
+    chosen: bool = False
+
+
+class Metrics(StoredContract):
+    """Every number that a report shows (`metrics.json`).
+
+    Attributes:
+        accuracy: Share of test images that the exported network labels correctly; 0 to 1.
+        accuracy_interval: Wilson's 95 % interval for `accuracy`.
+        num_test: Test images behind `accuracy`.
+        searching_helped: Whether the chosen architecture beat the prior's mode on held-out images.
+        verdict: One sentence on what searching brought.
+        timings_s: Seconds by phase; `total` runs from staging to the last artifact before the manifest.
+        max_reload_difference: Largest absolute difference of a logit between the trained network and each
+            reloaded model file, on held-out images.
+    """
+
+    adaptation_id: str
+    attempt: int
+    request: AdaptationRequest
+    architecture: str
+    prior: str
+    accuracy: float
+    accuracy_interval: Interval
+    per_class_accuracy: dict[str, float]
+    num_train: int
+    num_query: int
+    num_test: int
+    resolution: int
+    cost: CostReport
+    candidates: tuple[CandidateReport, ...]
+    searching_helped: bool | None
+    verdict: str
+    budget_note: str = ""
+    timings_s: dict[str, float]
+    series: dict[str, tuple[Point, ...]]
+    max_reload_difference: dict[str, float]
+    skipped_images: int
+    dataset_sha256: str
+    seed: int
+    plan: dict[str, float | int | str | bool | None]
+    versions: dict[str, str]

@@ -1,0 +1,51 @@
+"""Errors of the workers. Those that end an adaptation travel to the service as `failure.json`."""
+
+from search_spaces.errors import ArchPriorError
+
+
+class InvalidDatasetError(ArchPriorError):
+    """An upload that is no usable dataset: unreadable, unsafe, too large, too few classes or images."""
+
+    code = "invalid_dataset"
+
+
+class LimitUnreachableError(ArchPriorError):
+    """A limit on parameters or MACs below the smallest connected architecture."""
+
+    code = "limit_unreachable"
+
+
+class StoreError(ArchPriorError):
+    """The object store answered with a failure, or cannot be reached."""
+
+    code = "store_error"
+
+
+class ObjectMissingError(StoreError):
+    """The store has no object under that key."""
+
+    code = "object_missing"
+
+
+class InvalidPriorError(ArchPriorError):
+    """A meta-prior whose files, space or macro skeleton do not fit."""
+
+    code = "invalid_prior"
+
+
+class CheckpointMismatchError(ArchPriorError):
+    """A checkpoint that another configuration or another search space wrote."""
+
+    code = "checkpoint_mismatch"
+
+
+class ExportMismatchError(ArchPriorError):
+    """An exported model that, once reloaded, does not predict what the trained network predicts."""
+
+    code = "export_mismatch"
+
+
+class CancelledError(ArchPriorError):
+    """The work was asked to stop by `control.json`."""
+
+    code = "cancelled"

@@ -1,0 +1,54 @@
+"""The card of a meta-prior: what it is, what it learned from, how to make it again."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from workers.contracts.base import Contract, StoredContract
+
+
+class MacroSpec(Contract):
+    """The skeleton that a prior's weights fit: everything of a network but its cell, its classes and its image size."""
+
+    skeleton: Literal["cifar", "imagenet"] = "cifar"
+    num_channels: int = Field(ge=1)
+    num_cells: int = Field(ge=1)
+
+
+class LearnedFrom(Contract):
+    """A dataset that a prior learned from: named, hashed, with the terms under which its images stand."""
+
+    name: str
+    sha256: str
+    terms: str
+    classes: tuple[str, ...]
+
+
+class PriorCard(StoredContract):
+    """What a meta-prior is (`card.json`, beside `prior.safetensors`).
+
+    Attributes:
+        sha256: Hash of `prior.safetensors`, in hexadecimal.
+        mode: The prior's most likely architecture, in its space's string form.
+        resolutions: Image sides it was trained at, in pixels.
+        inherits: In words: what an exported network inherits from this prior.
+        command: The command that made it.
+        config: The meta-training configuration.
+        curves: Bounded curves by name, as (step, value).
+    """
+
+    id: str
+    search_space: str
+    macro: MacroSpec
+    sha256: str
+    num_bytes: int
+    mode: str
+    resolutions: tuple[int, ...]
+    num_steps: int
+    inherits: str
+    command: str
+    config: dict[str, object]
+    data: tuple[LearnedFrom, ...]
+    curves: dict[str, tuple[tuple[int, float], ...]]
+    created_at: str
+    versions: dict[str, str]

@@ -1,0 +1,21 @@
+"""Where things lie in the store. The one place that builds keys."""
+
+
+def dataset_archive(sha256: str) -> str:
+    """Return the key of an uploaded archive: named by content, so the same bytes are stored once."""
+    return f"datasets/{sha256}/archive.zip"
+
+
+def dataset_report(sha256: str) -> str:
+    """Return the key of the archive check's findings."""
+    return f"datasets/{sha256}/report.json"
+
+
+def attempt(adaptation_id: str, number: int) -> str:
+    """Return the prefix, without a final slash, under which all bytes of one attempt lie."""
+    return f"adaptations/{adaptation_id}/attempts/{number}"
+
+
+def prior(prior_id: str) -> str:
+    """Return the prefix, without a final slash, of a stored meta-prior."""
+    return f"priors/{prior_id}"
