@@ -1,0 +1,121 @@
+"""What is particular to one store: opening it, and how it fails."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from search_spaces.errors import InvalidOptionError
+from workers.contracts.errors import StoreError
+from workers.store.folder import FolderStore
+from workers.store.open import open_store
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "folder", "./folder", "file://host/folder", "file:folder", "s3://", "s3:///a", "http://a/b", "s3://b?x=1"],
+)
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(InvalidOptionError, match="not the address of a store"):
+        open_store(url)
+
+
+def test_a_path_and_its_file_url_are_the_same_store(tmp_path: Path) -> None:
+    root = tmp_path / "größer als 100%"
+    by_path = open_store(str(root), create=True)
+    by_path.put_bytes("object", b"1")
+
+    assert open_store(by_path.url).get_bytes("object") == b"1"
+    assert by_path.url.startswith("file:///")
+
+
+def test_a_missing_folder_is_an_error_and_not_an_empty_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="folder does not exist"):
+        open_store(str(tmp_path / "nothing"))
+
+
+def test_a_folder_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(StoreError):
+        open_store(str(tmp_path / "file" / "folder"), create=True)
+
+
+def test_what_a_dead_writer_left_is_never_listed(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.put_bytes("object", b"1")
+    (tmp_path / ".partial" / "left").write_bytes(b"half of it")
+
+    assert [entry.key for entry in store.list("")] == ["object"]
+    assert [entry.key for entry in store.list(".")] == []
+
+
+def test_a_failing_write_leaves_the_object_and_no_debris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FolderStore(tmp_path)
+    store.put_bytes("object", b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="No space left"):
+        store.put_bytes("object", b"new")
+
+    assert store.get_bytes("object") == b"old"
+    assert list((tmp_path / ".partial").iterdir()) == []
+
+
+@pytest.mark.parametrize(("first", "second"), [("a", "a/b"), ("a/b", "a")])
+def test_a_folder_store_says_why_a_key_cannot_continue_another(tmp_path: Path, first: str, second: str) -> None:
+    store = FolderStore(tmp_path)
+    store.put_bytes(first, b"1")
+
+    with pytest.raises(StoreError, match="another object's key"):
+        store.put_bytes(second, b"2")
+    assert [entry.key for entry in store.list("")] == [first]
+
+
+def test_a_missing_bucket_is_named(s3_environment: str) -> None:
+    with pytest.raises(StoreError, match="no such bucket") as caught:
+        open_store("s3://never-made", endpoint_url=s3_environment)
+    assert caught.value.got == "never-made"
+
+
+def test_making_a_bucket_that_exists_is_fine(s3_environment: str) -> None:
+    open_store("s3://made-twice", endpoint_url=s3_environment, create=True).put_bytes("a", b"1")
+
+    assert open_store("s3://made-twice", endpoint_url=s3_environment, create=True).get_bytes("a") == b"1"
+
+
+def test_a_wrong_secret_is_an_access_error_that_does_not_tell_it(
+    s3_environment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
+
+    with pytest.raises(StoreError, match="refused access") as caught:
+        open_store("s3://bucket", endpoint_url=s3_environment, create=True)
+    assert "not-the-secret" not in str(caught.value)
+
+
+def test_missing_credentials_say_what_to_set(
+    s3_environment: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+    with pytest.raises(StoreError, match="AWS_ACCESS_KEY_ID"):
+        open_store("s3://bucket", endpoint_url=s3_environment)
+
+
+def test_a_server_that_is_not_there_is_a_store_error(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda self, context: 0)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}"
+
+        with pytest.raises(StoreError, match="endpoint is right"):
+            open_store("s3://bucket", endpoint_url=address)
