@@ -110,3 +110,47 @@ class Failure(StoredContract):
     got: str = ""
     expected: str = ""
     todo: str = ""
+
+
+class Plan(StoredContract):
+    """What an attempt will do (`plan.json`), fixed before it searches: same seed and plan, same architecture.
+
+    Counts follow from the budget and from the speed that was measured at the start; what they do not reach is cut by
+    the clock, and the report says so.
+
+    Attributes:
+        flip: Whether mirrored images keep their label on this dataset, measured; only then are they mirrored.
+        num_search_steps: Steps on the weights along paths drawn from the posterior; 0 where nothing is searched.
+        choice_every: Search steps between two steps on the option logits.
+        num_arch_samples: Architectures that each step on the logits compares.
+        num_candidates: Architectures drawn for the choice, beside the prior's mode.
+        num_train_steps: Steps of the final training.
+        search_s, choice_s, train_s, export_s: Seconds set aside.
+    """
+
+    search_space: str
+    prior: str
+    search: Search
+    seed: int
+    skeleton: str
+    num_channels: int
+    num_cells: int
+    num_classes: int
+    resolution: int
+    num_train: int
+    num_query: int
+    num_test: int
+    num_workers: int
+    batch_size: int
+    flip: bool
+    num_search_steps: int = Field(ge=0)
+    choice_every: int = Field(ge=1)
+    num_arch_samples: int = Field(ge=2)
+    num_candidates: int = Field(ge=0)
+    num_train_steps: int = Field(ge=1)
+    search_s: float
+    choice_s: float
+    train_s: float
+    export_s: float
+    max_params: int | None = None
+    max_macs: int | None = None

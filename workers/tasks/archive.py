@@ -1,0 +1,184 @@
+"""Whether an uploaded zip is a dataset, and what is in it; refusals name the file and the reason. Free of torch."""
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import warnings
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from workers.contracts.datasets import DatasetReport, SkippedImage
+from workers.contracts.errors import InvalidDatasetError
+from workers.tasks.decoding import ImageFacts, OversizedImageError, UnreadableImageError, measure_image
+from workers.tasks.layout import Placed, place_images
+from workers.tasks.limits import ArchiveLimits
+from workers.tasks.members import Member, list_members, open_archive, read_member
+
+NUM_NAMED = 5
+DAMAGED_MEMBER = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchivedImage:
+    """An image of an archive: where its path puts it, and how to read it."""
+
+    placed: Placed
+    member: Member
+
+
+def find_images(archive: zipfile.ZipFile, limits: ArchiveLimits) -> list[ArchivedImage]:
+    """Return the archive's images in the order of their paths, without decoding any.
+
+    Raises:
+        InvalidDatasetError: The archive is unsafe, or its folders are no classes.
+    """
+    members = {member.path: member for member in list_members(archive, limits)}
+    return [ArchivedImage(placed=placed, member=members[placed.path]) for placed in place_images(members)]
+
+
+def check_archive(path: Path, limits: ArchiveLimits) -> DatasetReport:
+    """Return what an archive holds, after every image in it has been decoded.
+
+    Runs in the calling process; for an upload use `run_check`.
+
+    Raises:
+        InvalidDatasetError: It is no dataset that can be used; names the file and the reason.
+    """
+    with open_archive(path, limits) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, about metadata that nobody reads
+        images = find_images(archive, limits)
+        _check_classes([image.placed for image in images], limits)
+        readable, facts, skipped = _decode_all(archive, images, limits)
+    _check_classes(readable, limits)
+    return _report(readable, facts, skipped)
+
+
+def run_check(path: Path, limits: ArchiveLimits) -> DatasetReport:
+    """Return what `check_archive` returns, from a process of its own with bounded memory and time.
+
+    A reader of images that an upload crashes, or drives out of memory, takes only that process with it; the process
+    sees none of this one's environment, where secrets may be.
+
+    Raises:
+        InvalidDatasetError: As `check_archive`, or the check ran out of memory or time.
+    """
+    command = [sys.executable, "-B", "-m", "workers.tasks.check_archive", str(path.absolute())]
+    passed_on = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ}
+    try:
+        done = subprocess.run(
+            [*command, json.dumps(asdict(limits))],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=limits.timeout_s,
+            env={**passed_on, "PYTHONUTF8": "1"},
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise _out_of_time(limits) from None
+    if done.returncode == -signal.SIGXCPU:
+        raise _out_of_time(limits)
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        todo = "Look for a damaged or unusual image; save the images again."
+        raise InvalidDatasetError("an image of the archive ended the process that read it", got=name, todo=todo)
+    if done.returncode != 0:
+        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise InvalidDatasetError("the archive cannot be checked", got=last, todo="Save the images again.")
+    verdict = json.loads(done.stdout)
+    if "error" in verdict:
+        raise InvalidDatasetError.from_dict(verdict["error"])
+    return DatasetReport.model_validate(verdict["report"])
+
+
+def _check_classes(placed: Sequence[Placed], limits: ArchiveLimits) -> None:
+    """Refuse too few or too many classes, or images of a class. Asked before decoding, which takes long, and after."""
+    learned = Counter(image.class_name for image in placed if image.split in {None, "train"})
+    for image in placed:
+        if image.class_name not in learned:
+            what = f"the class {image.class_name} has images in {image.split} but none in train ({image.path})"
+            raise InvalidDatasetError(what, todo="Add training images of that class, or leave it out.")
+    if len(learned) < 2:
+        raise InvalidDatasetError(
+            "the dataset has too few classes",
+            got=", ".join(learned),
+            expected="at least 2 class folders",
+            todo="Put the images of each class into a folder that bears the class's name.",
+        )
+    if len(learned) > limits.max_classes:
+        todo = "Check that folders are classes."
+        expected = f"at most {limits.max_classes}"
+        raise InvalidDatasetError("the dataset has too many classes", got=len(learned), expected=expected, todo=todo)
+    for name, count in sorted(learned.items()):
+        if count < limits.min_images_per_class:
+            where = " in train" if any(image.split for image in placed) else ""
+            raise InvalidDatasetError(
+                f"the class {name} has too few usable images{where}",
+                got=count,
+                expected=f"at least {limits.min_images_per_class}",
+                todo="Add images of that class, or leave it out.",
+            )
+
+
+def _decode_all(
+    archive: zipfile.ZipFile, images: Sequence[ArchivedImage], limits: ArchiveLimits
+) -> tuple[list[Placed], list[ImageFacts], list[SkippedImage]]:
+    readable, facts, skipped = [], [], []
+    for image in images:
+        path = image.placed.path
+        try:
+            facts.append(measure_image(read_member(archive, image.member), max_pixels=limits.max_pixels))
+            readable.append(image.placed)
+        except OversizedImageError as error:
+            raise InvalidDatasetError(
+                f"the image {path} is too large",
+                got=error.what,
+                expected=f"at most {limits.max_pixels} pixels",
+                todo="Make it smaller.",
+            ) from error
+        except MemoryError as error:
+            todo = "Make it smaller, or save it again."
+            raise InvalidDatasetError(f"the image {path} needs too much memory", todo=todo) from error
+        except UnreadableImageError as error:
+            skipped.append(SkippedImage(path=path, reason=error.what))
+        except DAMAGED_MEMBER as error:
+            skipped.append(SkippedImage(path=path, reason=str(error) or "the packed bytes are damaged"))
+        if len(skipped) > limits.max_unreadable * len(images):
+            raise _too_many_unreadable(skipped, limits)
+    return readable, facts, skipped
+
+
+def _report(readable: Sequence[Placed], facts: Sequence[ImageFacts], skipped: Sequence[SkippedImage]) -> DatasetReport:
+    per_class = Counter(image.class_name for image in readable)
+    classes = tuple(sorted(per_class))
+    shorter = [min(image.width, image.height) for image in facts]
+    return DatasetReport(
+        classes=classes,
+        num_images=tuple(per_class[name] for name in classes),
+        splits=dict(Counter(image.split for image in readable if image.split is not None)),
+        median_size=round(statistics.median(shorter)),
+        min_size=min(shorter),
+        max_size=max(max(image.width, image.height) for image in facts),
+        modes=dict(sorted(Counter(image.mode for image in facts).items())),
+        skipped=tuple(skipped),
+    )
+
+
+def _too_many_unreadable(skipped: Sequence[SkippedImage], limits: ArchiveLimits) -> InvalidDatasetError:
+    named = "; ".join(f"{image.path} ({image.reason})" for image in skipped[:NUM_NAMED])
+    return InvalidDatasetError(
+        f"too many images cannot be read: {named}{'; ...' if len(skipped) > NUM_NAMED else ''}",
+        expected=f"at most {limits.max_unreadable:.0%} of all images",
+        todo="Save these images again, or leave them out.",
+    )
+
+
+def _out_of_time(limits: ArchiveLimits) -> InvalidDatasetError:
+    what = f"the check of the archive took longer than {limits.timeout_s} s"
+    return InvalidDatasetError(what, todo="Upload fewer or smaller images.")
