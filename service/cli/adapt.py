@@ -1,0 +1,168 @@
+"""`archprior adapt`: from a dataset to a network, by a running service or by one started for this call."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from search_spaces.errors import InvalidOptionError
+from service.cli.embedded import data_folder, embedded_service
+from service.cli.errors import as_invalid_option
+from service.cli.inputs import as_archive, install_prior, prior_folder
+from service.cli.interrupts import interruptible
+from service.cli.options import DataDirOption, JsonOption, ServerOption
+from service.cli.outcome import as_document, fetch, require_success, tell
+from service.cli.output import print_json, stdout
+from service.cli.progress import Display, display
+from service.client import Client, ServiceError, ServiceUnreachableError
+from service.schemas import FINAL_STATES, AdaptationView
+from service.settings import Settings
+from workers.contracts.adaptations import AdaptationRequest, Search
+from workers.store.open import open_store
+
+DEFAULTS = AdaptationRequest()
+CANCEL_TIMEOUT_S = 30.0
+POLL_S = 0.5
+
+
+def adapt(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="A zip of class folders, a folder of them, a packed npz; or a dataset's id at --server.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the artifacts go; ./archprior-out/<id> if absent.", show_default=False),
+    ] = None,
+    server: ServerOption = None,
+    data_dir: DataDirOption = None,
+    search_space: Annotated[str, typer.Option(help="See `archprior spaces`.")] = DEFAULTS.search_space,
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            help="Id of a prior, the folder of one, or 'none' to search from scratch; the space's own if absent.",
+            show_default=False,
+        ),
+    ] = None,
+    search: Annotated[
+        Search, typer.Option(help="adapt; or a baseline by the same code: the prior's mode, or a random architecture.")
+    ] = DEFAULTS.search,
+    budget_s: Annotated[
+        float, typer.Option("--budget-s", "--budget", help="Seconds from staging to manifest.")
+    ] = DEFAULTS.budget_s,
+    max_params: Annotated[int | None, typer.Option(help="Most parameters.", show_default=False)] = None,
+    max_macs: Annotated[int | None, typer.Option(help="Most MACs for one image.", show_default=False)] = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="Side that images are resized to; by the data if absent.", show_default=False)
+    ] = None,
+    num_workers: Annotated[
+        int, typer.Option(help="Workers of the Ray Train group; 0 trains in the job's process.")
+    ] = DEFAULTS.num_workers,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = DEFAULTS.seed,
+    name: Annotated[str | None, typer.Option(help="A name to find it again.", show_default=False)] = None,
+    as_json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Adapt a network to DATA: print its architecture, accuracy and cost, and fetch its files.
+
+    Without --server a service is started on this machine for this one call, and ended with it.
+    """
+    own_prior = prior_folder(prior)
+    _check_combination(server, data_dir, own_prior, out)
+    try:
+        request = AdaptationRequest(
+            name=name, search_space=search_space, prior=None if own_prior else prior, search=search,
+            budget_s=budget_s, max_params=max_params, max_macs=max_macs, resolution=resolution,
+            num_workers=num_workers, seed=seed,
+        )  # fmt: skip
+    except ValidationError as error:
+        raise as_invalid_option("this cannot be asked for", error) from error
+    with (
+        interruptible(),
+        display(quiet=quiet, only_on_terminal=as_json) as shown,
+        TemporaryDirectory(prefix="archprior-") as scratch,
+    ):
+        shown.step("reading the dataset")
+        archive = None if server is not None and not Path(data).exists() else as_archive(Path(data), Path(scratch))
+        with _service(server, data_dir, own_prior, shown) as (client, prior_id):
+            dataset_id = data
+            if archive is not None:
+                shown.step(f"uploading {archive.name} ({archive.stat().st_size:,} bytes) and checking its images")
+                dataset_id = client.create_dataset(archive, name=Path(data).name).id
+            changes = {"dataset_id": dataset_id, **({"prior": prior_id} if prior_id else {})}
+            view = client.create_adaptation(request.model_copy(update=changes))
+            view = _follow(client, view, shown, cancel=server is None)
+            result = require_success(view)
+            paths = fetch(client, view, out or Path("archprior-out") / view.id)
+        shown.step("done")
+    if as_json:
+        print_json(as_document(view, result, paths))
+    else:
+        tell(stdout(), view, result, paths)
+
+
+def _check_combination(server: str | None, data_dir: Path | None, own_prior: Path | None, out: Path | None) -> None:
+    if server is not None and data_dir is not None:
+        raise InvalidOptionError("--data-dir is for a service of one's own", todo="Leave out --data-dir or --server.")
+    if server is not None and own_prior is not None:
+        raise InvalidOptionError(
+            "a prior's folder cannot be sent to a running service",
+            got=str(own_prior),
+            todo="Name one of its priors by id (`archprior priors --server URL`), or leave out --server.",
+        )
+    if out is not None and out.exists() and not out.is_dir():
+        raise InvalidOptionError("--out is no folder", got=str(out))
+
+
+@contextmanager
+def _service(
+    server: str | None, data_dir: Path | None, own_prior: Path | None, shown: Display
+) -> Iterator[tuple[Client, str | None]]:
+    """Yield a client of a service that can take work, and the id under which it has the prior of one's own."""
+    if server is not None:
+        with Client(server) as client:
+            yield client, None
+        return
+    with data_folder(data_dir) as folder:
+        prior_id = None
+        if own_prior is not None:
+            settings = Settings.model_validate({"data_dir": folder})
+            prior_id = install_prior(own_prior, open_store(settings.objects, create=True))
+        shown.step("starting the service")
+        with (
+            embedded_service(folder, lambda reason: shown.step(f"starting the service ({reason})")) as url,
+            Client(url) as client,
+        ):
+            yield client, prior_id
+            shown.step("stopping the service")
+
+
+def _follow(client: Client, view: AdaptationView, shown: Display, *, cancel: bool) -> AdaptationView:
+    """Return the adaptation once it has ended; on Ctrl-C cancel it, or say how it can be cancelled."""
+    try:
+        return client.wait(view.id, on_progress=shown.follow, poll_s=POLL_S)
+    except KeyboardInterrupt:
+        if cancel:
+            shown.step("cancelling")
+            _cancel(client, view.id)
+        else:
+            command = f"archprior cancel {view.id} --server {client.base_url}"
+            typer.echo(f"\n{view.id} goes on without you; `{command}` ends it", err=True)
+        raise
+
+
+def _cancel(client: Client, adaptation_id: str) -> None:
+    """Cancel, and give the job the time to end by itself; the service is ended afterwards in any case."""
+    deadline = time.monotonic() + CANCEL_TIMEOUT_S
+    with suppress(ServiceError, ServiceUnreachableError):
+        client.cancel(adaptation_id)
+        while client.adaptation(adaptation_id).state not in FINAL_STATES and time.monotonic() < deadline:
+            time.sleep(POLL_S)

@@ -1,0 +1,40 @@
+"""The command line: `archprior`. Each command lies in a file of its own."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import typer
+
+from service.cli.adapt import adapt
+from service.cli.errors import with_readable_errors
+from service.cli.inspect import inspect
+from service.cli.meta_train import meta_train
+from service.cli.priors import priors
+from service.cli.records import cancel, list_adaptations, status
+from service.cli.serve import serve
+from service.cli.spaces import spaces
+
+COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
+    "serve": serve,
+    "adapt": adapt,
+    "meta-train": meta_train,
+    "list": list_adaptations,
+    "status": status,
+    "cancel": cancel,
+    "spaces": spaces,
+    "priors": priors,
+    "inspect": inspect,
+}
+
+app = typer.Typer(
+    name="archprior",
+    help="Meta-search: post a dataset, get a network that fits it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _name, _command in COMMANDS.items():
+    app.command(_name)(with_readable_errors(_command))
+
+if __name__ == "__main__":
+    app()

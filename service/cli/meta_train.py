@@ -1,0 +1,112 @@
+"""`archprior meta-train`: learn a meta-prior from datasets, in this process."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, TYPE_CHECKING
+
+import typer
+from pydantic import ValidationError
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from search_spaces.errors import InvalidOptionError
+from service.cli.interrupts import interruptible
+from service.cli.options import JsonOption
+from service.cli.output import print_json, stderr, stdout
+from workers.contracts.meta_runs import MetaConfig
+from workers.contracts.priors import MacroSpec
+
+if TYPE_CHECKING:
+    from workers.meta.state import StepLog
+
+DEFAULT_CONFIG = MetaConfig(
+    search_space="nas_bench_201",
+    macro=MacroSpec(num_channels=16, num_cells=1),
+    num_steps=2000,
+    warmup_steps=1200,
+    joint_steps=1900,
+    num_arch_samples=2,
+)
+
+
+def meta_train(
+    data: Annotated[
+        list[Path],
+        typer.Option("--data", metavar="PATH", help="A folder of class folders, a zip, or a packed npz; repeatable."),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for checkpoint, log, prior and card.")],
+    split: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="JSON: class names of meta_train, meta_validation, meta_test."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON of a meta-training's configuration; default: a short one.")
+    ] = None,
+    prior_id: Annotated[str | None, typer.Option("--id", help="Name of the prior; default: the folder's name.")] = None,
+    num_steps: Annotated[
+        int | None, typer.Option(help="Pause after so many meta-steps; the same command goes on from there.")
+    ] = None,
+    terms: Annotated[str, typer.Option(help="Terms of the images, for the card.")] = "not stated",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn a meta-prior over architectures and weights from datasets; goes on from its checkpoint if there is one."""
+    import torch
+
+    from workers.meta.data import load_meta_data
+    from workers.meta.finish import finish
+    from workers.meta.loop import meta_train as learn
+    from workers.tasks.class_split import ClassSplit
+
+    torch.set_num_threads(threads)
+    chosen = DEFAULT_CONFIG if config is None else _read_config(config)
+    with stderr().status("reading the datasets"):
+        class_split = None if split is None else ClassSplit.read(split)
+        meta_data = load_meta_data(data, class_split, max(chosen.resolutions), terms)
+    last = min(num_steps or chosen.num_steps, chosen.num_steps)
+    with _progress() as progress, interruptible():
+        bar = progress.add_task("meta-training", total=last, loss="")
+
+        def show(log: "StepLog") -> None:
+            progress.update(bar, completed=log.step + 1, loss=f"loss {log.loss:.3f}")
+
+        state = learn(chosen, meta_data.meta_train, meta_data.meta_validation, out, num_steps=last, on_step=show)
+    if state.step < chosen.num_steps:
+        if as_json:
+            print_json({"step": state.step, "num_steps": chosen.num_steps, "out": str(out)})
+        else:
+            stdout().print(f"Paused at step {state.step} of {chosen.num_steps}; the same command goes on.")
+        return
+    command = f"archprior {shlex.join(sys.argv[1:])}"
+    card = finish(state, out, prior_id=prior_id or out.name, command=command, data=meta_data.learned_from)
+    if as_json:
+        print_json(card)
+        return
+    console = stdout()
+    console.print(f"Prior {card.id}: {card.num_bytes / 1e6:.1f} MB in {out}")
+    console.print(f"Most likely architecture: {card.mode}", markup=False, soft_wrap=True)
+    for name, curve in card.curves.items():
+        if name.startswith("held-out"):
+            console.print(f"{name}: {curve[-1][1]:.1%}")
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[loss]}"),
+        console=stderr(),
+    )
+
+
+def _read_config(path: Path) -> MetaConfig:
+    try:
+        return MetaConfig.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InvalidOptionError(f"configuration {path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        findings = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'whole'}: {e['msg']}" for e in error.errors())
+        raise InvalidOptionError(f"configuration {path}: {findings}") from error

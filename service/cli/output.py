@@ -1,0 +1,47 @@
+"""What the commands write: results to stdout, everything else to stderr."""
+
+import json
+import sys
+
+import typer
+from pydantic import BaseModel
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+WIDTH_WITHOUT_TERMINAL = 200
+"""Wide enough that no path is broken in two in a log."""
+
+
+def stdout() -> Console:
+    """Return the console for results; plain where stdout is no terminal or NO_COLOR is set."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL, highlight=False)
+
+
+def stderr() -> Console:
+    """Return the console for progress and notes."""
+    return Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH_WITHOUT_TERMINAL, highlight=False)
+
+
+def table(*columns: str, numbers: frozenset[int] = frozenset()) -> Table:
+    """Return an empty table.
+
+    Args:
+        columns: Headings.
+        numbers: Positions of the columns that hold numbers, set flush right.
+    """
+    made = Table(box=SIMPLE, pad_edge=False)
+    for position, heading in enumerate(columns):
+        made.add_column(heading, justify="right" if position in numbers else "left", overflow="fold")
+    return made
+
+
+def print_json(document: object) -> None:
+    """Print one line of JSON; schemas become objects."""
+    typer.echo(json.dumps(document, default=_plain, allow_nan=False))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__name__} has no JSON form")

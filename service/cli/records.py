@@ -1,0 +1,70 @@
+"""`archprior list`, `status`, `cancel`: the adaptations of a running service."""
+
+from typing import Annotated
+
+import typer
+
+from service.cli.options import DEFAULT_SERVER, JsonOption, RunningServerOption
+from service.cli.output import print_json, stdout, table
+from service.cli.progress import phase_of
+from service.client import Client
+from service.schemas import AdaptationState, AdaptationView
+
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="An adaptation's id.")]
+
+
+def list_adaptations(
+    server: RunningServerOption = DEFAULT_SERVER,
+    state: Annotated[AdaptationState | None, typer.Option(help="Only those in this state.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many at most.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List the newest adaptations."""
+    with Client(server) as client:
+        page = client.adaptations(state=state, limit=limit)
+    if as_json:
+        print_json(page)
+    else:
+        _show(*page.items)
+
+
+def status(
+    adaptation_id: IdArgument, server: RunningServerOption = DEFAULT_SERVER, as_json: JsonOption = False
+) -> None:
+    """Show where an adaptation stands."""
+    with Client(server) as client:
+        view = client.adaptation(adaptation_id)
+    _tell(view, as_json=as_json)
+
+
+def cancel(
+    adaptation_id: IdArgument, server: RunningServerOption = DEFAULT_SERVER, as_json: JsonOption = False
+) -> None:
+    """Ask an adaptation to stop."""
+    with Client(server) as client:
+        view = client.cancel(adaptation_id)
+    _tell(view, as_json=as_json)
+
+
+def _tell(view: AdaptationView, *, as_json: bool) -> None:
+    if as_json:
+        print_json(view)
+        return
+    _show(view)
+    if view.error is not None:
+        stdout().print(f"error: {view.error.detail or view.error.title}", markup=False, soft_wrap=True)
+
+
+def _show(*views: AdaptationView) -> None:
+    listed = table("adaptation", "name", "state", "phase", "done", "accuracy", "created", numbers=frozenset({4, 5}))
+    for view in views:
+        listed.add_row(
+            view.id,
+            view.request.name or "",
+            view.state,
+            phase_of(view),
+            f"{view.progress.fraction:.0%}" if view.progress else "",
+            f"{view.result.accuracy:.1%}" if view.result else "",
+            view.created_at.isoformat(timespec="seconds"),
+        )
+    stdout().print(listed)

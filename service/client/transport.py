@@ -1,0 +1,127 @@
+"""One HTTP call: retries, the service's problems as errors, answers as schemas."""
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from typing import BinaryIO, TypeVar
+
+import httpx
+
+from search_spaces.errors import InvalidOptionError
+from service.client.errors import ServiceError, ServiceUnreachableError, problem_of
+from service.client.retries import RETRIED_STATUSES, RetryPolicy, retry_after_s
+
+Answer = TypeVar("Answer")
+Upload = tuple[str, BinaryIO, str]
+
+CONNECT_TIMEOUT_S = 5.0
+
+
+class Transport:
+    """Calls to one service over kept-open connections.
+
+    Args:
+        base_url: Root of the service, `http://` or `https://`.
+        timeout_s: Longest silence of the service within one try, in seconds.
+        retries: For idempotent calls.
+        sleep: Waits the given number of seconds.
+
+    Raises:
+        InvalidOptionError: `base_url` is no HTTP address.
+    """
+
+    def __init__(
+        self, base_url: str, *, timeout_s: float, retries: RetryPolicy, sleep: Callable[[float], None]
+    ) -> None:
+        url = _checked(base_url)
+        self.base_url = str(url)
+        self._timeout_s, self._retries, self._sleep = timeout_s, retries, sleep
+        # A proxy that the environment names knows nothing of this machine's own ports.
+        self._http = httpx.Client(
+            base_url=url, headers={"Accept-Encoding": "identity"}, trust_env=not _is_loopback(url.host)
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[httpx.Response], Answer],
+        *,
+        idempotent: bool = True,
+        accepted: frozenset[int] = frozenset(),
+        query: Mapping[str, str | int] | None = None,
+        json: object = None,
+        form: Mapping[str, str] | None = None,
+        files: Mapping[str, Upload] | None = None,
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """Return what `read` makes of the answer, trying again where that is safe.
+
+        Args:
+            method: HTTP method.
+            path: Below the service's root, beginning with a slash, already quoted.
+            read: Takes the open response, whose body is not read yet, so that large bodies stream through it. A
+                connection that breaks inside it counts as a failed try.
+            idempotent: Whether the call may be made twice; others are tried once.
+            accepted: Error statuses that `read` understands.
+            query: Query parameters.
+            json: Body, as JSON.
+            form: Fields of a form body.
+            files: Files of a multipart body, streamed from seekable files.
+            timeout_s: In place of the client's.
+
+        Raises:
+            ServiceError: The service refused, or failed in every try.
+            ServiceUnreachableError: No answer came in any try.
+        """
+        timeout = httpx.Timeout(timeout_s or self._timeout_s, connect=CONNECT_TIMEOUT_S)
+        num_failures = 0
+        while True:
+            asked_s: float | None = None
+            try:
+                with self._http.stream(
+                    method, path, params=query, json=json, data=form, files=files, timeout=timeout
+                ) as response:
+                    if response.is_success or response.status_code in accepted:
+                        return read(response)
+                    failure: ServiceError | ServiceUnreachableError
+                    failure = ServiceError(problem_of(response.status_code, response.read()))
+                    retried = response.status_code in RETRIED_STATUSES
+                    asked_s = retry_after_s(response.headers.get("Retry-After"))
+            except httpx.RequestError as error:
+                failure = self._unreachable(error)
+                retried = True
+            num_failures += 1
+            delay_s = self._retries.delay_s(num_failures, asked_s) if idempotent and retried else None
+            if delay_s is None:
+                raise failure
+            self._sleep(delay_s)
+
+    def _unreachable(self, error: httpx.RequestError) -> ServiceUnreachableError:
+        return ServiceUnreachableError(
+            f"no answer from the service at {self.base_url}",
+            got=str(error) or type(error).__name__,
+            todo="Is it running, and is this its address? `archprior serve` starts one.",
+        )
+
+
+def _checked(base_url: str) -> httpx.URL:
+    try:
+        url = httpx.URL(base_url.rstrip("/"))
+    except httpx.InvalidURL:
+        url = httpx.URL("")
+    if url.scheme not in ("http", "https") or not url.host:
+        raise InvalidOptionError(
+            "not a service's address", got=base_url, expected="something like http://127.0.0.1:8000"
+        )
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
