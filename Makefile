@@ -1,0 +1,45 @@
+# Everything runs from .venv, made on first use. `make demo` is the main job, `make test` the tests.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo serve test lint types unit install constraints bench-adapt clean
+
+demo: install
+	$(BIN)/python examples/digits.py build/digits.zip
+	$(BIN)/archprior adapt build/digits.zip --name digits --out build/demo
+
+serve: install
+	$(BIN)/archprior serve
+
+test: lint types unit
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+unit: install
+	$(BIN)/pytest
+
+bench-adapt: install
+	$(BIN)/python -m benchmarks.adapt
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# After a change of the dependencies: pins what an unconstrained installation resolved to.
+constraints:
+	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
+	build/constraints/bin/python -m pip install --quiet --editable '.[dev]'
+	build/constraints/bin/python -m pip freeze --exclude-editable | grep -viE '^(pip|setuptools)==' > constraints.txt
+
+clean:
+	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,115 @@
+"""Which architecture: candidates drawn from the posterior, ranked on held-out images with inherited weights."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from search_spaces.architecture import Architecture
+from search_spaces.network import Network, build_network, inherit, recalibrate
+from search_spaces.spec import Macro
+from workers.adapt.data import Part, TaskData
+from workers.tasks.batches import to_batch
+
+EVAL_BATCH: Final = 256
+CALIBRATION_BATCHES: Final = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A candidate's losses on each held-out image [N], in nats, and its accuracy."""
+
+    architecture: Architecture
+    source: str
+    losses_N: Tensor
+    accuracy: float
+
+    @property
+    def loss(self) -> float:
+        return float(self.losses_N.mean())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What was chosen, from what, and whether searching beat the reference.
+
+    Attributes:
+        scores: Of all candidates, best first.
+        searching_helped: None where there was no reference to beat.
+        verdict: One sentence for the report.
+    """
+
+    chosen: Architecture
+    scores: tuple[Score, ...]
+    searching_helped: bool | None
+    verdict: str
+
+
+def calibration_batches(support: Part) -> Iterator[Tensor]:
+    """Yield a few batches of the support, spread over it, for the statistics of batch norm."""
+    wanted = min(len(support), EVAL_BATCH * CALIBRATION_BATCHES)
+    index = torch.linspace(0, len(support) - 1, wanted).long().to(support.labels.device)
+    for part in index.split(EVAL_BATCH):
+        yield to_batch(support.images[part], support.images.shape[1])
+
+
+def inherited_network(arch: Architecture, macro: Macro, parameters: Mapping[str, Tensor], data: TaskData) -> Network:
+    """Return the discrete network with inherited weights and statistics of this dataset, in evaluation mode."""
+    network = build_network(arch, macro, generator=torch.Generator().manual_seed(0))
+    network.to(data.support.labels.device)
+    inherit(network, parameters)
+    recalibrate(network, calibration_batches(data.support))
+    return network.eval()
+
+
+def predict(network: torch.nn.Module, part: Part) -> Tensor:
+    """Return logits [N, K] of a part's images; the network is in evaluation mode."""
+    with torch.no_grad():
+        return torch.cat([network(images) for images, _ in part.batches(EVAL_BATCH)])
+
+
+def score(arch: Architecture, source: str, macro: Macro, parameters: Mapping[str, Tensor], data: TaskData) -> Score:
+    """Judge one architecture by the held-out images, without training it."""
+    logits_NK = predict(inherited_network(arch, macro, parameters, data), data.query)
+    losses_N = F.cross_entropy(logits_NK, data.query.labels, reduction="none")
+    accuracy = float((logits_NK.argmax(dim=1) == data.query.labels).double().mean())
+    return Score(architecture=arch, source=source, losses_N=losses_N, accuracy=accuracy)
+
+
+def choose(reference: Architecture | None, scores: Iterable[Score]) -> Choice:
+    """Return the candidate with the least held-out loss, unless it does not clearly beat the reference.
+
+    Clearly: by more than one standard error of the paired difference over the held-out images. Otherwise the
+    reference, which is the prior's mode, is what an honest search exports.
+
+    Args:
+        reference: The prior's mode within the limits, one of the candidates; None without a prior.
+        scores: Of all candidates, at least one.
+    """
+    ranked = sorted(scores, key=lambda item: item.loss)
+    best = ranked[0]
+    if reference is None:
+        return Choice(
+            chosen=best.architecture,
+            scores=tuple(ranked),
+            searching_helped=None,
+            verdict=f"Without a prior there is no mode to beat; the best of {len(ranked)} candidates was taken.",
+        )
+    mode = next(item for item in ranked if item.architecture == reference)
+    gain_N = mode.losses_N - best.losses_N
+    error = float(gain_N.std()) / math.sqrt(len(gain_N)) if len(gain_N) > 1 else math.inf
+    if best.architecture != reference and float(gain_N.mean()) > error:
+        verdict = (
+            f"Searching helped: held-out loss {best.loss:.3f} against {mode.loss:.3f} of the prior's mode, "
+            f"{len(ranked)} candidates."
+        )
+        return Choice(chosen=best.architecture, scores=tuple(ranked), searching_helped=True, verdict=verdict)
+    verdict = (
+        f"Searching brought nothing here: none of {len(ranked)} candidates beat the prior's mode on held-out images "
+        "by more than one standard error, so the mode is exported."
+    )
+    return Choice(chosen=reference, scores=tuple(ranked), searching_helped=False, verdict=verdict)

@@ -1,0 +1,102 @@
+"""Final training of the chosen network, from inherited weights, until its steps or its seconds are used up."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+
+from search_spaces.network import Network, recalibrate
+from workers.adapt.choice import calibration_batches, predict
+from workers.adapt.data import SupportStream, TaskData
+from workers.adapt.sync import Group
+from workers.bayes.randomness import slot_generator
+from workers.contracts.adaptations import Plan
+
+LR: Final = 0.05
+MOMENTUM: Final = 0.9
+WEIGHT_DECAY: Final = 5e-4
+RISE: Final = 0.05
+CLIP: Final = 5.0
+NUM_CURVE_POINTS: Final = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedNetwork:
+    """The network in evaluation mode, and how many of the planned steps it took."""
+
+    network: Network
+    num_steps: int
+
+
+def train_network(
+    network: Network,
+    data: TaskData,
+    plan: Plan,
+    group: Group,
+    *,
+    share_of_time: Callable[[], float],
+    on_step: Callable[[int, float], None],
+    on_query: Callable[[int, float], None],
+) -> TrainedNetwork:
+    """Train with SGD; the rate rises, then falls along a cosine over the steps or the seconds, whichever run out first.
+
+    So the rate has reached zero when the time is up, however slow the machine turned out to be.
+
+    Args:
+        network: Inherited weights; changed in place.
+        data: The dataset.
+        plan: Steps, batch size, seed.
+        group: Ranks that average their gradients.
+        share_of_time: Share of the seconds for training that has passed, 0 to 1 and beyond.
+        on_step: Told step and loss.
+        on_query: Told step and held-out accuracy, a few times.
+    """
+    stream = SupportStream(
+        data.support,
+        plan.batch_size,
+        flip=plan.flip,
+        generator=slot_generator(plan.seed, 1, group.rank, "final support"),
+    )
+    parameters = list(network.parameters())
+    # Weight decay on matrices only: shrinking a batch norm's scale or a bias regularizes nothing.
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.SGD(groups, lr=LR, momentum=MOMENTUM, nesterov=True)
+    network.train()
+    step, next_point = 0, 1
+    while step < plan.num_train_steps:
+        progress = group.agree(max(step / plan.num_train_steps, share_of_time()))
+        if progress >= 1.0:
+            break
+        for part in optimizer.param_groups:
+            part["lr"] = LR * min(1.0, progress / RISE + 0.01) * 0.5 * (1 + math.cos(math.pi * progress))
+        images, labels = stream.next()
+        optimizer.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(network(images), labels)
+        loss.backward()
+        group.average([p.grad for p in parameters if p.grad is not None])
+        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+        optimizer.step()
+        step += 1
+        on_step(step, float(loss.detach()))
+        if progress * NUM_CURVE_POINTS >= next_point:
+            next_point += 1
+            on_query(step, query_accuracy(network, data))
+    recalibrate(network, calibration_batches(data.support))
+    network.eval()
+    on_query(step, query_accuracy(network, data))
+    return TrainedNetwork(network=network, num_steps=step)
+
+
+def query_accuracy(network: Network, data: TaskData) -> float:
+    """Return the accuracy on held-out images with running statistics; the network's mode is left as it was."""
+    was_training = network.training
+    network.eval()
+    correct = predict(network, data.query).argmax(dim=1) == data.query.labels
+    network.train(was_training)
+    return float(correct.double().mean())

@@ -1,0 +1,102 @@
+"""Entry point of an adaptation's Ray job: `python -m workers.adapt.job --store URL --attempt PREFIX`.
+
+Reads `PREFIX/request.json`, runs the attempt under Ray Train, and leaves a manifest or a `failure.json`. It exits with
+1 where neither could be written: the service then starts a new attempt.
+"""
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+
+import ray
+import torch
+from ray import train
+from ray.train import RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from search_spaces.errors import ArchPriorError
+from workers.adapt.attempt import REQUEST, run_attempt
+from workers.adapt.sync import Group
+from workers.contracts.adaptations import AttemptRequest, Failure
+from workers.contracts.errors import StoreError
+from workers.store.open import open_store
+
+log = logging.getLogger("archprior.adapt")
+
+# More threads than this do not make a step on small images faster.
+MAX_CPUS_PER_WORKER = 4
+
+
+def train_attempt(config: dict[str, str]) -> None:
+    """The training function of Ray Train: one rank of one attempt. Leaves `failure.json` where no retry would help."""
+    store = open_store(config["store_url"])
+    key = config["attempt_key"]
+    context = train.get_context()
+    device = train.torch.get_device()
+    group = Group(rank=context.get_world_rank(), size=context.get_world_size(), device=device)
+    torch.set_num_threads(int(config["num_threads"]))
+    try:
+        run_attempt(store, key, group, device)
+    except StoreError:
+        raise  # a store that is away may be back for the next attempt
+    except ArchPriorError as error:
+        log.warning("attempt %s ends: %s", key, error)
+        failure = Failure(**error.to_dict())
+        store.put_bytes(f"{key}/failure.json", failure.model_dump_json().encode(), media_type="application/json")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one attempt as a Ray job; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", required=True, help="URL of the object store")
+    parser.add_argument("--attempt", required=True, help="key prefix of the attempt")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    store = open_store(options.store)
+    attempt = AttemptRequest.model_validate_json(store.get_bytes(f"{options.attempt}/{REQUEST}"))
+    ray.init(address="auto", log_to_driver=True)
+    with tempfile.TemporaryDirectory(prefix="archprior-train-") as storage:
+        _fit(options.store, options.attempt, attempt, storage)
+    return 0
+
+
+def _fit(store_url: str, attempt_key: str, attempt: AttemptRequest, storage: str) -> None:
+    """Run the training function under Ray Train. Artifacts go to the store; Ray's own storage holds nothing of ours."""
+    num_workers = attempt.request.num_workers
+    cpus, gpus = _share_of_cluster(num_workers)
+    log.info("attempt %s: %d workers with %d CPUs and %d GPUs each", attempt_key, num_workers, cpus, gpus)
+    trainer = TorchTrainer(
+        train_attempt,
+        train_loop_config={
+            "store_url": store_url,
+            "attempt_key": attempt_key,
+            "num_threads": str(cpus),
+        },
+        scaling_config=ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=gpus > 0,
+            resources_per_worker={"CPU": float(cpus), "GPU": float(gpus)} if num_workers else None,
+        ),
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        run_config=RunConfig(name=f"{attempt.adaptation_id}-a{attempt.attempt}", storage_path=storage),
+    )
+    trainer.fit()
+
+
+def _share_of_cluster(num_workers: int) -> tuple[int, int]:
+    """Return CPUs and GPUs of each worker: an even share, bounded by the largest node."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    ranks = max(1, num_workers)
+    total_cpus = sum(int(node.get("CPU", 0)) for node in nodes)
+    largest = max((int(node.get("CPU", 0)) for node in nodes), default=1)
+    cpus = max(1, min(total_cpus // ranks, largest, MAX_CPUS_PER_WORKER))
+    if num_workers == 0:
+        cpus = min(len(os.sched_getaffinity(0)), MAX_CPUS_PER_WORKER)
+    gpus = 1 if num_workers and sum(int(node.get("GPU", 0)) for node in nodes) >= ranks else 0
+    return cpus, gpus
+
+
+if __name__ == "__main__":
+    sys.exit(main())

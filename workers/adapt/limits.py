@@ -1,0 +1,135 @@
+"""Architectures within limits on cost: the posterior tilted until what it draws fits.
+
+Of all distributions with a given expected (additive) cost, q_lambda(z) ~ q(z) exp(-lambda c(z)) is the closest to q in
+KL: it minimizes KL(q' || q) + lambda E_q'[c]. So lambda plays the part of a soft penalty on the expected cost while
+searching. Costs add only where no edge is dead: each draw is checked by the real cost of its connected network.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from search_spaces.architecture import Architecture
+from search_spaces.spec import Cost, Macro, SearchSpace
+from workers.bayes.distributions import MASKED_LOGIT
+from workers.bayes.relaxation import sample_choices
+from workers.contracts.errors import LimitUnreachableError
+
+TILTS: Final = (0.0, *(2.0**power for power in range(-1, 10)))
+NUM_PROBES: Final = 200
+# Draws are affordable as long as one in twenty fits.
+LEAST_SHARE: Final = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Largest cost of the exported network; None: no limit."""
+
+    max_params: int | None = None
+    max_macs: int | None = None
+
+    @property
+    def any(self) -> bool:
+        return self.max_params is not None or self.max_macs is not None
+
+    def excess(self, cost: Cost) -> float:
+        """Return the cost in units of the limit, the larger of the two; at most 1 means within."""
+        params = 0.0 if self.max_params is None else cost.params / self.max_params
+        macs = 0.0 if self.max_macs is None else cost.macs / self.max_macs
+        return max(params, macs)
+
+
+class Feasible:
+    """Draws valid architectures within limits from option logits.
+
+    Args:
+        space: Where architectures come from.
+        macro: The skeleton that costs are counted in.
+        limits: On the exported network.
+    """
+
+    def __init__(self, space: SearchSpace, macro: Macro, limits: Limits) -> None:
+        self._space, self._macro, self._limits = space, macro, limits
+        self._costs: dict[Architecture, float] = {}
+        self._slope_EO = self._marginal_costs() if limits.any else None
+
+    def fits(self, arch: Architecture) -> bool:
+        """Return whether the architecture is valid and its connected network within the limits."""
+        if not self._space.is_valid(arch):
+            return False
+        return not self._limits.any or self._excess(arch) <= 1.0
+
+    def tilt(self, logits_EO: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the logits, tilted by the least lambda at which enough draws fit; unchanged without limits."""
+        if self._slope_EO is None:
+            return logits_EO
+        for tilt in TILTS:
+            tilted_EO = logits_EO - tilt * self._slope_EO
+            draws = self._draw(tilted_EO, NUM_PROBES, generator)
+            if sum(self.fits(arch) for arch in draws) >= LEAST_SHARE * NUM_PROBES:
+                break
+        return tilted_EO
+
+    def sample(self, tilted_EO: Tensor, number: int, generator: torch.Generator) -> list[Architecture]:
+        """Return up to `number` different architectures that fit, in the order drawn; fewer where few exist."""
+        found: dict[Architecture, None] = {}
+        for _ in range(50):
+            found.update(
+                dict.fromkeys(arch for arch in self._draw(tilted_EO, NUM_PROBES, generator) if self.fits(arch))
+            )
+            if len(found) >= number:
+                break
+        return list(found)[:number]
+
+    def paths(self, tilted_EO: Tensor, generator: torch.Generator) -> Iterator[Architecture]:
+        """Yield architectures that fit, one after another, repeats allowed."""
+        while True:
+            drawn = [arch for arch in self._draw(tilted_EO, 16, generator) if self.fits(arch)]
+            yield from drawn or [self.mode(tilted_EO)]
+
+    def mode(self, logits_EO: Tensor) -> Architecture:
+        """Return the most likely architecture of the least tilted logits whose mode fits.
+
+        Raises:
+            LimitUnreachableError: None does.
+        """
+        scores_EO = torch.log_softmax(logits_EO, dim=-1)
+        for tilt in TILTS if self._slope_EO is not None else (0.0,):
+            tilted_EO = scores_EO if self._slope_EO is None else scores_EO - tilt * self._slope_EO
+            arch = self._space.discretize(tilted_EO.tolist())
+            if self.fits(arch):
+                return arch
+        smallest = self._space.minimum_cost(self._macro)
+        raise LimitUnreachableError(
+            "no architecture was found within the limits",
+            got=f"max_params {self._limits.max_params}, max_macs {self._limits.max_macs}",
+            expected=f"at least {smallest.params} parameters and {smallest.macs} MACs",
+        )
+
+    def _draw(self, logits_EO: Tensor, number: int, generator: torch.Generator) -> list[Architecture]:
+        rows = sample_choices(logits_EO, generator, number).tolist()
+        return [Architecture(self._space.name, tuple(row)) for row in rows]
+
+    def _excess(self, arch: Architecture) -> float:
+        if arch not in self._costs:
+            self._costs[arch] = self._limits.excess(self._space.cost(arch, self._macro))
+        return self._costs[arch]
+
+    def _marginal_costs(self) -> Tensor:
+        """Return [E, O]: mean cost of drawn architectures that have an option, less the row's mean, in limits."""
+        generator = torch.Generator().manual_seed(0)
+        mask_EO = torch.tensor(self._space.option_mask)
+        uniform_EO = torch.where(mask_EO, 0.0, MASKED_LOGIT)
+        sums_EO, counts_EO = torch.zeros_like(uniform_EO), torch.zeros_like(uniform_EO)
+        rows = torch.arange(mask_EO.shape[0])
+        for arch in self._draw(uniform_EO, 20 * NUM_PROBES, generator):
+            if self._space.is_valid(arch):
+                choice_E = torch.tensor(arch.choices)
+                sums_EO[rows, choice_E] += self._excess(arch)
+                counts_EO[rows, choice_E] += 1
+        means_EO = sums_EO / counts_EO.clamp_min(1)
+        lowest_E = torch.where(counts_EO > 0, means_EO, torch.inf).min(dim=1).values
+        return torch.where(mask_EO & (counts_EO > 0), means_EO - lowest_E[:, None], 0.0)

@@ -1,0 +1,188 @@
+"""What an adaptation will do, decided before anything is trained. Free of torch: the service asks it too."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from search_spaces.errors import InvalidOptionError, lookup
+from search_spaces.registry import SPACES
+from search_spaces.spec import Cost, Macro
+from workers.contracts.adaptations import NO_PRIOR, AdaptationRequest, Plan
+from workers.contracts.datasets import DatasetReport
+from workers.contracts.errors import InvalidPriorError, LimitUnreachableError
+from workers.contracts.priors import PriorCard
+
+# Sides that the bundled priors' skeletons are made for, in pixels; what is chosen where none is asked for.
+RESOLUTIONS: Final = (16, 24, 32, 48, 64)
+# A larger side costs its square; below this budget images are shrunk to 32.
+LONG_BUDGET_S: Final = 300.0
+BATCH_SIZE: Final = 64
+# Shares of what is left after staging and export.
+SEARCH_SHARE: Final = 0.2
+SEARCH_SHARE_WITHOUT_PRIOR: Final = 0.4
+CHOICE_SHARE: Final = 0.1
+MAX_SEARCH_EPOCHS: Final = 20
+MAX_TRAIN_EPOCHS: Final = 60
+MIN_TRAIN_STEPS: Final = 20
+CHOICE_EVERY: Final = 4
+NUM_ARCH_SAMPLES: Final = 4
+MAX_CANDIDATES: Final = 64
+# Export, reload and upload of a small network, beside the passes over held-out and test images.
+EXPORT_S: Final = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Seconds that one unit of work takes here and now, measured.
+
+    Attributes:
+        search_step_s: One step on the weights along a drawn path.
+        path_s: One drawn path, forward only, on a batch of held-out images.
+        candidate_s: One candidate's recalibration and score on all held-out images.
+        train_step_s: One step of the final training of a typical architecture.
+        forward_s: One image, forward only, of a typical architecture.
+    """
+
+    search_step_s: float
+    path_s: float
+    candidate_s: float
+    train_step_s: float
+    forward_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSizes:
+    """Numbers of images to learn from, to choose by, and to report on."""
+
+    train: int
+    query: int
+    test: int
+
+
+def check_request(request: AdaptationRequest, report: DatasetReport, card: PriorCard | None) -> None:
+    """Refuse what cannot end well, by the rules that the job plans by.
+
+    Args:
+        request: What was asked; `request.prior` is resolved.
+        report: The checked dataset.
+        card: Of the prior, or None for `none`.
+
+    Raises:
+        UnknownNameError: No such search space.
+        InvalidPriorError: The prior belongs to another search space.
+        InvalidOptionError: The prior's mode is asked for without a prior.
+        LimitUnreachableError: No architecture is within the limits; names the smallest cost.
+    """
+    space = lookup(SPACES, request.search_space, kind="search space")
+    if card is not None and card.search_space != space.name:
+        raise InvalidPriorError(
+            f"prior {card.id} belongs to search space {card.search_space}",
+            got=space.name,
+            expected=card.search_space,
+            todo="Name a prior of this search space, or 'none'.",
+        )
+    if request.search == "prior_mode" and card is None:
+        raise InvalidOptionError(
+            "search 'prior_mode' without a prior",
+            got=request.prior or NO_PRIOR,
+            expected="a prior of this search space",
+            todo="Name a prior, or search with 'adapt' or 'random'.",
+        )
+    macro = choose_macro(request, report, card)
+    check_limits(space.minimum_cost(macro), request)
+
+
+def check_limits(smallest: Cost, request: AdaptationRequest) -> None:
+    """Raise `LimitUnreachableError` if even the smallest architecture exceeds a limit."""
+    for name, limit, least in (
+        ("max_params", request.max_params, smallest.params),
+        ("max_macs", request.max_macs, smallest.macs),
+    ):
+        if limit is not None and limit < least:
+            raise LimitUnreachableError(
+                f"{name}: no architecture of {request.search_space} is that small for this dataset",
+                got=limit,
+                expected=f"at least {least}",
+                todo=f"Raise {name} to {least} or more.",
+            )
+
+
+def choose_resolution(request: AdaptationRequest, report: DatasetReport) -> int:
+    """Return the side in pixels: as asked, or the smallest of RESOLUTIONS that keeps the median image's detail."""
+    if request.resolution is not None:
+        return request.resolution
+    largest = RESOLUTIONS[-1] if request.budget_s >= LONG_BUDGET_S else 32
+    fitting = [side for side in RESOLUTIONS if side >= report.median_size and side <= largest]
+    return fitting[0] if fitting else largest
+
+
+def choose_macro(request: AdaptationRequest, report: DatasetReport, card: PriorCard | None) -> Macro:
+    """Return the skeleton of the network that will be searched and exported: the prior's own, where there is one."""
+    space = lookup(SPACES, request.search_space, kind="search space")
+    side = choose_resolution(request, report)
+    num_classes = len(report.classes)
+    if card is None:
+        return space.default_macro(num_classes=num_classes, image_size=side)
+    return Macro(
+        skeleton=card.macro.skeleton,
+        num_channels=card.macro.num_channels,
+        num_cells=card.macro.num_cells,
+        num_classes=num_classes,
+        image_size=side,
+    )
+
+
+def make_plan(
+    request: AdaptationRequest, macro: Macro, sizes: SplitSizes, speed: Speed, *, remaining_s: float, flip: bool
+) -> Plan:
+    """Divide the seconds that are left among search, choice and final training.
+
+    Args:
+        request: What was asked, `prior` resolved.
+        macro: From `choose_macro`.
+        sizes: Of the split.
+        speed: As measured.
+        remaining_s: Seconds of the budget that are left.
+        flip: Whether mirroring keeps labels.
+    """
+    export_s = EXPORT_S + 2 * speed.forward_s * (sizes.test + sizes.query)
+    free_s = max(0.0, remaining_s - export_s)
+    steps_per_epoch = max(1, -(-sizes.train // (BATCH_SIZE * max(1, request.num_workers))))
+    search_s = choice_s = 0.0
+    num_search_steps = num_candidates = 0
+    if request.search == "adapt":
+        share = SEARCH_SHARE_WITHOUT_PRIOR if request.prior == NO_PRIOR else SEARCH_SHARE
+        search_s, choice_s = share * free_s, CHOICE_SHARE * free_s
+        one_step_s = speed.search_step_s + NUM_ARCH_SAMPLES * speed.path_s / CHOICE_EVERY
+        num_search_steps = min(int(search_s / one_step_s), MAX_SEARCH_EPOCHS * steps_per_epoch)
+        num_candidates = min(int(choice_s / speed.candidate_s), MAX_CANDIDATES)
+        search_s, choice_s = num_search_steps * one_step_s, num_candidates * speed.candidate_s
+    train_s = max(0.0, free_s - search_s - choice_s)
+    num_train_steps = min(int(train_s / speed.train_step_s), MAX_TRAIN_EPOCHS * steps_per_epoch)
+    return Plan(
+        search_space=request.search_space,
+        prior=request.prior or NO_PRIOR,
+        search=request.search,
+        seed=request.seed,
+        skeleton=macro.skeleton,
+        num_channels=macro.num_channels,
+        num_cells=macro.num_cells,
+        num_classes=macro.num_classes,
+        resolution=macro.image_size,
+        num_train=sizes.train,
+        num_query=sizes.query,
+        num_test=sizes.test,
+        num_workers=request.num_workers,
+        batch_size=min(BATCH_SIZE, max(2, sizes.train)),
+        flip=flip,
+        num_search_steps=num_search_steps,
+        choice_every=CHOICE_EVERY,
+        num_arch_samples=NUM_ARCH_SAMPLES,
+        num_candidates=num_candidates,
+        num_train_steps=max(num_train_steps, MIN_TRAIN_STEPS),
+        search_s=round(search_s, 3),
+        choice_s=round(choice_s, 3),
+        train_s=round(train_s, 3),
+        export_s=round(export_s, 3),
+        max_params=request.max_params,
+        max_macs=request.max_macs,
+    )

@@ -1,0 +1,115 @@
+"""From a trained network to artifacts in the store: exported, loaded again, compared, listed last in the manifest."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+
+from search_spaces.export import Preprocessing, export_onnx, load_network, run_onnx, save_weights
+from search_spaces.network import Network
+from search_spaces.registry import SPACES
+from workers.adapt.choice import predict
+from workers.adapt.data import Part
+from workers.adapt.report import draw_curves, write_report
+from workers.contracts.artifacts import MANIFEST, MEDIA_TYPES, Artifact, Manifest, Metrics
+from workers.contracts.errors import ExportMismatchError
+from workers.store.protocol import Store
+from workers.tasks.batches import MEAN, STD
+
+# Logits of a healthy network are of the order of 10; float32 graphs of another runtime differ by rounding only.
+TOLERANCE: Final = 1e-3
+NUM_COMPARED: Final = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """Model files in a local folder, and how far each strays from the trained network once loaded again."""
+
+    folder: Path
+    max_reload_difference: dict[str, float]
+
+
+def export_network(network: Network, held_out: Part, classes: tuple[str, ...], folder: Path) -> Exported:
+    """Write the model files and compare each, loaded again, with the network on held-out images.
+
+    Raises:
+        ExportMismatchError: A file predicts something else.
+    """
+    network = network.to("cpu").eval()
+    side = network.macro.image_size
+    compared = Part(images=held_out.images[:NUM_COMPARED].cpu(), labels=held_out.labels[:NUM_COMPARED].cpu())
+    logits = predict(network, compared)
+    preprocessing = Preprocessing(image_size=side, mean=MEAN, std=STD)
+    save_weights(network, folder / "weights.safetensors")
+    export_onnx(network, preprocessing, folder / "model.onnx")
+    bytes_nchw = np.ascontiguousarray(compared.images.permute(0, 3, 1, 2).numpy())
+    reloaded = {
+        "weights.safetensors": predict(load_network(folder / "weights.safetensors").eval(), compared),
+        "model.onnx": torch.from_numpy(run_onnx(folder / "model.onnx", bytes_nchw)),
+    }
+    differences = {name: float((other - logits).abs().max()) for name, other in reloaded.items()}
+    for name, difference in differences.items():
+        if not difference <= TOLERANCE:
+            raise ExportMismatchError(
+                f"{name} predicts something else than the trained network",
+                got=difference,
+                expected=f"logits within {TOLERANCE}",
+                todo="Please report this with the architecture and the versions.",
+            )
+    space = SPACES[network.architecture.space]
+    _write_json(folder / "architecture.json", space.to_json(network.architecture))
+    _write_json(folder / "preprocessing.json", preprocessing.to_json())
+    _write_json(folder / "labels.json", list(classes))
+    (folder / "cell.svg").write_text(space.draw_svg(network.architecture), encoding="utf-8")
+    return Exported(folder=folder, max_reload_difference=differences)
+
+
+def publish(
+    store: Store,
+    attempt_key: str,
+    network: Network,
+    held_out: Part,
+    classes: tuple[str, ...],
+    make_metrics: Callable[[dict[str, float]], Metrics],
+) -> Manifest:
+    """Export, compare, report and upload; the manifest goes last, so a result is whole or absent.
+
+    Args:
+        store: Where to.
+        attempt_key: Prefix of the attempt, without a final slash.
+        network: Trained.
+        held_out: Images to compare on.
+        classes: Names by label.
+        make_metrics: Gives the metrics from the largest reload differences, as late as can be, for its timings.
+    """
+    with tempfile.TemporaryDirectory(prefix="archprior-") as name:
+        folder = Path(name)
+        exported = export_network(network, held_out, classes, folder)
+        space = SPACES[network.architecture.space]
+        metrics = make_metrics(exported.max_reload_difference)
+        (folder / "curves.svg").write_text(draw_curves(metrics.series), encoding="utf-8")
+        report = write_report(metrics, space.draw_text(network.architecture))
+        (folder / "report.md").write_text(report, encoding="utf-8")
+        (folder / "metrics.json").write_text(metrics.model_dump_json(indent=2), encoding="utf-8")
+        artifacts = tuple(_upload(store, attempt_key, folder / file, media) for file, media in MEDIA_TYPES.items())
+    manifest = Manifest(adaptation_id=metrics.adaptation_id, attempt=metrics.attempt, artifacts=artifacts)
+    store.put_bytes(
+        f"{attempt_key}/{MANIFEST}", manifest.model_dump_json(indent=2).encode(), media_type="application/json"
+    )
+    return manifest
+
+
+def _upload(store: Store, attempt_key: str, path: Path, media_type: str) -> Artifact:
+    data = path.read_bytes()
+    store.put_file(f"{attempt_key}/{path.name}", path, media_type=media_type)
+    return Artifact(name=path.name, num_bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), media_type=media_type)
+
+
+def _write_json(path: Path, document: object) -> None:
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")

@@ -1,0 +1,118 @@
+"""What a running attempt tells (`progress.json`) and what it is told (`control.json`)."""
+
+import time
+from collections.abc import Callable
+
+from workers.adapt.budget import Budget, PhaseTimer
+from workers.contracts.adaptations import Candidate, Control, Phase, Point, Progress
+from workers.contracts.errors import CancelledError, ObjectMissingError
+from workers.store.protocol import Store
+
+MAX_POINTS = 200
+WRITE_EVERY_S = 1.0
+POLL_EVERY_S = 2.0
+
+
+class Reporter:
+    """Writes progress at most once a second and looks for a cancel every two.
+
+    Args:
+        store: Where the attempt's bytes lie.
+        attempt_key: Prefix of the attempt, without a final slash.
+        budget: For elapsed and remaining seconds.
+        active: Whether this process speaks for the attempt; the other ranks of a worker group keep silent.
+        clock: Monotonic seconds, for the pace of writing.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        attempt_key: str,
+        budget: Budget,
+        *,
+        active: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.timer = PhaseTimer(clock)
+        self._store, self._key, self._budget = store, attempt_key, budget
+        self._active, self._clock = active, clock
+        self._series: dict[str, list[Point]] = {}
+        self._strides: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
+        self._best: Candidate | None = None
+        self._step = 0
+        self._message = ""
+        self._written_s = self._polled_s = float("-inf")
+
+    @property
+    def series(self) -> dict[str, tuple[Point, ...]]:
+        """The curves so far, by name."""
+        return {name: tuple(points) for name, points in self._series.items()}
+
+    def enter(self, phase: Phase, message: str = "") -> None:
+        """Begin a phase and say so at once."""
+        self.timer.enter(phase)
+        self._message = message
+        self._write()
+        self.check_cancelled(at_once=True)
+
+    def record(self, name: str, step: int, value: float) -> None:
+        """Add a point to a curve. A long curve is thinned by dropping every other point, so its size is bounded."""
+        count = self._counts[name] = self._counts.get(name, 0) + 1
+        stride = self._strides.setdefault(name, 1)
+        if (count - 1) % stride:
+            return
+        points = self._series.setdefault(name, [])
+        points.append((step, round(self._budget.elapsed_s, 3), round(value, 6)))
+        if len(points) > MAX_POINTS:
+            self._series[name] = points[::2]
+            self._strides[name] = 2 * stride
+
+    def found(self, candidate: Candidate) -> None:
+        """Name the best architecture so far."""
+        self._best = candidate
+
+    def tick(self, step: int) -> None:
+        """Say how far the work is, if a second has passed; stop if a cancel has come.
+
+        Raises:
+            CancelledError: `control.json` asks to stop.
+        """
+        self._step = step
+        if self._clock() - self._written_s >= WRITE_EVERY_S:
+            self._write()
+        self.check_cancelled()
+
+    def check_cancelled(self, *, at_once: bool = False) -> None:
+        """Raise `CancelledError` if `control.json` asks to stop; looks every two seconds, or at once."""
+        now_s = self._clock()
+        if not self._active or (now_s - self._polled_s < POLL_EVERY_S and not at_once):
+            return
+        self._polled_s = now_s
+        try:
+            control = Control.model_validate_json(self._store.get_bytes(f"{self._key}/control.json"))
+        except ObjectMissingError:
+            return
+        if control.desired == "cancel":
+            raise CancelledError("the adaptation was cancelled")
+
+    def _write(self) -> None:
+        if not self._active:
+            return
+        self._written_s = self._clock()
+        done = self.timer.phase == "done"
+        progress = Progress(
+            phase=self.timer.phase,
+            fraction=1.0 if done else min(0.99, max(0.0, self._budget.elapsed_s / self._budget.total_s)),
+            elapsed_s=round(self._budget.elapsed_s, 3),
+            eta_s=0.0 if done else round(max(0.0, self._budget.remaining_s), 1),
+            phases_s=dict(self.timer.seconds()),
+            step=self._step,
+            best=self._best,
+            series=self.series,
+            message=self._message,
+            updated_at=time.time(),
+        )
+        self._store.put_bytes(
+            f"{self._key}/progress.json", progress.model_dump_json().encode(), media_type="application/json"
+        )

@@ -1,0 +1,146 @@
+"""The posterior contracts on one dataset: weights and choices in turn, from the prior on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from search_spaces.architecture import Architecture
+from search_spaces.supernet import Supernet
+from workers.adapt.data import SupportStream, TaskData
+from workers.adapt.limits import Feasible
+from workers.adapt.sync import Group
+from workers.bayes.estimators import score_function_gradient
+from workers.bayes.kl import choice_kl
+from workers.bayes.randomness import slot_generator
+from workers.bayes.relaxation import sample_choices
+from workers.contracts.adaptations import Plan
+from workers.priors.model import HEAD_NAMES
+from workers.tasks.batches import to_batch
+
+LR_WEIGHTS: Final = 0.02
+LR_HEAD: Final = 0.05
+LR_CHOICES: Final = 0.05
+MOMENTUM: Final = 0.9
+CLIP: Final = 5.0
+QUERY_BATCH: Final = 256
+# The KL of the choices weighs 1 / N_t per nat (lambda_z = 1): inert for thousands of images, felt for dozens.
+ARCH_KL: Final = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posterior:
+    """What the search made of the prior: the supernet's weights in place, and logits of the choices [E, O]."""
+
+    arch_logits: Tensor
+    num_steps: int
+
+
+def contract(
+    supernet: Supernet,
+    prior_logits_EO: Tensor,
+    data: TaskData,
+    plan: Plan,
+    feasible: Feasible,
+    group: Group,
+    *,
+    on_step: Callable[[int, float, Tensor], bool],
+) -> Posterior:
+    """Move the supernet's weights and the option logits along the negative ELBO of this dataset.
+
+    A step on the weights follows one path drawn from the posterior within the limits, on a batch of the support. Every
+    `plan.choice_every` steps the logits take a score-function step on held-out images, forward only: choices are judged
+    on other data than the weights just saw.
+
+    Args:
+        supernet: With the prior's weights and a fitted head; changed in place.
+        prior_logits_EO: alpha, where the posterior's logits begin.
+        data: The dataset.
+        plan: Numbers of steps, batch size, seed.
+        feasible: Limits.
+        group: Ranks that average their gradients.
+        on_step: Told step, loss and logits after each step; returning False ends the search early.
+    """
+    draws = slot_generator(plan.seed, 0, 0, "paths")
+    stream = SupportStream(
+        data.support,
+        plan.batch_size,
+        flip=plan.flip,
+        generator=slot_generator(plan.seed, 0, group.rank, "search support"),
+    )
+    query_draws = slot_generator(plan.seed, 0, group.rank, "search query")
+    logits_EO = prior_logits_EO.clone().requires_grad_()
+    choice_optimizer = torch.optim.Adam([logits_EO], lr=LR_CHOICES)
+    body = [p for name, p in supernet.named_parameters() if name not in HEAD_NAMES]
+    head = list(supernet.classifier.parameters())
+    optimizer = torch.optim.SGD(
+        [{"params": body, "lr": LR_WEIGHTS}, {"params": head, "lr": LR_HEAD}], momentum=MOMENTUM, nesterov=True
+    )
+    done = 0
+    tilted_EO = feasible.tilt(logits_EO.detach(), draws)
+    paths = feasible.paths(tilted_EO, draws)
+    for step in range(plan.num_search_steps):
+        loss = _weights_step(supernet, next(paths), stream.next(), optimizer, group)
+        if (step + 1) % plan.choice_every == 0:
+            _choices_step(
+                supernet, logits_EO, tilted_EO, prior_logits_EO, data, plan, choice_optimizer, draws, query_draws, group
+            )
+            tilted_EO = feasible.tilt(logits_EO.detach(), draws)
+            paths = feasible.paths(tilted_EO, draws)
+        done = step + 1
+        if not on_step(done, loss, logits_EO.detach()):
+            break
+    return Posterior(arch_logits=logits_EO.detach(), num_steps=done)
+
+
+def path_loss(supernet: Supernet, arch: Architecture, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean negative log-likelihood of a batch under one path, in nats."""
+    return F.cross_entropy(supernet(images, arch), labels)
+
+
+def _weights_step(
+    supernet: Supernet,
+    arch: Architecture,
+    batch: tuple[Tensor, Tensor],
+    optimizer: torch.optim.Optimizer,
+    group: Group,
+) -> float:
+    optimizer.zero_grad(set_to_none=True)
+    loss = path_loss(supernet, arch, *batch)
+    loss.backward()
+    # Which parameters have a gradient follows from the path, which all ranks share.
+    group.average([p.grad for p in supernet.parameters() if p.grad is not None])
+    torch.nn.utils.clip_grad_norm_(supernet.parameters(), CLIP)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def _choices_step(
+    supernet: Supernet,
+    logits_EO: Tensor,
+    tilted_EO: Tensor,
+    prior_logits_EO: Tensor,
+    data: TaskData,
+    plan: Plan,
+    optimizer: torch.optim.Optimizer,
+    draws: torch.Generator,
+    query_draws: torch.Generator,
+    group: Group,
+) -> None:
+    choices_SE = sample_choices(tilted_EO, draws, plan.num_arch_samples)
+    index = torch.randint(len(data.query), (min(QUERY_BATCH, len(data.query)),), generator=query_draws)
+    index = index.to(data.query.labels.device)
+    images, labels = to_batch(data.query.images[index], data.resolution), data.query.labels[index]
+    space = supernet.space.name
+    with torch.no_grad():
+        losses_S = torch.stack(
+            [path_loss(supernet, Architecture(space, tuple(row)), images, labels) for row in choices_SE.tolist()]
+        )
+    group.average([losses_S])
+    kl = ARCH_KL / plan.num_train * choice_kl(logits_EO, prior_logits_EO)
+    (slope_EO,) = torch.autograd.grad(kl, [logits_EO])
+    logits_EO.grad = slope_EO + score_function_gradient(tilted_EO, choices_SE, losses_S.to(tilted_EO.device))
+    optimizer.step()

@@ -1,0 +1,83 @@
+"""How well a prior adapts to classes that it never met: accuracy on the query after so many inner steps."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from workers.bayes.distributions import Batch, MetaPrior, Task, posterior_at
+from workers.bayes.elbo import Objective
+from workers.bayes.estimators import StraightThrough
+from workers.bayes.inner_loop import adapt
+from workers.bayes.randomness import slot_generator
+from workers.meta.slot import SlotWork, fit_head, prepare
+from workers.priors.model import HEAD_BIAS, HEAD_WEIGHT, mode_of, prior_features
+from workers.tasks.distribution import TaskDistribution
+
+CURVE_STEPS: Final = (0, 4, 16)
+NUM_TASKS: Final = 5
+SIZES: Final = (512, 500)
+
+
+def adaptation_curve(work: SlotWork, held_out: TaskDistribution, prior: MetaPrior) -> dict[int, float]:
+    """Return mean query accuracy by number of inner steps, over NUM_TASKS fixed tasks of held-out classes.
+
+    The same tasks and draws at every call, so that the points of a run can be compared. Architecture: the prior's mode.
+    """
+    config = work.config
+    correct = dict.fromkeys(CURVE_STEPS, 0.0)
+    for number in range(NUM_TASKS):
+        generator = slot_generator(config.seed, 0, number, "held-out")
+        ways = (min(config.min_ways, held_out.num_classes), min(config.max_ways, held_out.num_classes))
+        raw = held_out.sample(generator, num_ways=ways, sizes=SIZES)
+        task = prepare(raw, max(1, SIZES[0] // 128), generator, flip=config.flip)
+        # The prior's mode and nothing else: logits so far apart that every draw is the mode.
+        mode = mode_of(prior, work.supernet.space)
+        sure = torch.full_like(prior.arch_logits, -1e9)
+        sure[torch.arange(len(mode.choices)), torch.tensor(mode.choices)] = 0.0
+        at_mode = MetaPrior(sure, prior.loc, prior.log_scale)
+        head = fit_head(work.supernet, at_mode, raw, generator)
+        for steps, accuracy in _curve(work, at_mode, head, task, generator).items():
+            correct[steps] += accuracy / NUM_TASKS
+    return correct
+
+
+def _curve(
+    work: SlotWork, prior: MetaPrior, head: Mapping[str, Tensor], task: Task, generator: torch.Generator
+) -> dict[int, float]:
+    from workers.priors.model import supernet_likelihood
+
+    config = work.config
+    objective = Objective(
+        likelihood=supernet_likelihood(work.supernet),
+        estimator=StraightThrough(temperature=config.temperature),
+        family="delta",
+        weight_kl=0.0,
+        arch_kl=0.0,
+    )
+    posterior = posterior_at(prior, head)
+    curve: dict[int, float] = {}
+    done = 0
+    for steps in CURVE_STEPS:
+        posterior = adapt(
+            posterior,
+            prior,
+            task.support,
+            objective,
+            num_examples=task.num_examples,
+            num_inner_steps=steps - done,
+            inner_lr={"loc": config.inner_lr, "head": config.inner_head_lr},
+            generator=generator,
+        )
+        done = steps
+        curve[steps] = _accuracy(
+            work, MetaPrior(prior.arch_logits, posterior.loc, prior.log_scale), posterior.head, task.query
+        )
+    return curve
+
+
+def _accuracy(work: SlotWork, at: MetaPrior, head: Mapping[str, Tensor], query: Batch) -> float:
+    features = prior_features(work.supernet, at, query.images, mode_of(at, work.supernet.space))
+    logits = features @ head[HEAD_WEIGHT].T + head[HEAD_BIAS]
+    return float((logits.argmax(dim=1) == query.labels).double().mean())

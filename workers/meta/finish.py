@@ -1,0 +1,108 @@
+"""From a finished meta-training to a prior that others can use: tensors, card, curves."""
+
+import hashlib
+import io
+import json
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from statistics import fmean
+from typing import Final
+
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from search_spaces.registry import SPACES
+from workers.contracts.priors import LearnedFrom, PriorCard
+from workers.meta.loop import LOG
+from workers.meta.state import MetaState
+from workers.priors.model import mode_of
+from workers.priors.registry import CARD, TENSORS
+from workers.priors.tensors import save_prior
+
+CURVES: Final = "curves.svg"
+MAX_POINTS: Final = 100
+LIBRARIES: Final = ("archprior", "torch", "numpy")
+Curve = tuple[tuple[int, float], ...]
+
+
+def finish(state: MetaState, out: Path, *, prior_id: str, command: str, data: Sequence[LearnedFrom]) -> PriorCard:
+    """Write `prior.safetensors`, `card.json` and `curves.svg` of a meta-training into its folder.
+
+    Args:
+        state: At its last step.
+        out: Folder that holds the run's log.
+        prior_id: Name of the prior.
+        command: That made it.
+        data: What it learned from.
+    """
+    config = state.config
+    space = SPACES[config.search_space]
+    path = out / TENSORS
+    save_prior(state.prior, path)
+    curves = read_curves(out / LOG)
+    card = PriorCard(
+        id=prior_id,
+        search_space=space.name,
+        macro=config.macro,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        num_bytes=path.stat().st_size,
+        mode=space.format(mode_of(state.prior, space)),
+        resolutions=config.resolutions,
+        num_steps=state.step,
+        inherits=(
+            f"An exported network has this prior's skeleton ({config.macro.skeleton}, {config.macro.num_channels} "
+            f"channels, {config.macro.num_cells} cells): stem, reductions and the chosen ops of its cells begin at the "
+            "prior's means and are trained on. The classifier and the statistics of batch norm are the dataset's own."
+        ),
+        command=command,
+        config=config.model_dump(mode="json"),
+        data=tuple(data),
+        curves=curves,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions={"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
+    )
+    (out / CARD).write_text(card.model_dump_json(indent=1), encoding="utf-8")
+    (out / CURVES).write_text(draw(curves), encoding="utf-8")
+    return card
+
+
+def read_curves(log: Path) -> dict[str, Curve]:
+    """Return the run's curves, at most MAX_POINTS points each: loss and entropy as means over stretches of steps."""
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    stretch = max(1, -(-len(entries) // MAX_POINTS))
+    parts = [entries[start : start + stretch] for start in range(0, len(entries), stretch)]
+    curves: dict[str, Curve] = {
+        "loss": tuple((part[-1]["step"] + 1, round(fmean(e["loss"] for e in part), 4)) for part in parts),
+        "entropy": tuple((part[-1]["step"] + 1, round(fmean(part[-1]["entropy"]), 4)) for part in parts),
+    }
+    judged = [entry for entry in entries if "held_out" in entry]
+    for steps in judged[0]["held_out"] if judged else ():
+        name = f"held-out accuracy after {steps} steps"
+        curves[name] = tuple((entry["step"] + 1, round(entry["held_out"][steps], 4)) for entry in judged)
+    return curves
+
+
+def draw(curves: dict[str, Curve]) -> str:
+    """Return loss, entropy per decision, and held-out adaptation curves over meta-steps, as an SVG document."""
+    panels = (
+        ("loss (nats)", ["loss"]),
+        ("mean entropy of a decision (nats)", ["entropy"]),
+        ("held-out accuracy", [name for name in curves if name.startswith("held-out")]),
+    )
+    figure = Figure(figsize=(12.6, 3.2), layout="constrained")
+    FigureCanvasSVG(figure)
+    for position, (title, names) in enumerate(panels, start=1):
+        axes = figure.add_subplot(1, len(panels), position)
+        for name in names:
+            axes.plot(*zip(*curves[name], strict=True), label=name.removeprefix("held-out accuracy "), marker=".")
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("meta-step", fontsize=9)
+        axes.grid(visible=True, alpha=0.3)
+        if len(names) > 1:
+            axes.legend(fontsize=8)
+    drawn = io.StringIO()
+    figure.savefig(drawn, format="svg", metadata={"Date": None})
+    return drawn.getvalue()

@@ -1,0 +1,82 @@
+"""Meta-training in one process: slot after slot, step after step, with checkpoints and an exact resume."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+from workers.bayes.aggregate import MeanGradient, aggregate
+from workers.contracts.meta_runs import MetaConfig
+from workers.meta.evaluation import adaptation_curve
+from workers.meta.slot import SlotWork, joint_gradient, task_gradient
+from workers.meta.state import CHECKPOINT, MetaState, StepLog
+from workers.tasks.distribution import ClassImages, TaskDistribution
+
+LOG = "log.jsonl"
+
+
+def meta_train(
+    config: MetaConfig,
+    classes: ClassImages,
+    held_out: ClassImages | None,
+    out: Path,
+    *,
+    num_steps: int | None = None,
+    on_step: Callable[[StepLog], None] = lambda _: None,
+) -> MetaState:
+    """Learn a prior; continue from the checkpoint in `out` if there is one.
+
+    Args:
+        config: Of the run.
+        classes: Meta-train classes.
+        held_out: Meta-validation classes for the adaptation curves, or None for no curves.
+        out: Folder of the checkpoint and of `log.jsonl`, one line of JSON a step.
+        num_steps: Stop after so many steps of the run in all; the schedule stays that of `config.num_steps`.
+        on_step: Told what each step did.
+
+    Raises:
+        CheckpointMismatchError: The checkpoint in `out` belongs to another configuration.
+        InvalidDatasetError: Too few classes or images.
+    """
+    resolutions = dict(zip(config.resolutions, config.resolution_weights, strict=True))
+    work = SlotWork.build(config, TaskDistribution(classes, resolutions))
+    held_out_tasks = None if held_out is None else TaskDistribution(held_out, resolutions)
+    state = MetaState(config, work.distribution.num_classes)
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / CHECKPOINT).exists():
+        state.load(out / CHECKPOINT)
+    last = config.num_steps if num_steps is None else min(num_steps, config.num_steps)
+    with _log_up_to(out / LOG, state.step) as log_file:
+        while state.step < last:
+            log = state.apply(step_gradient(work, state))
+            entry = {"step": log.step, "loss": log.loss, "norms": dict(log.norms), "entropy": state.entropies()}
+            if held_out_tasks and (state.step % config.evaluate_every == 0 or state.step == config.num_steps):
+                entry["held_out"] = adaptation_curve(work, held_out_tasks, state.prior)
+            log_file.write(json.dumps(entry) + "\n")
+            on_step(log)
+            if state.step % config.checkpoint_every == 0 or state.step == last:
+                log_file.flush()
+                state.save(out / CHECKPOINT)
+    return state
+
+
+def step_gradient(work: SlotWork, state: MetaState) -> MeanGradient:
+    """Return the aggregated gradient of the state's next step, its slots computed here one after another."""
+    config, step = work.config, state.step
+    if step < config.joint_steps:
+        prior = state.prior_with_heads
+        num_paths = 1 if state.warming_up else config.num_arch_samples
+        gradients = [
+            joint_gradient(work, prior, step=step, slot=slot, num_paths=num_paths) for slot in range(config.num_slots)
+        ]
+    else:
+        gradients = [task_gradient(work, state.prior, step=step, slot=slot) for slot in range(config.num_slots)]
+    return aggregate(gradients, config.weighting)
+
+
+def _log_up_to(path: Path, step: int) -> TextIO:
+    """Open the log for appending, without the lines of steps that the checkpoint does not know."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    kept = [line for line in lines if json.loads(line)["step"] < step]
+    path.write_text("".join(line + "\n" for line in kept))
+    return path.open("a")

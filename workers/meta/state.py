@@ -1,0 +1,173 @@
+"""What a meta-training knows between two steps: the prior, its optimizers, and where it stands."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from search_spaces.registry import SPACES
+from workers.bayes.aggregate import MeanGradient, clip_per_group
+from workers.bayes.distributions import MetaPrior
+from workers.bayes.randomness import slot_generator
+from workers.contracts.errors import CheckpointMismatchError
+from workers.contracts.meta_runs import MetaConfig
+from workers.priors.model import HEAD_NAMES, fresh_prior, full_macro
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepLog:
+    """What one meta-step did.
+
+    Attributes:
+        loss: Mean over its slots, in nats per example.
+        norms: Gradient norm of each group before clipping.
+    """
+
+    step: int
+    loss: float
+    norms: Mapping[str, float]
+
+
+class MetaState:
+    """The prior in training. A step changes it in place; a checkpoint holds all of it.
+
+    The persistent heads of the warm-up are rows of `classifier.weight` and `classifier.bias` among the prior's means;
+    `prior` leaves them out, `prior_with_heads` has them.
+
+    Args:
+        config: Of the run.
+        num_classes: Classes that keep a head during the warm-up.
+    """
+
+    def __init__(self, config: MetaConfig, num_classes: int) -> None:
+        self.config = config
+        self.step = 0
+        self._macro = full_macro(config.macro, num_classes=num_classes, image_size=max(config.resolutions))
+        generator = slot_generator(config.seed, 0, 0, "weights")
+        fresh = fresh_prior(config.search_space, self._macro, generator, weight_scale=config.weight_scale)
+        num_features = _num_features(config, self._macro.num_classes)
+        heads = {
+            HEAD_NAMES[0]: torch.randn(num_classes, num_features, generator=generator) / math.sqrt(num_features),
+            HEAD_NAMES[1]: torch.zeros(num_classes),
+        }
+        self._arch_logits = fresh.arch_logits.clone().requires_grad_()
+        self._loc = {name: value.requires_grad_() for name, value in {**fresh.loc, **heads}.items()}
+        self._log_scale = {name: value.requires_grad_() for name, value in fresh.log_scale.items()}
+        self._weights_optimizer = torch.optim.SGD(
+            self._loc.values(), lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0
+        )
+        self._choice_optimizer = torch.optim.Adam([self._arch_logits, *self._log_scale.values()], lr=config.arch_lr)
+
+    @property
+    def prior(self) -> MetaPrior:
+        """The prior as others get it: without the persistent heads. Shares memory with the state."""
+        loc = {name: value.detach() for name, value in self._loc.items() if name not in HEAD_NAMES}
+        log_scale = {name: value.detach() for name, value in self._log_scale.items()}
+        return MetaPrior(self._arch_logits.detach(), loc, log_scale)
+
+    @property
+    def prior_with_heads(self) -> MetaPrior:
+        """The prior of the warm-up, whose means hold the persistent heads, with the scale of the other weights."""
+        prior = self.prior
+        heads = {name: self._loc[name].detach() for name in HEAD_NAMES}
+        scale = torch.tensor(self.config.weight_scale).log()
+        return MetaPrior(
+            prior.arch_logits, {**prior.loc, **heads}, {**prior.log_scale, **dict.fromkeys(HEAD_NAMES, scale)}
+        )
+
+    @property
+    def warming_up(self) -> bool:
+        return self.step < self.config.warmup_steps
+
+    @property
+    def lr(self) -> float:
+        """The rate on the weights at this step."""
+        config = self.config
+        rise = min(1.0, (self.step + 1) / max(1, config.lr_rise_steps))
+        return config.lr * rise * 0.5 * (1 + math.cos(math.pi * self.step / config.num_steps))
+
+    def apply(self, mean: MeanGradient) -> StepLog:
+        """Take one optimizer step along an aggregated gradient, clipped per group.
+
+        During the warm-up the option logits stay uniform: choices learned on weights that have not learned yet collapse
+        to the cheapest op.
+        """
+        groups = {key.partition("/")[0] for key in mean.arrays}
+        arrays, norms = clip_per_group(mean.arrays, dict.fromkeys(groups, self.config.clip))
+        decay = self.config.weight_decay
+        for name, parameter in self._loc.items():
+            gradient = arrays.get(f"loc/{name}")
+            parameter.grad = None if gradient is None else gradient.add(parameter.detach(), alpha=decay)
+        for group in self._weights_optimizer.param_groups:
+            group["lr"] = self.lr
+        self._weights_optimizer.step()
+        if not self.warming_up:
+            self._arch_logits.grad = arrays["arch_logits"]
+            for name, scale in self._log_scale.items():
+                scale.grad = arrays.get(f"log_scale/{name}")
+            self._choice_optimizer.step()
+        log = StepLog(step=self.step, loss=mean.loss, norms=norms)
+        self.step += 1
+        return log
+
+    def entropies(self) -> list[float]:
+        """Return the entropy of each decision, in nats."""
+        log_p_EO = torch.log_softmax(self._arch_logits.detach(), dim=-1)
+        return [float(value) for value in -(log_p_EO.exp() * log_p_EO).sum(dim=-1)]
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, atomically."""
+        partial = path.with_suffix(".partial")
+        torch.save(
+            {
+                "config": self.config.model_dump_json(),
+                "step": self.step,
+                "arch_logits": self._arch_logits.detach(),
+                "loc": {name: value.detach() for name, value in self._loc.items()},
+                "log_scale": {name: value.detach() for name, value in self._log_scale.items()},
+                "weights_optimizer": self._weights_optimizer.state_dict(),
+                "choice_optimizer": self._choice_optimizer.state_dict(),
+            },
+            partial,
+        )
+        partial.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Continue from a checkpoint, exactly.
+
+        Raises:
+            CheckpointMismatchError: Another configuration or another set of classes wrote it.
+        """
+        saved = torch.load(path, weights_only=True)
+        if saved["config"] != self.config.model_dump_json():
+            raise CheckpointMismatchError(
+                f"checkpoint {path} belongs to another configuration",
+                todo="Resume with the configuration that wrote it, or choose another output folder.",
+            )
+        _fill({"arch_logits": self._arch_logits}, {"arch_logits": saved["arch_logits"]}, path)
+        _fill(self._loc, saved["loc"], path)
+        _fill(self._log_scale, saved["log_scale"], path)
+        self._weights_optimizer.load_state_dict(saved["weights_optimizer"])
+        self._choice_optimizer.load_state_dict(saved["choice_optimizer"])
+        self.step = saved["step"]
+
+
+def _fill(targets: Mapping[str, Tensor], saved: Mapping[str, Tensor], path: Path) -> None:
+    for name, target in targets.items():
+        if name not in saved or saved[name].shape != target.shape:
+            raise CheckpointMismatchError(f"checkpoint {path} lacks {name} or has another shape of it")
+        with torch.no_grad():
+            target.copy_(saved[name])
+
+
+def _num_features(config: MetaConfig, num_classes: int) -> int:
+    from search_spaces.supernet import Supernet
+
+    macro = full_macro(config.macro, num_classes=num_classes, image_size=max(config.resolutions))
+    with torch.device("meta"):
+        return Supernet(SPACES[config.search_space], macro).num_features

@@ -1,0 +1,101 @@
+"""Which meta-priors there are: those bundled with the package and those in the store. Free of torch."""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from search_spaces.errors import UnknownNameError
+from workers.contracts.errors import InvalidPriorError, ObjectMissingError
+from workers.contracts.priors import PriorCard
+from workers.store import layout
+from workers.store.protocol import Store
+
+CARD: Final = "card.json"
+TENSORS: Final = "prior.safetensors"
+# What a request gets that names a space but no prior.
+DEFAULTS: Final[Mapping[str, str]] = {"nas_bench_201": "nas_bench_201-v1"}
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class PriorRegistry:
+    """Finds meta-priors by id. A bundled id cannot be shadowed by a stored one."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def list(self) -> tuple[PriorCard, ...]:
+        """Return the cards of all priors, the bundled ones first."""
+        stored = {
+            item.key.split("/")[1] for item in self._store.list("priors/") if item.key.endswith(f"/{CARD}")
+        } - bundled_cards().keys()
+        return (*bundled_cards().values(), *(self.card(prior_id) for prior_id in sorted(stored)))
+
+    def card(self, prior_id: str) -> PriorCard:
+        """Return one prior's card.
+
+        Raises:
+            UnknownNameError: No prior bears that id.
+            InvalidPriorError: Its card cannot be read.
+        """
+        if prior_id in bundled_cards():
+            return bundled_cards()[prior_id]
+        if not _ID.fullmatch(prior_id):
+            raise self._unknown(prior_id)
+        try:
+            return parse_card(self._store.get_bytes(f"{layout.prior(prior_id)}/{CARD}"), prior_id)
+        except ObjectMissingError:
+            raise self._unknown(prior_id) from None
+
+    def fetch(self, prior_id: str, folder: Path) -> Path:
+        """Return the local path of a prior's tensors, copied into `folder` where they lie in the store.
+
+        Raises:
+            UnknownNameError: No prior bears that id.
+        """
+        if prior_id in bundled_cards():
+            return bundled_folder() / prior_id / TENSORS
+        path = folder / f"{prior_id}.safetensors"
+        try:
+            self._store.get_file(f"{layout.prior(prior_id)}/{TENSORS}", path)
+        except ObjectMissingError:
+            raise self._unknown(prior_id) from None
+        return path
+
+    def default_for(self, space_name: str) -> str | None:
+        """Return the id of the prior that a request without one gets, or None where the space has none."""
+        default = DEFAULTS.get(space_name)
+        return default if default in bundled_cards() else None
+
+    def _unknown(self, prior_id: str) -> UnknownNameError:
+        known = ", ".join(card.id for card in self.list()) or "none yet"
+        return UnknownNameError(
+            "unknown prior",
+            got=prior_id,
+            expected=f"one of {known}, or 'none'",
+            todo="Name a known prior, or 'none' to search from random weights.",
+        )
+
+
+def parse_card(data: bytes, prior_id: str) -> PriorCard:
+    """Return the card that `card.json` holds. Raises `InvalidPriorError` where it cannot be read."""
+    try:
+        return PriorCard.model_validate_json(data)
+    except ValidationError as error:
+        raise InvalidPriorError(f"the card of prior {prior_id} cannot be read: {error}") from error
+
+
+def bundled_folder() -> Path:
+    """Return the folder that holds one folder per bundled prior."""
+    return Path(str(resources.files("workers.priors"))) / "bundled"
+
+
+@cache
+def bundled_cards() -> Mapping[str, PriorCard]:
+    """Return the cards of the bundled priors by id."""
+    paths = sorted(bundled_folder().glob(f"*/{CARD}"))
+    return {path.parent.name: parse_card(path.read_bytes(), path.parent.name) for path in paths}
