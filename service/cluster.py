@@ -1,0 +1,74 @@
+"""Where jobs run: a Ray that the service owns, or one that somebody else runs."""
+
+from typing import Protocol
+
+from service.errors import ClusterUnavailableError
+from service.jobs import JobClient, RayJobs
+from service.local_ray import LocalRay
+from service.settings import Settings
+
+
+class Cluster(Protocol):
+    """A Ray cluster, as the service sees it."""
+
+    @property
+    def dashboard_url(self) -> str | None:
+        """The dashboard's address, or None while there is none."""
+        ...
+
+    def connect(self) -> JobClient:
+        """Return the cluster's jobs, starting the cluster where that is ours to do and it does not run.
+
+        Raises:
+            ClusterUnavailableError: It could not be started.
+        """
+        ...
+
+    def num_cpus(self) -> int:
+        """Return the CPUs there are now. Raises `ClusterUnavailableError`."""
+        ...
+
+    def check(self) -> None:
+        """Raises `ClusterUnavailableError` unless the cluster is up and well. Starts nothing."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the cluster, and end it if it is ours. May be called while another thread is in `connect`."""
+        ...
+
+
+class RemoteRay:
+    """A cluster that somebody else runs."""
+
+    def __init__(self, url: str, *, token: str | None) -> None:
+        self.dashboard_url: str | None = url.rstrip("/")
+        self._jobs = RayJobs(url, token=token)
+
+    def connect(self) -> JobClient:
+        return self._jobs
+
+    def num_cpus(self) -> int:
+        return self._jobs.num_cpus()
+
+    def check(self) -> None:
+        self._jobs.check()
+
+    def close(self) -> None:
+        self._jobs.close()
+
+
+def open_cluster(settings: Settings) -> Cluster:
+    """Return the cluster that the settings name; nothing is started yet."""
+    if settings.ray_address is None:
+        return LocalRay(settings.data_dir, num_cpus=settings.ray_num_cpus)
+    token = settings.ray_token
+    return RemoteRay(settings.ray_address, token=None if token is None else token.get_secret_value())
+
+
+def readiness(cluster: Cluster) -> str:
+    """Return `ok`, or why jobs cannot run now."""
+    try:
+        cluster.check()
+    except ClusterUnavailableError as error:
+        return str(error)
+    return "ok"

@@ -1,0 +1,148 @@
+"""Jobs on a Ray cluster, through the REST interface of its dashboard: no driver lives in the web process.
+
+`ray.job_submission.JobSubmissionClient` speaks the same interface, but without timeouts, and tells a missing job from a
+failing cluster by the text of an exception only.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol
+
+import httpx
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from service.errors import ClusterUnavailableError
+
+TIMEOUT_S: Final = 15.0
+
+
+class JobStatus(StrEnum):
+    """What the cluster knows of a job. UNKNOWN: it could not be asked."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    STOPPED = "STOPPED"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    MISSING = "MISSING"
+    UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobReport:
+    """A job's status, and what the cluster says of it in words (which nothing may depend on)."""
+
+    status: JobStatus
+    message: str = ""
+
+
+class JobClient(Protocol):
+    """The three things the service asks of a cluster. Each raises `ClusterUnavailableError` where no answer comes."""
+
+    def submit(self, submission_id: str, entrypoint: str, metadata: Mapping[str, str]) -> None:
+        """Start a job. After an error, `report` says whether it was started all the same."""
+        ...
+
+    def report(self, submission_id: str) -> JobReport:
+        """Return how a job is; status MISSING where the cluster does not know it."""
+        ...
+
+    def stop(self, submission_id: str) -> None:
+        """Ask a job's process to end (SIGTERM, then SIGKILL); nothing happens where it has ended or is not known."""
+        ...
+
+
+class NoJobs:
+    """The jobs of a cluster that cannot be reached: every question fails as reaching it did."""
+
+    def __init__(self, error: ClusterUnavailableError) -> None:
+        self._error = error
+
+    def submit(self, *_: object, **__: object) -> None:
+        raise self._error
+
+    def report(self, *_: object, **__: object) -> JobReport:
+        raise self._error
+
+    def stop(self, *_: object, **__: object) -> None:
+        raise self._error
+
+
+class _Details(BaseModel):
+    """The part of Ray's `JobDetails` that matters here."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    status: JobStatus
+    message: str | None = None
+
+
+class RayJobs:
+    """The jobs of one Ray cluster.
+
+    Args:
+        url: Of the cluster's dashboard, such as `http://127.0.0.1:8265`.
+        token: The cluster's token, if it asks for one.
+    """
+
+    def __init__(self, url: str, *, token: str | None) -> None:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        # A cluster's own addresses are never behind the proxy that the environment may name.
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
+
+    def submit(self, submission_id: str, entrypoint: str, metadata: Mapping[str, str]) -> None:
+        # The driver only hands the work on: it takes no CPU from those that compute.
+        job = {
+            "submission_id": submission_id,
+            "entrypoint": entrypoint,
+            "metadata": dict(metadata),
+            "entrypoint_num_cpus": 0,
+        }
+        self._checked(self._call("POST", "/api/jobs/", json=job))
+
+    def report(self, submission_id: str) -> JobReport:
+        response = self._call("GET", f"/api/jobs/{submission_id}")
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return JobReport(status=JobStatus.MISSING)
+        try:
+            details = _Details.model_validate_json(self._checked(response).content)
+        except ValidationError as error:
+            raise ClusterUnavailableError("Ray's answer about a job cannot be read", got=submission_id) from error
+        return JobReport(status=details.status, message=details.message or "")
+
+    def stop(self, submission_id: str) -> None:
+        response = self._call("POST", f"/api/jobs/{submission_id}/stop")
+        if response.status_code != httpx.codes.NOT_FOUND:
+            self._checked(response)
+
+    def check(self) -> None:
+        """Ask the cluster whether it is well. Raises `ClusterUnavailableError` if it is not."""
+        self._checked(self._call("GET", "/api/gcs_healthz"))
+
+    def num_cpus(self) -> int:
+        """Return the CPUs of all nodes of the cluster that live."""
+        nodes = self._checked(self._call("GET", "/api/v0/nodes", params={"detail": "true", "limit": "10000"})).json()
+        listed = nodes["data"]["result"]["result"]
+        return int(sum(node["resources_total"].get("CPU", 0) for node in listed if node["state"] == "ALIVE"))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _call(
+        self, method: str, path: str, *, json: object = None, params: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        try:
+            return self._http.request(method, path, json=json, params=params)
+        except httpx.HTTPError as error:
+            raise ClusterUnavailableError("Ray does not answer", got=str(error) or type(error).__name__) from error
+
+    def _checked(self, response: httpx.Response) -> httpx.Response:
+        if response.is_success:
+            return response
+        if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+            raise ClusterUnavailableError(
+                "Ray refuses the token", todo="Set RAY_AUTH_TOKEN to the token that the cluster was started with."
+            )
+        raise ClusterUnavailableError(f"Ray answered with status {response.status_code}", got=response.text[:500])

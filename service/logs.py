@@ -1,0 +1,15 @@
+"""The service's log: one short line an event, on standard error."""
+
+import logging
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+def configure(level: str) -> None:
+    """Give the service's loggers a handler, unless whoever runs the service has set one up."""
+    own = logging.getLogger("service")
+    own.setLevel(level.upper())
+    if not own.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter(FORMAT))
+        own.addHandler(handler)

@@ -1,0 +1,140 @@
+"""The parts of a running service, built and ended in one place."""
+
+import hashlib
+import logging
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.cluster import Cluster, readiness
+from service.data_dir import claim
+from service.intake import Intake
+from service.reconcile.decide import Limits
+from service.reconcile.executor import Reconciler
+from service.reconcile.loop import ReconcileLoop
+from service.records.adaptations import AdaptationRecords
+from service.records.database import Database
+from service.records.datasets import DatasetRecords
+from service.records.lease import RECONCILER, Lease
+from service.schemas import Health
+from service.settings import Settings
+from service.views import Views
+from workers.contracts.errors import StoreError
+from workers.priors.registry import PriorRegistry
+from workers.store.open import open_store
+from workers.store.protocol import Store
+from workers.tasks.limits import ArchiveLimits
+
+LEASE_TTL_S = 15.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What the routes use."""
+
+    settings: Settings
+    database: Database
+    store: Store
+    cluster: Cluster
+    datasets: DatasetRecords
+    adaptations: AdaptationRecords
+    priors: PriorRegistry
+    intake: Intake
+    views: Views
+    loop: ReconcileLoop
+    uploads: Path
+
+    def readiness(self) -> Health:
+        """Return whether every part works, and of those that do not, why."""
+        parts = {
+            "records": _state(self.database.check),
+            "store": _state(lambda: self.store.size("readiness")),
+            "ray": readiness(self.cluster),
+            "reconciler": "ok" if self.loop.alive else "stopped by an error; see the service's log",
+        }
+        return Health(ok=all(state == "ok" for state in parts.values()), parts=parts)
+
+
+@contextmanager
+def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> Iterator[Parts]:
+    """Yield the parts of a service that runs for the block's time; what it started ends with it.
+
+    Raises:
+        DataDirBusyError: Another service has the data folder.
+        ArchPriorError: A part cannot be opened.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(claim(settings.data_dir))
+        database = Database(settings.database)
+        stack.callback(database.close)
+        database.migrate()
+        store = open_store(settings.objects, create=True)
+        uploads = settings.data_dir / "uploads"
+        shutil.rmtree(uploads, ignore_errors=True)  # what a killed service was receiving
+        uploads.mkdir()
+        adaptations, datasets, priors = AdaptationRecords(database), DatasetRecords(database), PriorRegistry(store)
+        lease = Lease(database, name=RECONCILER, holder=_holder(settings.data_dir), ttl_s=LEASE_TTL_S)
+        stack.callback(lease.release)
+        cluster = open_cluster(settings)
+        reconciler = Reconciler(
+            adaptations=adaptations,
+            store=store,
+            cluster=cluster,
+            lease=lease,
+            limits=Limits(max_attempts=settings.max_attempts, cancel_grace_s=settings.cancel_grace_s),
+            max_submitted=settings.max_submitted_jobs,
+        )
+        loop = ReconcileLoop(reconciler, interval_s=settings.reconcile_interval_s)
+        # From here on in this order: no new step, then the cluster, which a step may still be starting, then the rest.
+        stack.callback(loop.join)
+        stack.callback(cluster.close)
+        stack.callback(loop.stop)
+        loop.start()
+        archive_limits = ArchiveLimits(max_archive_bytes=settings.max_upload_bytes)
+        yield Parts(
+            settings=settings,
+            database=database,
+            store=store,
+            cluster=cluster,
+            datasets=datasets,
+            adaptations=adaptations,
+            priors=priors,
+            intake=Intake(
+                datasets=datasets, adaptations=adaptations, store=store, priors=priors, limits=archive_limits
+            ),
+            views=Views(adaptations=adaptations, store=store, cluster=cluster),
+            loop=loop,
+            uploads=uploads,
+        )
+
+
+def parts_of(request: Request) -> Parts:
+    """Return the parts of the service that got this request."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+PartsDependency = Annotated[Parts, Depends(parts_of)]
+
+
+def _state(check: Callable[[], object]) -> str:
+    try:
+        check()
+    except (SQLAlchemyError, StoreError) as error:
+        logger.error("not ready: %s", error)
+        return str(error).partition("\n")[0]
+    return "ok"
+
+
+def _holder(data_dir: Path) -> str:
+    """Return a lease holder's name: that of the data folder, so that a killed service's successor need not wait."""
+    return hashlib.sha256(f"{socket.gethostname()}:{data_dir}".encode()).hexdigest()[:32]

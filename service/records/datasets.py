@@ -1,0 +1,79 @@
+"""The records of datasets."""
+
+import secrets
+
+from sqlalchemy import insert, select, tuple_
+from sqlalchemy.exc import IntegrityError
+
+from service.errors import NotFoundError
+from service.records.clock import DatabaseNow
+from service.records.database import Database
+from service.records.model import Dataset, moment
+from service.records.pages import decode_cursor, encode_cursor
+from service.records.tables import DatasetRow
+from workers.contracts.datasets import DatasetReport
+
+
+class DatasetRecords:
+    """Datasets of this service; each owner's bytes are recorded once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, *, name: str, sha256: str, num_bytes: int, report: DatasetReport, owner: str) -> tuple[Dataset, bool]:
+        """Record a dataset; return it and whether it is new."""
+        values = {
+            "id": f"ds-{secrets.token_hex(6)}",
+            "owner": owner,
+            "name": name,
+            "sha256": sha256,
+            "num_bytes": num_bytes,
+            "report": report.model_dump(mode="json"),
+            "created_at": DatabaseNow(),
+        }
+        try:
+            with self._database.transaction() as session:
+                row = session.scalars(insert(DatasetRow).values(values).returning(DatasetRow)).one()
+                return _dataset(row), True
+        except IntegrityError:
+            found = self.find(sha256, owner=owner)
+            if found is None:
+                raise
+            return found, False
+
+    def find(self, sha256: str, *, owner: str) -> Dataset | None:
+        """Return the dataset with these bytes, or None."""
+        with self._database.transaction() as session:
+            row = session.scalar(select(DatasetRow).where(DatasetRow.sha256 == sha256, DatasetRow.owner == owner))
+            return None if row is None else _dataset(row)
+
+    def get(self, dataset_id: str, *, owner: str) -> Dataset:
+        """Return one dataset. Raises `NotFoundError`."""
+        with self._database.transaction() as session:
+            row = session.scalar(select(DatasetRow).where(DatasetRow.id == dataset_id, DatasetRow.owner == owner))
+            if row is None:
+                raise NotFoundError("no such dataset", got=dataset_id, todo="GET /v1/datasets lists those there are.")
+            return _dataset(row)
+
+    def page(self, *, owner: str, limit: int, cursor: str | None = None) -> tuple[tuple[Dataset, ...], str | None]:
+        """Return at most `limit` datasets, newest first, and the cursor of the next part if there is one."""
+        query = select(DatasetRow).where(DatasetRow.owner == owner)
+        if cursor is not None:
+            query = query.where(tuple_(DatasetRow.created_at, DatasetRow.id) < tuple_(*decode_cursor(cursor)))
+        query = query.order_by(DatasetRow.created_at.desc(), DatasetRow.id.desc()).limit(limit + 1)
+        with self._database.transaction() as session:
+            rows = session.scalars(query).all()
+        following = encode_cursor(rows[limit - 1].created_at, rows[limit - 1].id) if len(rows) > limit else None
+        return tuple(map(_dataset, rows[:limit])), following
+
+
+def _dataset(row: DatasetRow) -> Dataset:
+    return Dataset(
+        id=row.id,
+        owner=row.owner,
+        name=row.name,
+        sha256=row.sha256,
+        num_bytes=row.num_bytes,
+        report=DatasetReport.model_validate(row.report),
+        created_at=moment(row.created_at),
+    )

@@ -1,0 +1,41 @@
+"""A lease: one process at a time may act, for as long as it keeps renewing."""
+
+from sqlalchemy import or_, update
+
+from service.records.clock import DatabaseNow
+from service.records.database import Database
+from service.records.tables import LeaseRow
+
+RECONCILER = "reconciler"
+
+
+class Lease:
+    """The right to act, by the database's clock.
+
+    Args:
+        database: Where the lease's row lies.
+        name: Which lease; its row was made by a migration.
+        holder: Who asks: unique to this process.
+        ttl_s: Seconds until a holder that does not renew has lost it.
+    """
+
+    def __init__(self, database: Database, *, name: str, holder: str, ttl_s: float) -> None:
+        self._database, self._name, self._holder, self._ttl_s = database, name, holder, ttl_s
+
+    def acquire(self) -> bool:
+        """Take or renew the lease; return whether it is ours now."""
+        free = or_(LeaseRow.holder == self._holder, LeaseRow.expires_at < DatabaseNow())
+        taken = (
+            update(LeaseRow)
+            .where(LeaseRow.name == self._name, free)
+            .values(holder=self._holder, expires_at=DatabaseNow() + self._ttl_s)
+            .returning(LeaseRow.name)
+        )
+        with self._database.transaction() as session:
+            return session.execute(taken).first() is not None
+
+    def release(self) -> None:
+        """Give the lease back, if it is ours, so that the next holder need not wait."""
+        ours = (LeaseRow.name == self._name, LeaseRow.holder == self._holder)
+        with self._database.transaction() as session:
+            session.execute(update(LeaseRow).where(*ours).values(expires_at=0.0))

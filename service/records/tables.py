@@ -1,0 +1,71 @@
+"""The tables. A change here needs a migration; a test compares the two."""
+
+from typing import ClassVar
+
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, MetaData, String, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """Times are seconds since the epoch by the database's clock; JSON columns hold contracts."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map: ClassVar = {
+        dict[str, object]: JSON(none_as_null=True),
+        list[object]: JSON(none_as_null=True),
+    }
+
+
+class DatasetRow(Base):
+    """A checked dataset whose archive lies in the store."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (UniqueConstraint("owner", "sha256"), Index(None, "owner", "created_at", "id"))
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(String(200))
+    sha256: Mapped[str] = mapped_column(String(64))
+    num_bytes: Mapped[int] = mapped_column(BigInteger)
+    report: Mapped[dict[str, object]]
+    created_at: Mapped[float] = mapped_column(Float)
+
+
+class AdaptationRow(Base):
+    """What was asked, how far it has come, and how it ended."""
+
+    __tablename__ = "adaptations"
+    __table_args__ = (Index(None, "owner", "created_at", "id"), Index(None, "state", "created_at", "id"))
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64))
+    attempt: Mapped[int] = mapped_column(Integer)
+    state: Mapped[str] = mapped_column(String(16))
+    request: Mapped[dict[str, object]]
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
+    dataset_sha256: Mapped[str] = mapped_column(String(64))
+    spent_s: Mapped[float] = mapped_column(Float)
+    created_at: Mapped[float] = mapped_column(Float)
+    started_at: Mapped[float | None] = mapped_column(Float)
+    finished_at: Mapped[float | None] = mapped_column(Float)
+    cancel_requested_at: Mapped[float | None] = mapped_column(Float)
+    error: Mapped[dict[str, object] | None]
+    result: Mapped[dict[str, object] | None]
+    artifacts: Mapped[list[object] | None]
+
+
+class LeaseRow(Base):
+    """Who may do a thing that only one process may do at a time, and until when."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(64))
+    expires_at: Mapped[float] = mapped_column(Float)

@@ -1,0 +1,73 @@
+"""`/v1/adaptations`."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from service.parts import PartsDependency
+from service.problems import responses
+from service.records.model import LOCAL_OWNER
+from service.routes.bodies import ADAPTATION_BODY
+from service.schemas import AdaptationPage, AdaptationState, AdaptationView
+from service.uploads import receive
+from service.views import ADAPTATIONS, adaptation_path
+
+router = APIRouter(prefix=ADAPTATIONS, tags=["adaptations"])
+
+
+@router.post(
+    "",
+    status_code=HTTPStatus.ACCEPTED,
+    summary="Adapt a network to a dataset",
+    openapi_extra={"requestBody": ADAPTATION_BODY},
+    responses=responses(
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+    ),
+)
+async def create_adaptation(request: Request, response: Response, parts: PartsDependency) -> AdaptationView:
+    """Queue an adaptation to the zip that comes along, or to a dataset that is here already.
+
+    What cannot end well is refused at once, and nothing is kept of it.
+    """
+    async with receive(request, folder=parts.uploads, max_file_bytes=parts.settings.max_upload_bytes) as body:
+        adaptation = await run_in_threadpool(parts.intake.add_adaptation, body, owner=LOCAL_OWNER)
+    parts.loop.wake()
+    response.headers["Location"] = adaptation_path(adaptation.id)
+    return await run_in_threadpool(parts.views.adaptation, adaptation)
+
+
+@router.get("", summary="List adaptations", responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY))
+def list_adaptations(
+    parts: PartsDependency,
+    state: AdaptationState | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: str | None = None,
+) -> AdaptationPage:
+    """Adaptations, newest first, in parts."""
+    found, following = parts.adaptations.page(owner=LOCAL_OWNER, limit=limit, state=state, cursor=cursor)
+    return AdaptationPage(items=tuple(map(parts.views.adaptation, found)), next_cursor=following)
+
+
+@router.get("/{adaptation_id}", summary="Get an adaptation", responses=responses(HTTPStatus.NOT_FOUND))
+def get_adaptation(adaptation_id: str, parts: PartsDependency) -> AdaptationView:
+    """One adaptation as it stands now, with its progress."""
+    return parts.views.adaptation(parts.adaptations.get(adaptation_id, owner=LOCAL_OWNER))
+
+
+@router.post(
+    "/{adaptation_id}/cancel",
+    status_code=HTTPStatus.ACCEPTED,
+    summary="Cancel an adaptation",
+    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+)
+def cancel_adaptation(adaptation_id: str, parts: PartsDependency) -> AdaptationView:
+    """Ask an adaptation to end. One that finishes in the same moment has succeeded all the same."""
+    adaptation = parts.adaptations.request_cancel(adaptation_id, owner=LOCAL_OWNER)
+    parts.loop.wake()
+    return parts.views.adaptation(adaptation)

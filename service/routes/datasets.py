@@ -1,0 +1,56 @@
+"""`/v1/datasets`."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from service.parts import PartsDependency
+from service.problems import responses
+from service.records.model import LOCAL_OWNER
+from service.routes.bodies import DATASET_FORM
+from service.schemas import DatasetPage, DatasetView
+from service.uploads import receive
+from service.views import dataset_view
+
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+
+
+@router.post(
+    "",
+    status_code=HTTPStatus.CREATED,
+    summary="Upload a zip of class folders",
+    openapi_extra={"requestBody": DATASET_FORM},
+    responses={
+        200: {"description": "The same bytes were uploaded before", "model": DatasetView},
+        **responses(
+            HTTPStatus.BAD_REQUEST,
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+        ),
+    },
+)
+async def create_dataset(request: Request, response: Response, parts: PartsDependency) -> DatasetView:
+    """Check a zip of class folders and keep it. The same bytes are one dataset, however often they come."""
+    async with receive(request, folder=parts.uploads, max_file_bytes=parts.settings.max_upload_bytes) as body:
+        dataset, is_new = await run_in_threadpool(parts.intake.add_dataset, body, owner=LOCAL_OWNER)
+    response.status_code = HTTPStatus.CREATED if is_new else HTTPStatus.OK
+    response.headers["Location"] = f"{router.prefix}/{dataset.id}"
+    return dataset_view(dataset)
+
+
+@router.get("", summary="List datasets", responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY))
+def list_datasets(
+    parts: PartsDependency, limit: Annotated[int, Query(ge=1, le=100)] = 20, cursor: str | None = None
+) -> DatasetPage:
+    """Datasets, newest first, in parts."""
+    found, following = parts.datasets.page(owner=LOCAL_OWNER, limit=limit, cursor=cursor)
+    return DatasetPage(items=tuple(map(dataset_view, found)), next_cursor=following)
+
+
+@router.get("/{dataset_id}", summary="Get a dataset", responses=responses(HTTPStatus.NOT_FOUND))
+def get_dataset(dataset_id: str, parts: PartsDependency) -> DatasetView:
+    """One dataset, with what the check of its archive found."""
+    return dataset_view(parts.datasets.get(dataset_id, owner=LOCAL_OWNER))

@@ -1,0 +1,102 @@
+"""From records to what the API shows."""
+
+from dataclasses import dataclass
+
+from service.attempts import AttemptFiles, submission_id
+from service.cluster import Cluster
+from service.errors import InvalidAttemptFileError
+from service.records.adaptations import AdaptationRecords
+from service.records.model import Adaptation, Dataset
+from service.schemas import AdaptationView, ArtifactView, DatasetView, Links
+from workers.contracts.adaptations import Progress
+from workers.store.protocol import Store
+
+ADAPTATIONS = "/v1/adaptations"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """Adds to a record what the store and the cluster know.
+
+    Attributes:
+        adaptations: For an adaptation's place in the queue.
+        store: For its progress.
+        cluster: For the dashboard's address.
+    """
+
+    adaptations: AdaptationRecords
+    store: Store
+    cluster: Cluster
+
+    def adaptation(self, adaptation: Adaptation) -> AdaptationView:
+        """Return an adaptation as it stands now."""
+        progress = self._progress(adaptation)
+        return AdaptationView(
+            id=adaptation.id,
+            state=adaptation.state,
+            attempt=adaptation.attempt,
+            request=adaptation.request,
+            created_at=adaptation.created_at,
+            started_at=adaptation.started_at,
+            finished_at=adaptation.finished_at,
+            progress=progress,
+            best=None if progress is None else progress.best,
+            result=adaptation.result,
+            error=adaptation.error,
+            artifacts=artifact_views(adaptation),
+            links=self._links(adaptation),
+        )
+
+    def _links(self, adaptation: Adaptation) -> Links:
+        own = adaptation_path(adaptation.id)
+        if adaptation.started_at is None:
+            return Links(self=own, artifacts=f"{own}/artifacts")
+        job_id = submission_id(adaptation)
+        url = self.cluster.dashboard_url
+        dashboard = None if url is None else f"{url}/#/jobs/{job_id}"
+        return Links(self=own, artifacts=f"{own}/artifacts", dashboard=dashboard, job_id=job_id)
+
+    def _progress(self, adaptation: Adaptation) -> Progress | None:
+        if adaptation.state == "QUEUED":
+            return _waiting(adaptation, num_ahead=self.adaptations.num_ahead(adaptation))
+        try:
+            return AttemptFiles(self.store, adaptation).progress()
+        except InvalidAttemptFileError:
+            return None  # of a newer job than this service: the rest of the view still holds
+
+
+def dataset_view(dataset: Dataset) -> DatasetView:
+    """Return a dataset as the API shows it."""
+    return DatasetView(
+        id=dataset.id,
+        name=dataset.name,
+        sha256=dataset.sha256,
+        num_bytes=dataset.num_bytes,
+        report=dataset.report,
+        created_at=dataset.created_at,
+    )
+
+
+def artifact_views(adaptation: Adaptation) -> tuple[ArtifactView, ...]:
+    """Return what can be downloaded; empty until the adaptation has succeeded."""
+    folder = f"{adaptation_path(adaptation.id)}/artifacts"
+    return tuple(
+        ArtifactView(**artifact.model_dump(), href=f"{folder}/{artifact.name}") for artifact in adaptation.artifacts
+    )
+
+
+def adaptation_path(adaptation_id: str) -> str:
+    """Return the path of an adaptation, from the service's root."""
+    return f"{ADAPTATIONS}/{adaptation_id}"
+
+
+def _waiting(adaptation: Adaptation, *, num_ahead: int) -> Progress:
+    again = f"attempt {adaptation.attempt}, as the one before was lost; " if adaptation.attempt > 1 else ""
+    place = "next in the queue" if num_ahead == 0 else f"{num_ahead} ahead in the queue"
+    return Progress(
+        phase="starting",
+        fraction=0.0,
+        elapsed_s=0.0,
+        message=f"{again}{place}",
+        updated_at=adaptation.created_at.timestamp(),
+    )

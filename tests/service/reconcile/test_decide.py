@@ -1,0 +1,117 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from service.jobs import JobReport, JobStatus
+from service.reconcile.decide import (
+    AskToEnd,
+    Cancel,
+    Fail,
+    Limits,
+    Observation,
+    Retry,
+    Start,
+    StopJob,
+    Succeed,
+    Wait,
+    decide,
+)
+from service.records.model import Adaptation
+from workers.contracts.adaptations import AdaptationRequest, Failure
+from workers.contracts.artifacts import Manifest
+
+LIMITS = Limits(max_attempts=3, cancel_grace_s=10.0)
+MANIFEST = Manifest(adaptation_id="ad-1", attempt=1, artifacts=())
+FAILURE = Failure(code="export_mismatch", what="the model differs", got="0.3", expected="less", todo="Report it.")
+CANCELLED = Failure(code="cancelled", what="the adaptation was cancelled")
+ENDED = (JobStatus.STOPPED, JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.MISSING)
+
+
+def adaptation(state, attempt=1):
+    return Adaptation(
+        id="ad-1",
+        owner="local",
+        attempt=attempt,
+        state=state,
+        request=AdaptationRequest(),
+        dataset_id="ds-1",
+        dataset_sha256="0" * 64,
+        spent_s=0.0,
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+def decided(state, attempt=1, job=JobStatus.MISSING, message="", **seen):
+    observation = Observation(job=JobReport(status=job, message=message), **seen)
+    return decide(adaptation(state, attempt), observation, LIMITS)
+
+
+def test_what_waits_starts_once_a_slot_is_free():
+    assert decided("QUEUED", slot_free=True) == Start()
+    assert decided("QUEUED", slot_free=False) == Wait()
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "CANCELLING"])
+@pytest.mark.parametrize("job", JobStatus)
+@pytest.mark.parametrize("failure", [None, FAILURE, CANCELLED])
+def test_a_manifest_means_success_whatever_else_is_seen(state, job, failure):
+    assert decided(state, job=job, manifest=MANIFEST, failure=failure, cancel_age_s=99.0) == Succeed(MANIFEST)
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "CANCELLING"])
+@pytest.mark.parametrize("job", JobStatus)
+def test_a_failure_that_the_job_tells_is_final_and_kept_in_its_words(state, job):
+    decision = decided(state, job=job, failure=FAILURE)
+    assert isinstance(decision, Fail)
+    assert decision.problem.code == "export_mismatch"
+    assert decision.problem.detail == "the model differs: got 0.3; expected less"
+    assert decision.problem.todo == "Report it."
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "CANCELLING"])
+def test_a_job_that_says_it_was_cancelled_was(state):
+    assert decided(state, job=JobStatus.FAILED, failure=CANCELLED) == Cancel()
+
+
+@pytest.mark.parametrize("job", [JobStatus.PENDING, JobStatus.RUNNING, JobStatus.UNKNOWN])
+def test_a_job_that_lives_or_cannot_be_asked_about_is_left_alone(job):
+    assert decided("RUNNING", attempt=3, job=job) == Wait()
+
+
+@pytest.mark.parametrize("job", ENDED)
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_a_job_that_ended_without_a_word_gets_another_attempt(job, attempt):
+    assert isinstance(decided("RUNNING", attempt=attempt, job=job), Retry)
+
+
+@pytest.mark.parametrize("job", ENDED)
+def test_the_last_attempt_fails_with_what_the_cluster_said(job):
+    decision = decided("RUNNING", attempt=3, job=job, message="Traceback\nMemoryError")
+    assert isinstance(decision, Fail)
+    assert decision.problem.code == "attempts_exhausted"
+    assert "Attempt 3" in decision.problem.detail
+    assert decision.problem.errors == ("Traceback", "MemoryError")
+
+
+@pytest.mark.parametrize("job", [JobStatus.RUNNING, JobStatus.UNKNOWN])
+def test_a_cancel_is_first_told_to_the_job(job):
+    assert decided("CANCELLING", job=job, cancel_age_s=0.1) == AskToEnd()
+    assert decided("CANCELLING", job=job, cancel_age_s=0.1, cancel_written=True) == Wait()
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_job_that_does_not_end_in_time_is_stopped(told):
+    assert decided("CANCELLING", job=JobStatus.RUNNING, cancel_age_s=10.0, cancel_written=told) == StopJob()
+
+
+def test_a_job_that_has_not_begun_is_stopped_at_once():
+    assert decided("CANCELLING", job=JobStatus.PENDING) == StopJob()
+
+
+@pytest.mark.parametrize("job", ENDED)
+def test_a_cancel_is_settled_once_the_job_has_ended(job):
+    assert decided("CANCELLING", job=job, cancel_written=True) == Cancel()
+
+
+def test_a_cluster_that_cannot_be_asked_settles_no_cancel():
+    assert decided("CANCELLING", job=JobStatus.UNKNOWN, cancel_age_s=99.0, cancel_written=True) == Wait()

@@ -1,0 +1,121 @@
+import sqlite3
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from search_spaces.errors import InvalidOptionError
+from service.errors import InvalidRequestError
+from service.records.database import Database
+from service.records.datasets import DatasetRecords
+from service.records.lease import RECONCILER, Lease
+from service.records.tables import Base
+from workers.contracts.datasets import DatasetReport
+
+REPORT = DatasetReport(
+    classes=("cat", "dog"), num_images=(6, 6), median_size=12, min_size=12, max_size=12, modes={"L": 12}
+)
+
+
+def test_migrations_from_nothing_make_the_tables_that_the_code_expects(database):
+    with database.connection() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_migrating_twice_changes_nothing(database):
+    database.migrate()
+    database.check()
+
+
+def test_sqlite_lets_readers_and_one_writer_work_at_once(database, tmp_path):
+    with sqlite3.connect(tmp_path / "records.sqlite3") as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+@pytest.mark.parametrize("url", ["no url", "mysql://host/name"])
+def test_a_database_of_another_kind_is_refused(url):
+    with pytest.raises(InvalidOptionError, match="database"):
+        Database(url)
+
+
+def test_the_same_bytes_are_recorded_once(database):
+    datasets = DatasetRecords(database)
+    values = {"sha256": "a" * 64, "num_bytes": 1, "report": REPORT, "owner": "local"}
+    first, is_new = datasets.add(name="one", **values)
+    again, is_new_again = datasets.add(name="two", **values)
+    assert (is_new, is_new_again) == (True, False)
+    assert again == first
+
+
+def test_each_owner_has_records_of_their_own(database):
+    datasets = DatasetRecords(database)
+    values = {"name": "one", "sha256": "a" * 64, "num_bytes": 1, "report": REPORT}
+    mine, _ = datasets.add(**values, owner="me")
+    yours, is_new = datasets.add(**values, owner="you")
+    assert is_new
+    assert datasets.page(owner="me", limit=10) == ((mine,), None)
+    assert datasets.page(owner="you", limit=10) == ((yours,), None)
+
+
+def test_pages_hold_everything_once_newest_first(records, add_adaptation):
+    added = [add_adaptation().id for _ in range(7)]
+    found, cursor = [], None
+    while True:
+        page, cursor = records.page(owner="local", limit=3, cursor=cursor)
+        found += [adaptation.id for adaptation in page]
+        if cursor is None:
+            break
+    assert sorted(found) == sorted(added)
+    moments = [records.get(one, owner="local").created_at for one in found]
+    assert moments == sorted(moments, reverse=True)
+
+
+def test_a_page_can_hold_one_state_only(records, add_adaptation):
+    cancelled = records.request_cancel(add_adaptation().id, owner="local")
+    add_adaptation()
+    page, _ = records.page(owner="local", limit=10, state="CANCELLED")
+    assert page == (cancelled,)
+
+
+@pytest.mark.parametrize("cursor", ["", "???", "bm8", "WzFd", "é"])
+def test_a_cursor_that_is_none_is_refused(records, cursor):
+    with pytest.raises(InvalidRequestError, match="not a cursor"):
+        records.page(owner="local", limit=3, cursor=cursor)
+
+
+def test_the_unfinished_come_oldest_first_and_know_their_place(records, add_adaptation):
+    first, second, third = (add_adaptation() for _ in range(3))
+    records.request_cancel(second.id, owner="local")
+    waiting = records.unfinished()
+    assert {one.id for one in waiting} == {first.id, third.id}
+    assert [records.num_ahead(one) for one in waiting] == [0, 1]
+
+
+def lease_of(database, holder, ttl_s=30.0):
+    return Lease(database, name=RECONCILER, holder=holder, ttl_s=ttl_s)
+
+
+def test_one_holder_at_a_time_has_the_lease(database):
+    assert lease_of(database, "a").acquire()
+    assert not lease_of(database, "b").acquire()
+    assert lease_of(database, "a").acquire()
+
+
+def test_a_lease_that_was_released_is_free_at_once(database):
+    first = lease_of(database, "a")
+    first.acquire()
+    first.release()
+    assert lease_of(database, "b").acquire()
+
+
+def test_a_lease_that_is_not_renewed_runs_out(database):
+    assert lease_of(database, "dead", ttl_s=-1.0).acquire()
+    assert lease_of(database, "b").acquire()
+
+
+def test_a_release_by_another_does_nothing(database):
+    lease_of(database, "a").acquire()
+    lease_of(database, "b").release()
+    assert not lease_of(database, "b").acquire()

@@ -1,0 +1,161 @@
+import pytest
+
+from service.jobs import JobStatus
+
+
+def refused(response, status, code):
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (status, code), problem
+    assert response.headers["Content-Type"] == "application/problem+json"
+    return problem
+
+
+def test_from_a_posted_zip_to_a_result(service, small_zip):
+    response = service.client.post(
+        "/v1/adaptations",
+        files={"dataset": ("digits.zip", small_zip, "application/zip")},
+        data={"budget_s": "60", "prior": "none", "seed": "3"},
+    )
+    assert response.status_code == 202, response.text
+    queued = response.json()
+    assert response.headers["Location"] == queued["links"]["self"] == f"/v1/adaptations/{queued['id']}"
+    assert queued["state"] in {"QUEUED", "RUNNING"}
+    assert (queued["request"]["budget_s"], queued["request"]["seed"]) == (60.0, 3)
+    assert service.client.get(f"/v1/datasets/{queued['request']['dataset_id']}").json()["name"] == "digits"
+
+    assert service.await_submission() == f"{queued['id']}-a1"
+    job = service.job(queued["id"])
+    job.progress(message="sampling architectures")
+    running = service.await_state(queued["id"], "RUNNING")
+    assert running["progress"]["message"] == "sampling architectures"
+    assert running["best"]["query_accuracy"] == 0.8
+    assert running["links"]["dashboard"] == f"http://ray.test:8265/#/jobs/{queued['id']}-a1"
+    assert running["started_at"] >= running["created_at"]
+
+    job.succeed()
+    done = service.await_state(queued["id"], "SUCCEEDED")
+    assert done["result"]["accuracy"] == 0.9
+    assert done["result"]["architecture"]["arch"].startswith("|")
+    assert {artifact["name"] for artifact in done["artifacts"]} >= {"metrics.json", "weights.safetensors"}
+    assert service.client.get(f"{done['links']['self']}/artifacts").json() == done["artifacts"]
+
+
+def test_a_dataset_that_is_here_is_named_by_its_id(shared_service):
+    view = shared_service.adapt(dataset_id=shared_service.dataset["id"], prior="none", name="again", max_params=10**9)
+    assert view["request"]["dataset_id"] == shared_service.dataset["id"]
+    assert view["request"]["name"] == "again"
+
+
+def test_an_absent_prior_is_resolved_before_it_is_recorded(shared_service):
+    view = shared_service.adapt(dataset_id=shared_service.dataset["id"], search_space="darts")
+    assert view["request"]["prior"] == "none"
+
+
+def test_what_waits_says_how_long_the_queue_is(service, small_zip):
+    dataset = service.add_dataset(small_zip)
+    first = service.adapt(dataset_id=dataset["id"], prior="none")
+    service.await_state(first["id"], "RUNNING")
+    second = service.adapt(dataset_id=dataset["id"], prior="none")
+    third = service.adapt(dataset_id=dataset["id"], prior="none")
+    assert second["progress"]["message"] == "next in the queue"
+    assert third["progress"]["message"] == "1 ahead in the queue"
+    assert third["links"]["job_id"] is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "told"),
+    [
+        ({"search_space": "enas"}, "unknown_name", "nas_bench_201"),
+        ({"prior": "no-such-prior"}, "unknown_name", "none"),
+        ({"budget": 60}, "invalid_request", "budget_s"),
+        ({"budget_s": 1}, "invalid_request", "budget_s"),
+        ({"search": "grid"}, "invalid_request", "prior_mode"),
+        ({"seed": -1}, "invalid_request", "seed"),
+        ({"budget_s": "soon"}, "invalid_request", "budget_s"),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_refused_with_what_can_be(shared_service, fields, code, told):
+    response = shared_service.client.post(
+        "/v1/adaptations", json={"dataset_id": shared_service.dataset["id"], **fields}
+    )
+    assert told in str(refused(response, 422, code))
+
+
+@pytest.mark.parametrize("fields", [{"search_space": "enas"}, {"prior": "no-such-prior"}, {"resolution": "4"}])
+def test_nothing_is_kept_of_a_zip_that_comes_with_a_request_that_is_refused(service, small_zip, fields):
+    files = {"dataset": ("digits.zip", small_zip, "application/zip")}
+    response = service.client.post("/v1/adaptations", files=files, data=fields)
+    assert response.status_code == 422
+    assert service.keys() == set()
+    assert list(service.parts.uploads.iterdir()) == []
+    assert service.client.get("/v1/adaptations").json()["items"] == []
+    assert service.client.get("/v1/datasets").json()["items"] == []
+
+
+def test_a_limit_that_no_architecture_meets_is_refused_with_the_smallest(shared_service):
+    response = shared_service.client.post(
+        "/v1/adaptations", json={"dataset_id": shared_service.dataset["id"], "prior": "none", "max_params": 10}
+    )
+    refused(response, 422, "limit_unreachable")
+
+
+def test_a_dataset_is_given_in_one_way(shared_service, small_zip):
+    refused(shared_service.client.post("/v1/adaptations", json={}), 422, "invalid_request")
+    both = shared_service.client.post(
+        "/v1/adaptations",
+        files={"dataset": ("digits.zip", small_zip, "application/zip")},
+        data={"dataset_id": shared_service.dataset["id"]},
+    )
+    refused(both, 422, "invalid_request")
+
+
+def test_a_dataset_that_is_not_here_is_not_found(shared_service):
+    refused(shared_service.client.post("/v1/adaptations", json={"dataset_id": "ds-none"}), 404, "not_found")
+
+
+def test_lists_come_in_parts_and_by_state(service, small_zip):
+    dataset = service.add_dataset(small_zip)
+    service.jobs.refuses = True
+    ids = [service.adapt(dataset_id=dataset["id"], prior="none")["id"] for _ in range(5)]
+    service.client.post(f"/v1/adaptations/{ids[0]}/cancel")
+    service.await_state(ids[0], "CANCELLED")
+    found, cursor = [], None
+    while True:
+        query = {"limit": 2} if cursor is None else {"limit": 2, "cursor": cursor}
+        page = service.client.get("/v1/adaptations", params=query).json()
+        found += [item["id"] for item in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert sorted(found) == sorted(ids)
+    cancelled = service.client.get("/v1/adaptations", params={"state": "CANCELLED"}).json()["items"]
+    assert [item["id"] for item in cancelled] == [ids[0]]
+    refused(service.client.get("/v1/adaptations", params={"state": "LOST"}), 422, "invalid_request")
+
+
+def test_what_runs_is_cancelled_by_its_job(service, small_zip):
+    view = service.adapt(dataset_id=service.add_dataset(small_zip)["id"], prior="none")
+    job_id = service.await_submission()
+    response = service.client.post(f"{view['links']['self']}/cancel")
+    assert (response.status_code, response.json()["state"]) == (202, "CANCELLING")
+    assert service.client.post(f"{view['links']['self']}/cancel").status_code == 202
+    service.job(view["id"]).fail(code="cancelled", what="the adaptation was cancelled")
+    service.jobs.set(job_id, JobStatus.FAILED)
+    done = service.await_state(view["id"], "CANCELLED")
+    assert done["error"] is None
+    refused(service.client.post(f"{view['links']['self']}/cancel"), 409, "conflict")
+
+
+def test_a_failure_is_told_in_the_jobs_words(service, small_zip):
+    view = service.adapt(dataset_id=service.add_dataset(small_zip)["id"], prior="none")
+    service.await_submission()
+    service.job(view["id"]).fail(what="the exported model predicts something else", todo="Report it.")
+    error = service.await_state(view["id"], "FAILED")["error"]
+    assert error["detail"] == "the exported model predicts something else"
+    assert (error["code"], error["todo"]) == ("export_mismatch", "Report it.")
+
+
+def test_an_adaptation_that_does_not_exist_is_not_found(shared_service):
+    for path in ("", "/artifacts", "/artifacts/weights.safetensors"):
+        refused(shared_service.client.get(f"/v1/adaptations/ad-none{path}"), 404, "not_found")
+    refused(shared_service.client.post("/v1/adaptations/ad-none/cancel"), 404, "not_found")
