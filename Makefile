@@ -43,3 +43,12 @@ constraints:
 
 clean:
 	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache
+
+# Needs the packed ImageNet classes, and about 40 minutes of one core; goes on from its checkpoint when stopped.
+PRIOR_DATA ?= ../shared/data/imagenet32_200c.npz
+PRIOR_DIR := workers/priors/bundled/nas_bench_201-v1
+.PHONY: prior-nas_bench_201
+prior-nas_bench_201: install
+	$(BIN)/archprior meta-train --data $(PRIOR_DATA) --terms 'ImageNet: non-commercial research' \
+		--split $(PRIOR_DIR)/split.json --config $(PRIOR_DIR)/config.json --out build/nas_bench_201-v1
+	cp build/nas_bench_201-v1/card.json build/nas_bench_201-v1/prior.safetensors $(PRIOR_DIR)/

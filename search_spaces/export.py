@@ -170,7 +170,8 @@ def load_network(path: Path) -> Network:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # not a mapping
+            names = file.keys()  # of a file that is no mapping
+            tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise InvalidOptionError(f"weights file {path.name}", got=str(error), expected="safetensors") from error
     network = _network_of(metadata, path.name)

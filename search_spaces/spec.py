@@ -1,6 +1,6 @@
 """What a search space is: its decisions, the skeleton around its cells, what a network of it costs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -63,6 +63,12 @@ class Cost:
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(params=self.params + other.params, macs=self.macs + other.macs)
+
+
+def least(costs: Iterable[Cost]) -> Cost:
+    """Return the smallest params and the smallest macs of some costs, each on its own."""
+    listed = list(costs)
+    return Cost(params=min(cost.params for cost in listed), macs=min(cost.macs for cost in listed))
 
 
 class SearchSpace(Protocol):
@@ -133,6 +139,9 @@ class SearchSpace(Protocol):
             InvalidArchitectureError: The architecture is not valid.
             InvalidOptionError: The space has no such skeleton.
         """
+
+    def cheapest(self) -> tuple[Architecture, ...]:
+        """Return valid architectures among which are one of least params and one of least macs, in any skeleton."""
 
     def minimum_cost(self, macro: Macro) -> Cost:
         """Return the smallest params and the smallest macs over all valid architectures, each on its own."""

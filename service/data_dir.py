@@ -12,6 +12,16 @@ from service.errors import DataDirBusyError
 LOCK: Final = "service.lock"
 
 
+def require_free(data_dir: Path) -> None:
+    """Refuse at once, before anything is started, a folder that `claim` would refuse.
+
+    Raises:
+        DataDirBusyError: Another process holds it.
+    """
+    with claim(data_dir):
+        return
+
+
 @contextmanager
 def claim(data_dir: Path) -> Iterator[None]:
     """Hold the data folder for the block's time, making it if need be. The lock ends with the process, however it ends.

@@ -128,7 +128,7 @@ def parse_request(fields: Mapping[str, object]) -> AdaptationRequest:
         raise InvalidRequestError(
             "the request cannot be accepted",
             findings=(_finding(found["loc"], found["msg"], found["input"]) for found in findings),
-            todo=f"Known fields: {', '.join(AdaptationRequest.model_fields)}." if unknown else "",
+            todo=f"Known fields: {', '.join(AdaptationRequest.model_fields)}." if unknown else "Correct these fields.",
         ) from error
 
 

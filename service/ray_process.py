@@ -17,6 +17,7 @@ from workers.contracts.base import StoredContract
 
 REMEMBERED: Final = "ray.json"
 LOOPBACK: Final = "127.0.0.1"
+TEMPORARY: Final = "tmp"
 HEALTH_TIMEOUT_S: Final = 2.0
 LOG_TAIL_LINES: Final = 15
 
@@ -117,10 +118,11 @@ class Head:
 
 
 def new_head(folder: Path, token_file: Path, *, num_cpus: int) -> Head:
-    """Return a head that keeps its files in `folder`. Its jobs inherit the environment: `python` means this one there.
+    """Return a head that keeps its files in `folder`, which exists; for its jobs `python` means this one.
 
     Two heads on one machine collide on the ports that Ray fixes by default; for the others 0 lets Ray choose.
     """
+    (folder / TEMPORARY).mkdir()
     gcs, dashboard, client, agent, *metrics = _free_ports(6)
     options = {
         "node-ip-address": LOOPBACK,
@@ -139,6 +141,8 @@ def new_head(folder: Path, token_file: Path, *, num_cpus: int) -> Head:
     kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     own = {
         "RAY_AUTH_TOKEN_PATH": str(token_file),
+        # What Ray and its jobs leave behind when they are killed goes with the folder.
+        "TMPDIR": str(folder / TEMPORARY),
         "DASHBOARD_METRIC_PORT": str(metrics[0]),
         "AUTOSCALER_METRIC_PORT": str(metrics[1]),
         "PATH": os.pathsep.join((str(Path(sys.executable).parent), kept.get("PATH", os.defpath))),

@@ -14,7 +14,7 @@ from search_spaces.darts.rules import best_pair, valid_pair
 from search_spaces.decisions import check_choices, check_document, check_scores, option_mask
 from search_spaces.drawing import CellDrawing, draw_svg, draw_text
 from search_spaces.errors import InvalidArchitectureError
-from search_spaces.spec import Cost, Decision, Macro
+from search_spaces.spec import Cost, Decision, Macro, least
 
 DEFAULT_NUM_CHANNELS: Final = 16
 DEFAULT_NUM_CELLS: Final = 5
@@ -98,15 +98,15 @@ class Darts:
             )
         return plan_cost(plan_network(macro, self._cells(arch)), macro.num_classes)
 
-    def minimum_cost(self, macro: Macro) -> Cost:
+    def cheapest(self) -> tuple[Architecture, ...]:
         # A pooling costs nothing, so what is left to choose is which inputs the cells read: that decides which
         # preprocessings, and which whole cells, are dead.
         cells = [_pooling_cell(inputs) for inputs in ((0, 1), (0, 0), (1, 1))]
         pairs = product(cells[:1] if self.distinct_predecessors else cells, repeat=len(KINDS))
-        costs = [
-            plan_cost(plan_network(macro, dict(zip(KINDS, pair, strict=True))), macro.num_classes) for pair in pairs
-        ]
-        return Cost(params=min(cost.params for cost in costs), macs=min(cost.macs for cost in costs))
+        return tuple(architecture_of(**dict(zip(KINDS, pair, strict=True))) for pair in pairs)
+
+    def minimum_cost(self, macro: Macro) -> Cost:
+        return least(self.cost(arch, macro) for arch in self.cheapest())
 
     def draw_text(self, arch: Architecture) -> str:
         return draw_text(self._drawings(arch))

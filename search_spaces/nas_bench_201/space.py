@@ -12,7 +12,7 @@ from search_spaces.drawing import CellDrawing, draw_svg, draw_text
 from search_spaces.errors import InvalidArchitectureError
 from search_spaces.nas_bench_201.cell import EDGES, NAME, NONE, OPS, OUTPUT, PATHS, live_ops
 from search_spaces.nas_bench_201.plan import plan_cost, plan_network
-from search_spaces.spec import Cost, Decision, Macro
+from search_spaces.spec import Cost, Decision, Macro, least
 
 DEFAULT_NUM_CHANNELS: Final = 16
 DEFAULT_NUM_CELLS: Final = 1
@@ -87,10 +87,13 @@ class NasBench201:
             )
         return plan_cost(plan_network(macro, ops), macro.num_classes)
 
-    def minimum_cost(self, macro: Macro) -> Cost:
+    def cheapest(self) -> tuple[Architecture, ...]:
         # A single skip from input to output costs nothing beyond the skeleton.
         choices = tuple(OPS.index("skip_connect" if edge == (0, OUTPUT) else NONE) for edge in EDGES)
-        return self.cost(Architecture(NAME, choices), macro)
+        return (Architecture(NAME, choices),)
+
+    def minimum_cost(self, macro: Macro) -> Cost:
+        return least(self.cost(arch, macro) for arch in self.cheapest())
 
     def draw_text(self, arch: Architecture) -> str:
         return draw_text(self._drawings(arch))

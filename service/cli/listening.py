@@ -46,5 +46,5 @@ class _AnnouncingServer(uvicorn.Server):
 
 
 def _url(host: str, port: int) -> str:
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (what to reach, not to bind)
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"

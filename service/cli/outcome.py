@@ -11,6 +11,7 @@ from search_spaces.registry import SPACES
 from service.cli.output import table
 from service.client import Client, ServiceError
 from service.schemas import AdaptationView, Problem, Result
+from workers.contracts.artifacts import MANIFEST, Artifact, Manifest
 
 METRICS = "metrics.json"
 
@@ -32,9 +33,14 @@ def require_success(view: AdaptationView) -> Result:
 
 
 def fetch(client: Client, view: AdaptationView, folder: Path) -> dict[str, Path]:
-    """Download every artifact of an adaptation; return the absolute paths by name."""
+    """Download every artifact of an adaptation, and list them in `manifest.json`; return the absolute paths by name."""
     artifacts = view.artifacts or client.artifacts(view.id)
-    return {artifact.name: client.download(view.id, artifact, folder).absolute() for artifact in artifacts}
+    paths = {artifact.name: client.download(view.id, artifact, folder).absolute() for artifact in artifacts}
+    listed = tuple(Artifact.model_validate(artifact.model_dump(exclude={"href"})) for artifact in artifacts)
+    manifest = Manifest(adaptation_id=view.id, attempt=view.attempt, artifacts=listed)
+    paths[MANIFEST] = (folder / MANIFEST).absolute()
+    paths[MANIFEST].write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+    return paths
 
 
 def as_document(view: AdaptationView, result: Result, paths: Mapping[str, Path]) -> dict[str, object]:

@@ -33,6 +33,7 @@ def serve(
     # These imports take seconds that no other command should pay, and the signals count from the start.
     from service.app import create_app
     from service.cli.listening import run
+    from service.data_dir import require_free
     from service.settings import Settings
 
     given = {"host": host, "port": port, "data_dir": data_dir}
@@ -41,4 +42,6 @@ def serve(
     except ValidationError as error:
         what = "the service cannot run with these settings"
         raise as_invalid_option(what, error, spell=lambda field: f"ARCHPRIOR_{field.upper()}") from error
+    # The application claims the folder itself, but what fails in its start is told by a traceback.
+    require_free(settings.data_dir)
     run(create_app(settings), settings.host, settings.port, settings.data_dir)

@@ -185,7 +185,7 @@ class _Search:
         tilted_EO = self.feasible.tilt(self.start.arch_logits, self._draws)
         paths = self.feasible.paths(tilted_EO, self._draws)
         timed = [next(paths) for _ in range(NUM_TIMED_PATHS)]
-        speed = measure_speed(self.start.supernet, self.macro, self.data, self.reference, timed)
+        speed = measure_speed(self.start.supernet, self.data, self.reference, timed)
         plan = make_plan(
             attempt.request,
             self.macro,

@@ -16,7 +16,7 @@ from workers.adapt.data import Part, TaskData
 from workers.tasks.batches import to_batch
 
 EVAL_BATCH: Final = 256
-CALIBRATION_BATCHES: Final = 4
+CALIBRATION_BATCHES: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,10 @@ class Part:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def first(self, number: int) -> "Part":
+        """Return the first images; support and query are in random order."""
+        return Part(images=self.images[:number], labels=self.labels[:number])
+
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all images once, in order, as normalized batches with their labels."""
         for start in range(0, len(self), size):

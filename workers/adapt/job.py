@@ -16,12 +16,13 @@ from ray import train
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from search_spaces.errors import ArchPriorError
+from search_spaces.errors import ArchPriorError, InvalidOptionError
 from workers.adapt.attempt import REQUEST, run_attempt
 from workers.adapt.sync import Group
 from workers.contracts.adaptations import AttemptRequest, Failure
 from workers.contracts.errors import StoreError
 from workers.store.open import open_store
+from workers.store.protocol import Store
 
 log = logging.getLogger("archprior.adapt")
 
@@ -42,9 +43,7 @@ def train_attempt(config: dict[str, str]) -> None:
     except StoreError:
         raise  # a store that is away may be back for the next attempt
     except ArchPriorError as error:
-        log.warning("attempt %s ends: %s", key, error)
-        failure = Failure(**error.to_dict())
-        store.put_bytes(f"{key}/failure.json", failure.model_dump_json().encode(), media_type="application/json")
+        _leave_failure(store, key, error)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,9 +56,18 @@ def main(arguments: list[str] | None = None) -> int:
     store = open_store(options.store)
     attempt = AttemptRequest.model_validate_json(store.get_bytes(f"{options.attempt}/{REQUEST}"))
     ray.init(address="auto", log_to_driver=True)
-    with tempfile.TemporaryDirectory(prefix="archprior-train-") as storage:
-        _fit(options.store, options.attempt, attempt, storage)
+    try:
+        with tempfile.TemporaryDirectory(prefix="archprior-train-") as storage:
+            _fit(options.store, options.attempt, attempt, storage)
+    except InvalidOptionError as error:
+        _leave_failure(store, options.attempt, error)
     return 0
+
+
+def _leave_failure(store: Store, attempt_key: str, error: ArchPriorError) -> None:
+    log.warning("attempt %s ends: %s", attempt_key, error)
+    failure = Failure(**error.to_dict())
+    store.put_bytes(f"{attempt_key}/failure.json", failure.model_dump_json().encode(), media_type="application/json")
 
 
 def _fit(store_url: str, attempt_key: str, attempt: AttemptRequest, storage: str) -> None:
@@ -86,10 +94,21 @@ def _fit(store_url: str, attempt_key: str, attempt: AttemptRequest, storage: str
 
 
 def _share_of_cluster(num_workers: int) -> tuple[int, int]:
-    """Return CPUs and GPUs of each worker: an even share, bounded by the largest node."""
+    """Return CPUs and GPUs of each worker: an even share, bounded by the largest node.
+
+    Raises:
+        InvalidOptionError: More workers than CPUs: Ray would wait for ever for a place for them.
+    """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     ranks = max(1, num_workers)
     total_cpus = sum(int(node.get("CPU", 0)) for node in nodes)
+    if ranks > max(1, total_cpus):
+        raise InvalidOptionError(
+            "more workers than the cluster has CPUs",
+            got=num_workers,
+            expected=f"at most {total_cpus}",
+            todo=f"Ask for num_workers of {total_cpus} or less, or give the cluster more CPUs.",
+        )
     largest = max((int(node.get("CPU", 0)) for node in nodes), default=1)
     cpus = max(1, min(total_cpus // ranks, largest, MAX_CPUS_PER_WORKER))
     if num_workers == 0:

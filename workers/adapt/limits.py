@@ -20,6 +20,7 @@ from workers.contracts.errors import LimitUnreachableError
 
 TILTS: Final = (0.0, *(2.0**power for power in range(-1, 10)))
 NUM_PROBES: Final = 200
+NUM_BASES: Final = 3
 # Draws are affordable as long as one in twenty fits.
 LEAST_SHARE: Final = 0.05
 
@@ -82,7 +83,7 @@ class Feasible:
             )
             if len(found) >= number:
                 break
-        return list(found)[:number]
+        return list(found)[:number] or [self.mode(tilted_EO)]
 
     def paths(self, tilted_EO: Tensor, generator: torch.Generator) -> Iterator[Architecture]:
         """Yield architectures that fit, one after another, repeats allowed."""
@@ -91,7 +92,7 @@ class Feasible:
             yield from drawn or [self.mode(tilted_EO)]
 
     def mode(self, logits_EO: Tensor) -> Architecture:
-        """Return the most likely architecture of the least tilted logits whose mode fits.
+        """Return the most likely architecture of the least tilted logits whose mode fits, else one of the cheapest.
 
         Raises:
             LimitUnreachableError: None does.
@@ -102,6 +103,9 @@ class Feasible:
             arch = self._space.discretize(tilted_EO.tolist())
             if self.fits(arch):
                 return arch
+        # What is cheapest of all can owe it to decisions that only together save anything.
+        if fitting := [arch for arch in self._space.cheapest() if self.fits(arch)]:
+            return fitting[0]
         smallest = self._space.minimum_cost(self._macro)
         raise LimitUnreachableError(
             "no architecture was found within the limits",
@@ -119,17 +123,32 @@ class Feasible:
         return self._costs[arch]
 
     def _marginal_costs(self) -> Tensor:
-        """Return [E, O]: mean cost of drawn architectures that have an option, less the row's mean, in limits."""
+        """Return [E, O]: what an option adds to the cost over the cheapest of its decision, in units of the limit.
+
+        Means over a few drawn architectures, in each of which one decision at a time takes all its options: for
+        additive costs the differences are exact.
+        """
         generator = torch.Generator().manual_seed(0)
         mask_EO = torch.tensor(self._space.option_mask)
         uniform_EO = torch.where(mask_EO, 0.0, MASKED_LOGIT)
-        sums_EO, counts_EO = torch.zeros_like(uniform_EO), torch.zeros_like(uniform_EO)
-        rows = torch.arange(mask_EO.shape[0])
-        for arch in self._draw(uniform_EO, 20 * NUM_PROBES, generator):
-            if self._space.is_valid(arch):
-                choice_E = torch.tensor(arch.choices)
-                sums_EO[rows, choice_E] += self._excess(arch)
-                counts_EO[rows, choice_E] += 1
-        means_EO = sums_EO / counts_EO.clamp_min(1)
-        lowest_E = torch.where(counts_EO > 0, means_EO, torch.inf).min(dim=1).values
-        return torch.where(mask_EO & (counts_EO > 0), means_EO - lowest_E[:, None], 0.0)
+        sums_EO = torch.zeros_like(uniform_EO)
+        counts_EO = torch.zeros_like(uniform_EO)
+        for base in self._sample_valid(uniform_EO, NUM_BASES, generator):
+            for decision, options in enumerate(self._space.option_mask):
+                costs = {}
+                for option in (number for number, exists in enumerate(options) if exists):
+                    choices = (*base.choices[:decision], option, *base.choices[decision + 1 :])
+                    arch = Architecture(self._space.name, choices)
+                    if self._space.is_valid(arch):
+                        costs[option] = self._excess(arch)
+                for option, cost in costs.items():
+                    sums_EO[decision, option] += cost - min(costs.values())
+                    counts_EO[decision, option] += 1
+        return sums_EO / counts_EO.clamp_min(1)
+
+    def _sample_valid(self, logits_EO: Tensor, number: int, generator: torch.Generator) -> list[Architecture]:
+        """Return `number` valid architectures, whatever they cost."""
+        found: list[Architecture] = []
+        while len(found) < number:
+            found += [arch for arch in self._draw(logits_EO, 16, generator) if self._space.is_valid(arch)]
+        return found[:number]

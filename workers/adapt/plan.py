@@ -19,7 +19,7 @@ BATCH_SIZE: Final = 64
 # Shares of what is left after staging and export.
 SEARCH_SHARE: Final = 0.2
 SEARCH_SHARE_WITHOUT_PRIOR: Final = 0.4
-CHOICE_SHARE: Final = 0.1
+CHOICE_SHARE: Final = 0.15
 MAX_SEARCH_EPOCHS: Final = 20
 MAX_TRAIN_EPOCHS: Final = 60
 MIN_TRAIN_STEPS: Final = 20
@@ -27,7 +27,7 @@ CHOICE_EVERY: Final = 4
 NUM_ARCH_SAMPLES: Final = 4
 MAX_CANDIDATES: Final = 64
 # Export, reload and upload of a small network, beside the passes over held-out and test images.
-EXPORT_S: Final = 5.0
+EXPORT_S: Final = 6.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,7 @@ class Speed:
         candidate_s: One candidate's recalibration and score on all held-out images.
         train_step_s: One step of the final training of a typical architecture.
         forward_s: One image, forward only, of a typical architecture.
+        slowdown: Wall-clock seconds per second of this process's main thread: above 1 where others want the CPUs too.
     """
 
     search_step_s: float
@@ -47,6 +48,7 @@ class Speed:
     candidate_s: float
     train_step_s: float
     forward_s: float
+    slowdown: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +146,7 @@ def make_plan(
         remaining_s: Seconds of the budget that are left.
         flip: Whether mirroring keeps labels.
     """
-    export_s = EXPORT_S + 2 * speed.forward_s * (sizes.test + sizes.query)
+    export_s = EXPORT_S * speed.slowdown + 2 * speed.forward_s * (sizes.test + sizes.query)
     free_s = max(0.0, remaining_s - export_s)
     steps_per_epoch = max(1, -(-sizes.train // (BATCH_SIZE * max(1, request.num_workers))))
     search_s = choice_s = 0.0

@@ -18,7 +18,7 @@ from workers.tasks.split import split_dataset
 
 HELD_OUT_SHARE: Final = 0.15
 # More held-out images than this sharpen no choice, and every candidate is scored on all of them.
-MAX_QUERY: Final = 2000
+MAX_QUERY: Final = 1000
 
 
 def read_report(store: Store, attempt: AttemptRequest) -> DatasetReport:

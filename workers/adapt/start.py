@@ -11,7 +11,7 @@ from torch import Tensor
 from search_spaces.architecture import Architecture
 from search_spaces.spec import Macro
 from search_spaces.supernet import Supernet, build_supernet
-from workers.adapt.choice import score
+from workers.adapt.choice import CALIBRATION_BATCHES, EVAL_BATCH
 from workers.adapt.data import Part, TaskData
 from workers.adapt.plan import BATCH_SIZE, Speed
 from workers.adapt.search import QUERY_BATCH, path_loss
@@ -21,10 +21,14 @@ from workers.bayes.randomness import slot_generator
 from workers.priors.model import HEAD_NAMES, uniform_logits
 from workers.tasks.batches import to_batch
 
-HEAD_IMAGES: Final = 2000
+HEAD_IMAGES: Final = 1000
+FLIP_IMAGES: Final = 300
 RIDGE: Final = 1.0
 # Mirroring may cost this much held-out accuracy and still count as harmless.
 FLIP_TOLERANCE: Final = 0.02
+# To build a candidate and copy its weights.
+BUILD_S: Final = 0.05
+MAX_SLOWDOWN: Final = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,7 @@ def begin(
 
 def _flip_is_harmless(supernet: Supernet, mode: Architecture, query: Part) -> bool:
     """Return whether the fitted head knows mirrored held-out images as well as the plain ones: letters it does not."""
-    part = _first(query, HEAD_IMAGES)
+    part = query.first(FLIP_IMAGES)
     plain, mirrored = (
         float(
             (supernet.classifier(_features(supernet, mode, part, mirrored=m)).argmax(1) == part.labels).double().mean()
@@ -78,23 +82,19 @@ def _flip_is_harmless(supernet: Supernet, mode: Architecture, query: Part) -> bo
     return mirrored >= plain - FLIP_TOLERANCE
 
 
-def measure_speed(
-    supernet: Supernet, macro: Macro, data: TaskData, typical: Architecture, paths: list[Architecture]
-) -> Speed:
+def measure_speed(supernet: Supernet, data: TaskData, typical: Architecture, paths: list[Architecture]) -> Speed:
     """Return how long each unit of work takes here; leaves the weights as they were.
 
     Args:
         supernet: At the prior.
-        macro: The skeleton.
         data: The dataset.
         typical: What is likely to be trained in the end.
         paths: Drawn from the prior: what search steps are made of.
     """
     size = min(BATCH_SIZE, len(data.support))
     batch = to_batch(data.support.images[:size], data.resolution), data.support.labels[:size]
-    query = _first(data.query, QUERY_BATCH)
+    query = data.query.first(QUERY_BATCH)
     query_batch = to_batch(query.images, data.resolution), query.labels
-    parameters = {name: value.detach() for name, value in supernet.named_parameters()}
 
     def step(arch: Architecture) -> Callable[[], None]:
         def run() -> None:
@@ -102,31 +102,29 @@ def measure_speed(
 
         return run
 
-    def forward(arch: Architecture) -> Callable[[], None]:
-        def run() -> None:
-            with torch.no_grad():
-                path_loss(supernet, arch, *query_batch)
+    def forward() -> None:
+        with torch.no_grad():
+            path_loss(supernet, typical, *query_batch)
 
-        return run
-
+    wall_s, main_thread_s = time.monotonic(), time.thread_time()
+    step(typical)()  # the first step of a process also chooses kernels
+    train_step_s = _mean_seconds([step(typical)] * 2)
     search_step_s = _mean_seconds([step(arch) for arch in paths])
-    path_s = _mean_seconds([forward(arch) for arch in paths])
-    train_step_s = _mean_seconds([step(typical)] * 3)
-    forward_s = _mean_seconds([forward(typical)] * 2) / len(query)
-    candidate_s = _mean_seconds([lambda: score(typical, "speed", macro, parameters, data)], warm=False)
+    forward_s = _mean_seconds([forward]) / len(query)
+    wall_s, main_thread_s = time.monotonic() - wall_s, time.thread_time() - main_thread_s
     supernet.zero_grad(set_to_none=True)
     return Speed(
         search_step_s=search_step_s,
-        path_s=path_s,
-        candidate_s=candidate_s,
+        # A path costs its share of the typical forward pass.
+        path_s=forward_s * len(query) * search_step_s / train_step_s,
+        candidate_s=BUILD_S + forward_s * (len(data.query) + EVAL_BATCH * CALIBRATION_BATCHES),
         train_step_s=train_step_s,
         forward_s=forward_s,
+        slowdown=min(max(1.0, wall_s / main_thread_s), MAX_SLOWDOWN),
     )
 
 
-def _mean_seconds(works: Sequence[Callable[[], object]], *, warm: bool = True) -> float:
-    if warm:
-        works[0]()
+def _mean_seconds(works: Sequence[Callable[[], None]]) -> float:
     _wait_for_device()
     start_s = time.monotonic()
     for work in works:
@@ -145,10 +143,6 @@ def _head_sample(support: Part, num_classes: int) -> Part:
     firsts = [int(torch.nonzero(support.labels == label)[0]) for label in range(num_classes)]
     index = torch.tensor(sorted({*range(min(HEAD_IMAGES, len(support))), *firsts}))
     return Part(images=support.images[index], labels=support.labels[index])
-
-
-def _first(part: Part, number: int) -> Part:
-    return Part(images=part.images[:number], labels=part.labels[:number])
 
 
 def _features(supernet: Supernet, mode: Architecture, part: Part, *, mirrored: bool) -> Tensor:

@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -8,6 +9,8 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+
+from service.data_dir import LOCK, claim
 
 # The command as it is, around an application that answers one path and needs no Ray.
 ENTRY = """
@@ -64,7 +67,15 @@ def test_it_says_where_it_listens_and_ends_cleanly(tmp_path, signum):
         _, rest = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "Traceback" not in rest
-    assert list(data_dir.iterdir()) == []
+    assert [path.name for path in data_dir.iterdir()] == [LOCK]
+
+
+def test_a_data_folder_in_use_is_told_in_one_line(tmp_path):
+    with claim(tmp_path), serving("--port", 0, "--data-dir", tmp_path) as process:
+        _, rest = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert rest.startswith(f"error: the data folder is in use by process {os.getpid()}")
+    assert rest.count("\n") == 1
 
 
 def test_a_port_in_use_is_told(tmp_path):

@@ -1,0 +1,149 @@
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from search_spaces.export import load_network
+from search_spaces.registry import SPACES
+from workers.adapt.attempt import run_attempt
+from workers.adapt.sync import Group
+from workers.contracts.adaptations import Plan, Progress
+from workers.contracts.artifacts import MEDIA_TYPES, Manifest, Metrics
+from workers.contracts.errors import CancelledError, ExportMismatchError, LimitUnreachableError
+from workers.store.folder import FolderStore
+
+MakeAttempt = Callable[..., str]
+CPU = torch.device("cpu")
+
+
+def run(store: FolderStore, key: str) -> tuple[Manifest, Metrics]:
+    manifest = run_attempt(store, key, Group(), CPU)
+    assert manifest is not None
+    return manifest, Metrics.model_validate_json(store.get_bytes(f"{key}/metrics.json"))
+
+
+def test_an_attempt_publishes_every_artifact_as_its_manifest_says(
+    store: FolderStore, make_attempt: MakeAttempt, tmp_path: Path
+) -> None:
+    key = make_attempt()
+    manifest, metrics = run(store, key)
+    assert [artifact.name for artifact in manifest.artifacts] == list(MEDIA_TYPES)
+    for artifact in manifest.artifacts:
+        data = store.get_bytes(f"{key}/{artifact.name}")
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (artifact.num_bytes, artifact.sha256)
+    # Four digits are easy; chance is 0.25.
+    assert metrics.accuracy > 0.7
+    assert metrics.accuracy_interval.low <= metrics.accuracy <= metrics.accuracy_interval.high
+    assert metrics.num_train + metrics.num_query + metrics.num_test == 240
+    progress = Progress.model_validate_json(store.get_bytes(f"{key}/progress.json"))
+    assert (progress.phase, progress.fraction) == ("done", 1.0)
+    assert {"train_loss", "query_accuracy"} <= metrics.series.keys()
+    # The cost that is told is that of the network that is shipped.
+    weights = tmp_path / "weights.safetensors"
+    store.get_file(f"{key}/weights.safetensors", weights)
+    network = load_network(weights)
+    assert sum(p.numel() for p in network.parameters()) == metrics.cost.params
+    assert SPACES["nas_bench_201"].parse(metrics.architecture) == network.architecture
+
+
+def test_the_exported_onnx_file_takes_bytes_and_any_batch_and_agrees_with_the_report(
+    store: FolderStore, make_attempt: MakeAttempt, tmp_path: Path
+) -> None:
+    key = make_attempt(search="random", budget_s=8.0)
+    _, metrics = run(store, key)
+    assert 0 <= metrics.max_reload_difference["model.onnx"] < 1e-3
+    store.get_file(f"{key}/model.onnx", tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    side = metrics.resolution
+    for number in (1, 5):
+        (logits,) = session.run(None, {"images": np.zeros((number, 3, side, side), np.uint8)})
+        assert logits.shape == (number, 4)
+    assert json.loads(store.get_bytes(f"{key}/labels.json")) == ["0", "1", "2", "3"]
+    report = store.get_bytes(f"{key}/report.md").decode()
+    assert f"{metrics.accuracy:.1%}" in report
+    assert f"{metrics.cost.params:,}" in report
+
+
+def test_limits_hold_for_the_exported_network(store: FolderStore, make_attempt: MakeAttempt) -> None:
+    _, metrics = run(store, make_attempt(max_params=75_000, budget_s=10.0))
+    assert metrics.cost.params <= 75_000
+    assert all(candidate.params <= 75_000 for candidate in metrics.candidates)
+
+
+def test_a_limit_that_no_architecture_meets_is_refused_with_the_smallest_cost(
+    store: FolderStore, make_attempt: MakeAttempt
+) -> None:
+    key = make_attempt(max_macs=1000)
+    with pytest.raises(LimitUnreachableError, match=r"max_macs.*at least"):
+        run_attempt(store, key, Group(), CPU)
+    assert store.size(f"{key}/manifest.json") is None
+
+
+def test_the_darts_space_goes_the_same_way(store: FolderStore, make_attempt: MakeAttempt) -> None:
+    _, metrics = run(store, make_attempt(search_space="darts", budget_s=15.0, resolution=16))
+    space = SPACES["darts"]
+    assert space.is_valid(space.parse(metrics.architecture))
+
+
+def test_a_budget_too_short_still_ends_with_a_network_and_says_so(
+    store: FolderStore, make_attempt: MakeAttempt
+) -> None:
+    key = make_attempt(budget_s=20.0, spent_s=19.0)
+    _, metrics = run(store, key)
+    assert "too short" in metrics.budget_note
+
+
+def test_a_budget_holds(store: FolderStore, make_attempt: MakeAttempt) -> None:
+    key = make_attempt(budget_s=20.0)
+    start_s = time.monotonic()
+    run(store, key)
+    # Beside the budget: what a busy machine adds to the export, whose seconds are an estimate.
+    assert time.monotonic() - start_s < 30.0
+
+
+def test_a_cancel_stops_the_attempt_without_a_manifest(store: FolderStore, make_attempt: MakeAttempt) -> None:
+    key = make_attempt()
+    store.put_bytes(f"{key}/control.json", b'{"desired": "cancel"}')
+    with pytest.raises(CancelledError):
+        run_attempt(store, key, Group(), CPU)
+    assert store.size(f"{key}/manifest.json") is None
+
+
+def test_a_model_file_that_predicts_something_else_is_not_published(
+    store: FolderStore, make_attempt: MakeAttempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from workers.adapt import publish
+
+    honest = publish.run_onnx
+    monkeypatch.setattr(publish, "run_onnx", lambda path, images: honest(path, images) + 0.1)
+    key = make_attempt(search="random", budget_s=8.0)
+    with pytest.raises(ExportMismatchError, match=r"model\.onnx predicts something else"):
+        run_attempt(store, key, Group(), CPU)
+    assert store.size(f"{key}/manifest.json") is None
+
+
+def test_same_seed_and_plan_give_the_same_architecture(
+    store: FolderStore, make_attempt: MakeAttempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Speeds differ from run to run, and with them plans; held fixed, so is the architecture."""
+    from workers.adapt import attempt as module
+    from workers.adapt.plan import Speed
+
+    fixed = Speed(search_step_s=0.05, path_s=0.02, candidate_s=0.3, train_step_s=0.1, forward_s=1e-4)
+    monkeypatch.setattr(module, "measure_speed", lambda *_: fixed)
+    plans, found = [], []
+    for number in (1, 2):
+        key = make_attempt(number=number, budget_s=14.0, seed=3)
+        monkeypatch.setattr(module.Budget, "remaining_s", property(lambda _: 9.0))
+        _, metrics = run(store, key)
+        plans.append(Plan.model_validate_json(store.get_bytes(f"{key}/plan.json")))
+        found.append((metrics.architecture, [c.query_loss for c in metrics.candidates]))
+    assert plans[0] == plans[1]
+    assert plans[0].num_search_steps > 0
+    assert found[0] == found[1]

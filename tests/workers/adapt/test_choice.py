@@ -1,0 +1,32 @@
+import torch
+
+from search_spaces.architecture import Architecture
+from workers.adapt.choice import Score, choose
+
+MODE, OTHER = Architecture("nas_bench_201", (3, 1, 3, 1, 3, 3)), Architecture("nas_bench_201", (3, 3, 3, 3, 3, 3))
+
+
+def scored(arch: Architecture, mean: float, spread: float, number: int = 400) -> Score:
+    noise = torch.randn(number, generator=torch.Generator().manual_seed(arch.choices[1]))
+    return Score(architecture=arch, source="test", losses_N=mean + spread * (noise - noise.mean()), accuracy=0.5)
+
+
+def test_a_clearly_better_candidate_is_chosen() -> None:
+    choice = choose(MODE, [scored(MODE, 1.0, 0.1), scored(OTHER, 0.8, 0.1)])
+    assert (choice.chosen, choice.searching_helped) == (OTHER, True)
+
+
+def test_a_candidate_within_the_noise_loses_to_the_mode_and_the_verdict_says_so() -> None:
+    choice = choose(MODE, [scored(MODE, 1.0, 3.0), scored(OTHER, 0.95, 3.0)])
+    assert (choice.chosen, choice.searching_helped) == (MODE, False)
+    assert "brought nothing" in choice.verdict
+
+
+def test_without_a_prior_the_best_candidate_is_taken() -> None:
+    choice = choose(None, [scored(MODE, 1.0, 0.1), scored(OTHER, 0.99, 0.1)])
+    assert (choice.chosen, choice.searching_helped) == (OTHER, None)
+
+
+def test_scores_are_reported_best_first() -> None:
+    choice = choose(MODE, [scored(MODE, 1.0, 0.1), scored(OTHER, 0.8, 0.1)])
+    assert [score.architecture for score in choice.scores] == [OTHER, MODE]

@@ -1,0 +1,60 @@
+from itertools import islice
+
+import pytest
+import torch
+
+from search_spaces.registry import SPACES
+from search_spaces.spec import Macro
+from workers.adapt.limits import Feasible, Limits
+from workers.contracts.errors import LimitUnreachableError
+from workers.priors.model import uniform_logits
+
+MACRO = Macro(num_channels=16, num_cells=3, num_classes=10, image_size=32)
+
+
+@pytest.fixture(params=sorted(SPACES))
+def space_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def test_everything_that_is_drawn_within_limits_fits_them(space_name: str) -> None:
+    space = SPACES[space_name]
+    cheapest = space.cost(space.cheapest()[0], MACRO)
+    limits = Limits(max_params=int(1.3 * cheapest.params), max_macs=int(1.3 * cheapest.macs))
+    feasible = Feasible(space, MACRO, limits)
+    tilted = feasible.tilt(uniform_logits(space), generator())
+    found = feasible.sample(tilted, 5, generator())
+    assert len(found) == len(set(found)) == 5
+    for arch in [*found, *islice(feasible.paths(tilted, generator()), 5), feasible.mode(uniform_logits(space))]:
+        cost = space.cost(arch, MACRO)
+        assert cost.params <= limits.max_params
+        assert cost.macs <= limits.max_macs
+
+
+def test_without_limits_the_logits_are_left_alone_and_the_mode_is_the_spaces(space_name: str) -> None:
+    space = SPACES[space_name]
+    logits = uniform_logits(space)
+    logits = logits + torch.randn(logits.shape, generator=generator()) * (logits == 0)
+    feasible = Feasible(space, MACRO, Limits())
+    assert torch.equal(feasible.tilt(logits, generator()), logits)
+    assert feasible.mode(logits) == space.discretize(torch.log_softmax(logits, dim=-1).tolist())
+
+
+def test_a_limit_just_met_by_the_smallest_architecture_leaves_one_of_that_cost(space_name: str) -> None:
+    space = SPACES[space_name]
+    smallest = space.minimum_cost(MACRO)
+    feasible = Feasible(space, MACRO, Limits(max_params=smallest.params))
+    logits = uniform_logits(space)
+    tilted = feasible.tilt(logits, generator())
+    for arch in (feasible.mode(logits), *feasible.sample(tilted, 1, generator())):
+        assert space.cost(arch, MACRO).params == smallest.params
+
+
+def test_limits_below_every_architecture_are_refused() -> None:
+    space = SPACES["nas_bench_201"]
+    with pytest.raises(LimitUnreachableError, match="at least"):
+        Feasible(space, MACRO, Limits(max_params=1)).mode(uniform_logits(space))

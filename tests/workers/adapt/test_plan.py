@@ -1,0 +1,104 @@
+import pytest
+
+from search_spaces.errors import InvalidOptionError, UnknownNameError
+from search_spaces.spec import Macro
+from workers.adapt.plan import (
+    MIN_TRAIN_STEPS,
+    Speed,
+    SplitSizes,
+    check_request,
+    choose_macro,
+    choose_resolution,
+    make_plan,
+)
+from workers.contracts.adaptations import AdaptationRequest
+from workers.contracts.datasets import DatasetReport
+from workers.contracts.errors import InvalidPriorError, LimitUnreachableError
+from workers.contracts.priors import MacroSpec, PriorCard
+
+SPEED = Speed(search_step_s=0.02, path_s=0.01, candidate_s=0.2, train_step_s=0.05, forward_s=1e-4)
+SIZES = SplitSizes(train=5000, query=500, test=1000)
+MACRO = Macro(num_channels=16, num_cells=1, num_classes=3, image_size=32)
+
+
+def report(median_size: int = 32) -> DatasetReport:
+    return DatasetReport(
+        classes=("a", "b", "c"),
+        num_images=(10, 10, 10),
+        median_size=median_size,
+        min_size=8,
+        max_size=400,
+        modes={"RGB": 30},
+    )
+
+
+def card(space: str = "nas_bench_201") -> PriorCard:
+    return PriorCard(
+        id="p",
+        search_space=space,
+        macro=MacroSpec(num_channels=24, num_cells=2),
+        sha256="0",
+        num_bytes=1,
+        mode="",
+        resolutions=(16,),
+        num_steps=1,
+        inherits="",
+        command="",
+        config={},
+        data=(),
+        curves={},
+        created_at="",
+        versions={},
+    )
+
+
+@pytest.mark.parametrize(
+    ("median_size", "budget_s", "expected"),
+    [(8, 60, 16), (20, 60, 24), (28, 60, 32), (32, 60, 32), (500, 60, 32), (50, 600, 64), (500, 600, 64)],
+)
+def test_the_resolution_follows_from_the_images_and_the_budget(
+    median_size: int, budget_s: float, expected: int
+) -> None:
+    assert choose_resolution(AdaptationRequest(budget_s=budget_s), report(median_size)) == expected
+
+
+def test_a_resolution_that_was_asked_for_is_kept() -> None:
+    assert choose_resolution(AdaptationRequest(resolution=40), report(8)) == 40
+
+
+def test_the_skeleton_is_the_priors_where_there_is_one() -> None:
+    with_prior = choose_macro(AdaptationRequest(), report(), card())
+    assert (with_prior.num_channels, with_prior.num_cells, with_prior.num_classes) == (24, 2, 3)
+
+
+def test_requests_that_cannot_end_well_are_refused_with_the_way_out() -> None:
+    with pytest.raises(UnknownNameError, match="darts, nas_bench_201"):
+        check_request(AdaptationRequest(search_space="nasnet"), report(), None)
+    with pytest.raises(InvalidPriorError, match="belongs to search space darts"):
+        check_request(AdaptationRequest(), report(), card("darts"))
+    with pytest.raises(InvalidOptionError, match="without a prior"):
+        check_request(AdaptationRequest(search="prior_mode", prior="none"), report(), None)
+    with pytest.raises(LimitUnreachableError, match=r"at least \d+"):
+        check_request(AdaptationRequest(max_params=10), report(), None)
+
+
+@pytest.mark.parametrize("search", ["adapt", "prior_mode", "random"])
+@pytest.mark.parametrize("remaining_s", [0.0, 3.0, 20.0, 55.0, 3600.0])
+def test_a_plan_never_spends_more_than_is_left(search: str, remaining_s: float) -> None:
+    request = AdaptationRequest.model_validate({"search": search, "prior": "p"})
+    plan = make_plan(request, MACRO, SIZES, SPEED, remaining_s=remaining_s, flip=False)
+    spent_s = plan.search_s + plan.choice_s + plan.train_s
+    assert spent_s <= max(0.0, remaining_s - plan.export_s) + 1e-6
+    assert plan.num_train_steps >= MIN_TRAIN_STEPS
+    if plan.num_train_steps > MIN_TRAIN_STEPS:
+        assert plan.num_train_steps * SPEED.train_step_s <= plan.train_s + 1e-6
+    if search != "adapt":
+        assert plan.num_search_steps == plan.num_candidates == 0
+
+
+def test_without_a_prior_more_of_the_budget_goes_into_searching() -> None:
+    plans = [
+        make_plan(AdaptationRequest(prior=prior), MACRO, SIZES, SPEED, remaining_s=60, flip=True)
+        for prior in ("none", "p")
+    ]
+    assert plans[0].num_search_steps > plans[1].num_search_steps

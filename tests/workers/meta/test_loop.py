@@ -1,0 +1,135 @@
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from workers.bayes.aggregate import aggregate
+from workers.contracts.errors import CheckpointMismatchError
+from workers.contracts.meta_runs import MetaConfig
+from workers.meta.loop import LOG, meta_train
+from workers.meta.slot import SlotWork, joint_gradient, task_gradient
+from workers.meta.state import CHECKPOINT, MetaState
+from workers.tasks.distribution import ClassImages, TaskDistribution
+
+
+def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_resumed_from_its_checkpoint_is_the_same_bit_for_bit(
+    config: MetaConfig, classes: ClassImages, tmp_path: Path
+) -> None:
+    whole = meta_train(config, classes, classes, tmp_path / "whole")
+    for pause in (1, 4, 5, 9):
+        parts = meta_train(config, classes, classes, tmp_path / "parts", num_steps=pause)
+    assert same(whole.prior_with_heads.to_arrays(), parts.prior_with_heads.to_arrays())
+    assert (tmp_path / "whole" / LOG).read_text() == (tmp_path / "parts" / LOG).read_text()
+
+
+def test_a_run_killed_between_checkpoints_goes_on_from_the_last_and_logs_each_step_once(
+    config: MetaConfig, classes: ClassImages, tmp_path: Path
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(log: object) -> None:
+        if getattr(log, "step", 0) == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        meta_train(config, classes, classes, tmp_path / "killed", on_step=kill)
+    killed = meta_train(config, classes, classes, tmp_path / "killed")
+    whole = meta_train(config, classes, classes, tmp_path / "whole")
+    assert same(whole.prior.to_arrays(), killed.prior.to_arrays())
+    lines = (tmp_path / "killed" / LOG).read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(config.num_steps))
+
+
+def test_the_choices_stay_uniform_during_the_warm_up_and_learn_after_it(
+    config: MetaConfig, classes: ClassImages, tmp_path: Path
+) -> None:
+    warm = meta_train(config, classes, None, tmp_path, num_steps=config.warmup_steps)
+    before = warm.prior.arch_logits.clone()
+    assert torch.equal(before, torch.zeros(6, 5))
+    after = meta_train(config, classes, None, tmp_path).prior.arch_logits
+    assert not torch.equal(before, after)
+
+
+def test_losses_fall_while_the_heads_stay(config: MetaConfig, classes: ClassImages, tmp_path: Path) -> None:
+    longer = config.model_copy(update={"num_steps": 60, "warmup_steps": 60, "joint_steps": 60, "lr": 0.05})
+    meta_train(longer, classes, None, tmp_path)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / LOG).read_text().splitlines()]
+    assert sum(losses[-10:]) / 10 < 0.7 * sum(losses[:10]) / 10
+
+
+def test_held_out_curves_are_logged_where_asked(config: MetaConfig, classes: ClassImages, tmp_path: Path) -> None:
+    meta_train(config, classes, classes, tmp_path)
+    entries = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
+    judged = [entry["step"] + 1 for entry in entries if "held_out" in entry]
+    assert judged == [4, 8, 9]
+    assert all(0 <= value <= 1 for value in entries[-1]["held_out"].values())
+
+
+@pytest.mark.parametrize("part", ["joint", "task"])
+def test_a_slot_is_a_function_of_seed_step_and_slot_whoever_computes_it(
+    part: str, config: MetaConfig, classes: ClassImages
+) -> None:
+    def gradients(order: tuple[int, ...]) -> Mapping[str, Tensor]:
+        work = SlotWork.build(config, TaskDistribution(classes, {8: 1.0}))
+        state = MetaState(config, 6)
+        torch.manual_seed(order[0])  # the global generator must not matter
+        if part == "joint":
+            made = [joint_gradient(work, state.prior_with_heads, step=4, slot=slot, num_paths=2) for slot in order]
+        else:
+            made = [task_gradient(work, state.prior, step=7, slot=slot) for slot in order]
+        return aggregate(made).arrays
+
+    assert same(gradients((0, 1, 2)), gradients((2, 0, 1)))
+
+
+def test_different_slots_and_steps_draw_different_tasks(config: MetaConfig, classes: ClassImages) -> None:
+    work = SlotWork.build(config, TaskDistribution(classes, {8: 1.0}))
+    prior = MetaState(config, 6).prior
+    losses = {task_gradient(work, prior, step=s, slot=i).loss for s in (7, 8) for i in (0, 1)}
+    assert len(losses) == 4
+
+
+@pytest.mark.parametrize(
+    ("rule", "estimator"),
+    [("kl", "score_function"), ("first_order", "relaxed"), ("unrolled", "relaxed"), ("kl", "straight_through")],
+)
+@pytest.mark.parametrize("family", ["delta", "gaussian"])
+def test_every_rule_estimator_and_family_trains(
+    rule: str, estimator: str, family: str, config: MetaConfig, classes: ClassImages, tmp_path: Path
+) -> None:
+    update = {"rule": rule, "estimator": estimator, "family": family, "weight_kl": 1.0, "arch_kl": 1.0}
+    chosen = MetaConfig.model_validate({**config.model_dump(), **update, "num_steps": 8})
+    state = meta_train(chosen, classes, None, tmp_path)
+    arrays = state.prior.to_arrays()
+    assert all(bool(torch.isfinite(value).all()) for value in arrays.values())
+    fresh = MetaState(chosen, 6).prior.to_arrays()
+    moved = {name.partition("/")[0] for name in arrays if not torch.equal(arrays[name], fresh[name])}
+    assert moved == ({"arch_logits", "loc", "log_scale"} if family == "gaussian" else {"arch_logits", "loc"})
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(
+    config: MetaConfig, classes: ClassImages, tmp_path: Path
+) -> None:
+    meta_train(config, classes, None, tmp_path, num_steps=2)
+    with pytest.raises(CheckpointMismatchError, match="another configuration"):
+        meta_train(config.model_copy(update={"seed": 5}), classes, None, tmp_path)
+
+
+def test_a_checkpoint_of_other_classes_is_refused(config: MetaConfig, classes: ClassImages, tmp_path: Path) -> None:
+    meta_train(config, classes, None, tmp_path, num_steps=2)
+    with pytest.raises(CheckpointMismatchError, match="classifier"):
+        meta_train(config, classes.subset(classes.class_names[:4]), None, tmp_path)
+
+
+def test_a_checkpoint_is_written_whole_or_not_at_all(config: MetaConfig, tmp_path: Path) -> None:
+    state = MetaState(config, 6)
+    state.save(tmp_path / CHECKPOINT)
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
