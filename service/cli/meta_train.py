@@ -1,5 +1,6 @@
 """`archprior meta-train`: learn a meta-prior from datasets, in this process."""
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from service.cli.interrupts import interruptible
 from service.cli.options import JsonOption
 from service.cli.output import print_json, stderr, stdout
 from workers.contracts.meta_runs import MetaConfig
-from workers.contracts.priors import MacroSpec
+from workers.contracts.priors import PRIOR_ID, MacroSpec
 
 if TYPE_CHECKING:
     from workers.meta.state import StepLog
@@ -44,7 +45,7 @@ def meta_train(
     ] = None,
     prior_id: Annotated[str | None, typer.Option("--id", help="Name of the prior; default: the folder's name.")] = None,
     num_steps: Annotated[
-        int | None, typer.Option(help="Pause after so many meta-steps; the same command goes on from there.")
+        int | None, typer.Option(min=1, help="Pause after so many meta-steps; the same command goes on from there.")
     ] = None,
     terms: Annotated[str, typer.Option(help="Terms of the images, for the card.")] = "not stated",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 1,
@@ -58,6 +59,9 @@ def meta_train(
     from workers.meta.loop import meta_train as learn
     from workers.tasks.class_split import ClassSplit
 
+    name = prior_id or out.resolve().name
+    if not re.fullmatch(PRIOR_ID, name):
+        raise InvalidOptionError("name of the prior", got=name, expected=PRIOR_ID, todo="Choose another with --id.")
     torch.set_num_threads(threads)
     chosen = DEFAULT_CONFIG if config is None else _read_config(config)
     with stderr().status("reading the datasets"):
@@ -78,7 +82,7 @@ def meta_train(
             stdout().print(f"Paused at step {state.step} of {chosen.num_steps}; the same command goes on.")
         return
     command = f"archprior {shlex.join(sys.argv[1:])}"
-    card = finish(state, out, prior_id=prior_id or out.name, command=command, data=meta_data.learned_from)
+    card = finish(state, out, prior_id=name, command=command, data=meta_data.learned_from)
     if as_json:
         print_json(card)
         return

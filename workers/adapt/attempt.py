@@ -2,6 +2,7 @@
 
 import platform
 import tempfile
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -12,12 +13,12 @@ from search_spaces.architecture import Architecture
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro, SearchSpace
 from workers.adapt.budget import Budget
-from workers.adapt.choice import Choice, choose, inherited_network, predict, score
+from workers.adapt.choice import Choice, Score, choose, inherited_network, predict, score
 from workers.adapt.data import TaskData
 from workers.adapt.evaluate import Evaluation, evaluate
 from workers.adapt.final import TrainedNetwork, train_network
 from workers.adapt.limits import Feasible, Limits
-from workers.adapt.plan import check_request, choose_macro, make_plan
+from workers.adapt.plan import Speed, check_request, choose_macro, make_plan
 from workers.adapt.publish import publish
 from workers.adapt.reporter import Reporter
 from workers.adapt.search import contract
@@ -30,7 +31,7 @@ from workers.contracts.adaptations import NO_PRIOR, AttemptRequest, Candidate, P
 from workers.contracts.artifacts import CandidateReport, CostReport, Manifest, Metrics
 from workers.contracts.datasets import DatasetReport
 from workers.contracts.priors import PriorCard
-from workers.priors.model import body_shapes, uniform_logits
+from workers.priors.model import body_shapes, doubt, uniform_logits
 from workers.priors.registry import PriorRegistry
 from workers.priors.tensors import load_prior
 from workers.store.protocol import Store
@@ -38,6 +39,8 @@ from workers.store.protocol import Store
 REQUEST: Final = "request.json"
 LIBRARIES: Final = ("archprior", "torch", "ray", "onnx", "onnxruntime", "numpy", "pillow")
 NUM_TIMED_PATHS: Final = 4
+# A machine is never as fast as it was when measured; what is missing is told from here on.
+LEAST_SHARE_OF_PLAN: Final = 0.8
 
 
 def run_attempt(store: Store, attempt_key: str, group: Group, device: torch.device) -> Manifest | None:
@@ -69,6 +72,8 @@ def run_attempt(store: Store, attempt_key: str, group: Group, device: torch.devi
     search = _Search(attempt, macro, data, prior, group, reporter, budget)
     if group.leads:
         store.put_bytes(f"{attempt_key}/plan.json", search.plan.model_dump_json(indent=2).encode())
+    plan = search.plan
+    reporter.expect(plan.search_s + plan.choice_s + plan.train_s + plan.export_s)
     choice = search.run()
 
     reporter.enter("training", f"training {search.space.format(choice.chosen)}")
@@ -102,10 +107,10 @@ class _Search:
         self.feasible = Feasible(self.space, macro, Limits(max_params=request.max_params, max_macs=request.max_macs))
         logits_EO = uniform_logits(self.space) if prior is None else prior.arch_logits
         self._draws = slot_generator(request.seed, 0, 0, "candidates")
-        # The prior's mode within the limits; without a prior, some architecture to fit the first head on.
-        self.reference: Architecture = (
-            self.feasible.mode(logits_EO) if prior is not None else self._random_architecture()
-        )
+        # What the first head is fitted on, and to beat: the prior's mode within the limits. Without a prior, and for
+        # the random baseline, an architecture drawn uniformly.
+        is_random = prior is None or request.search == "random"
+        self.reference: Architecture = self._random_architecture() if is_random else self.feasible.mode(logits_EO)
         self.start: Start = begin(request.search_space, macro, prior, data, self.reference, request.seed)
         self.has_prior = prior is not None
         self.plan: Plan = self._make_plan(attempt)
@@ -117,7 +122,7 @@ class _Search:
             case "prior_mode":
                 return _given(self.reference, "The prior's most likely architecture, as asked; nothing was searched.")
             case "random":
-                return _given(self._random_architecture(), "Drawn uniformly, as asked; nothing was searched.")
+                return _given(self.reference, "Drawn uniformly, as asked; nothing was searched.")
             case "adapt":
                 return self._adapt()
 
@@ -170,12 +175,21 @@ class _Search:
         drawn = self.feasible.sample(tilted_EO, plan.num_candidates, self._draws)
         sources = {**dict.fromkeys(drawn, "drawn from the posterior"), **sources}
         parameters = dict(supernet.named_parameters())
-        scores = []
-        for arch, source in sources.items():
-            scores.append(score(arch, source, self.macro, parameters, self.data))
+        # The modes come first; the clock may cut the drawn ones.
+        archs = list(reversed(sources))
+        deadline_s = self.budget.elapsed_s + 1.5 * plan.choice_s + 1.0
+        scores: list[Score] = []
+        for arch in archs:
+            scores.append(score(arch, sources[arch], self.macro, parameters, self.data))
+            leader = min(scores, key=lambda item: item.loss)
+            self.reporter.found(
+                Candidate(architecture=self.space.format(leader.architecture), query_accuracy=leader.accuracy)
+            )
             self.reporter.tick(self.num_search_steps)
+            is_late = self.group.agree(float(self.budget.elapsed_s > deadline_s)) > 0
+            if is_late and len(scores) >= min(2, len(archs)):
+                break
         choice = choose(self.reference if self.has_prior else None, scores)
-        archs = list(sources)
         chosen = archs[int(self.group.agree(float(archs.index(choice.chosen))))]
         return Choice(
             chosen=chosen, scores=choice.scores, searching_helped=choice.searching_helped, verdict=choice.verdict
@@ -185,29 +199,17 @@ class _Search:
         tilted_EO = self.feasible.tilt(self.start.arch_logits, self._draws)
         paths = self.feasible.paths(tilted_EO, self._draws)
         timed = [next(paths) for _ in range(NUM_TIMED_PATHS)]
-        speed = measure_speed(self.start.supernet, self.data, self.reference, timed)
-        plan = make_plan(
+        measured = measure_speed(self.start.supernet, self.data, self.reference, timed)
+        # Speeds differ between ranks; rank 0's hold, so that all make the same plan.
+        speed = Speed(**{name: self.group.agree(value) for name, value in asdict(measured).items()})
+        return make_plan(
             attempt.request,
             self.macro,
             self.data.sizes,
             speed,
-            remaining_s=self.budget.remaining_s,
-            flip=self.start.flip,
-        )
-        # Speeds differ between ranks; rank 0's plan holds.
-        agreed = {
-            name: self.group.agree(float(getattr(plan, name)))
-            for name in ("num_search_steps", "num_candidates", "num_train_steps", "search_s", "export_s", "flip")
-        }
-        return plan.model_copy(
-            update={
-                "num_search_steps": int(agreed["num_search_steps"]),
-                "num_candidates": int(agreed["num_candidates"]),
-                "num_train_steps": int(agreed["num_train_steps"]),
-                "search_s": agreed["search_s"],
-                "export_s": agreed["export_s"],
-                "flip": bool(agreed["flip"]),
-            }
+            remaining_s=self.group.agree(self.budget.remaining_s),
+            flip=self.group.agree(float(self.start.flip)) > 0,
+            doubt=doubt(self.start.arch_logits),
         )
 
     def _random_architecture(self) -> Architecture:
@@ -270,8 +272,8 @@ class _Result:
             notes.append("The budget was too short to search: the best architecture known at the start was trained.")
         elif self._search.num_search_steps < plan.num_search_steps:
             notes.append(f"The search stopped at step {self._search.num_search_steps} of {plan.num_search_steps}.")
-        if self._trained.num_steps < plan.num_train_steps:
-            notes.append(f"Training was cut by the clock at step {self._trained.num_steps} of {plan.num_train_steps}.")
+        if self._trained.share_of_plan < LEAST_SHARE_OF_PLAN:
+            notes.append(f"The clock cut the training at {self._trained.share_of_plan:.0%} of what was planned.")
         epochs = self._trained.num_steps * plan.batch_size * max(1, plan.num_workers) / plan.num_train
         if epochs < 1:
             notes.append(f"Training saw {epochs:.0%} of the images once: more seconds would help.")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Final
 
 import torch
@@ -17,6 +18,8 @@ from workers.tasks.batches import to_batch
 
 EVAL_BATCH: Final = 256
 CALIBRATION_BATCHES: Final = 2
+# Chance that the only one of two equals seems better by more than one standard error.
+ONE_SIDED: Final = 1 - NormalDist().cdf(1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,8 @@ def calibration_batches(support: Part) -> Iterator[Tensor]:
     """Yield a few batches of the support, spread over it, for the statistics of batch norm."""
     wanted = min(len(support), EVAL_BATCH * CALIBRATION_BATCHES)
     index = torch.linspace(0, len(support) - 1, wanted).long().to(support.labels.device)
-    for part in index.split(EVAL_BATCH):
+    # Parts of like size: each weighs the same in the statistics, whatever its number of images.
+    for part in index.tensor_split(-(-wanted // EVAL_BATCH)):
         yield to_batch(support.images[part], support.images.shape[1])
 
 
@@ -83,14 +87,15 @@ def score(arch: Architecture, source: str, macro: Macro, parameters: Mapping[str
 def choose(reference: Architecture | None, scores: Iterable[Score]) -> Choice:
     """Return the candidate with the least held-out loss, unless it does not clearly beat the reference.
 
-    Clearly: by more than one standard error of the paired difference over the held-out images. Otherwise the
-    reference, which is the prior's mode, is what an honest search exports.
+    Clearly: by more standard errors of the paired difference over the held-out images than the best of so many equals
+    would (one, for a single rival; Bonferroni's correction for more). Otherwise the reference, which is the prior's
+    mode, is what an honest search exports.
 
     Args:
         reference: The prior's mode within the limits, one of the candidates; None without a prior.
         scores: Of all candidates, at least one.
     """
-    ranked = sorted(scores, key=lambda item: item.loss)
+    ranked = sorted(scores, key=lambda item: item.loss if math.isfinite(item.loss) else math.inf)
     best = ranked[0]
     if reference is None:
         return Choice(
@@ -102,7 +107,8 @@ def choose(reference: Architecture | None, scores: Iterable[Score]) -> Choice:
     mode = next(item for item in ranked if item.architecture == reference)
     gain_N = mode.losses_N - best.losses_N
     error = float(gain_N.std()) / math.sqrt(len(gain_N)) if len(gain_N) > 1 else math.inf
-    if best.architecture != reference and float(gain_N.mean()) > error:
+    needed = NormalDist().inv_cdf(1 - ONE_SIDED / max(1, len(ranked) - 1))
+    if best.architecture != reference and float(gain_N.mean()) > needed * error:
         verdict = (
             f"Searching helped: held-out loss {best.loss:.3f} against {mode.loss:.3f} of the prior's mode, "
             f"{len(ranked)} candidates."
@@ -110,6 +116,6 @@ def choose(reference: Architecture | None, scores: Iterable[Score]) -> Choice:
         return Choice(chosen=best.architecture, scores=tuple(ranked), searching_helped=True, verdict=verdict)
     verdict = (
         f"Searching brought nothing here: none of {len(ranked)} candidates beat the prior's mode on held-out images "
-        "by more than one standard error, so the mode is exported."
+        f"by more than chance would ({needed:.1f} standard errors), so the mode is exported."
     )
     return Choice(chosen=reference, scores=tuple(ranked), searching_helped=False, verdict=verdict)

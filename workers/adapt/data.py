@@ -64,13 +64,13 @@ class SupportStream:
         self._support, self._size, self._flip, self._generator = support, size, flip, generator
         self._order = torch.empty(0, dtype=torch.int64)
 
-    def next(self) -> tuple[Tensor, Tensor]:
-        """Return the next batch, normalized and augmented, and its labels."""
+    def next(self, side: int) -> tuple[Tensor, Tensor]:
+        """Return the next batch at `side` pixels, normalized and augmented, and its labels."""
         while len(self._order) < self._size:
             self._order = torch.cat([self._order, torch.randperm(len(self._support), generator=self._generator)])
         index, self._order = self._order[: self._size], self._order[self._size :]
         index = index.to(self._support.labels.device)
-        batch = to_batch(self._support.images[index], self._support.images.shape[1])
+        batch = to_batch(self._support.images[index], side)
         return augment(batch, self._generator, flip=self._flip), self._support.labels[index]
 
 

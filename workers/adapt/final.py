@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from search_spaces.network import Network, recalibrate
 from workers.adapt.choice import calibration_batches, predict
 from workers.adapt.data import Part, SupportStream, TaskData
+from workers.adapt.plan import step_work
+from workers.adapt.search import step_if_finite
 from workers.adapt.sync import Group
 from workers.bayes.randomness import slot_generator
 from workers.contracts.adaptations import Plan
@@ -22,14 +24,16 @@ RISE: Final = 0.05
 CLIP: Final = 5.0
 NUM_CURVE_POINTS: Final = 6
 CURVE_IMAGES: Final = 256
+EARLY_SHARE: Final = 2 / 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedNetwork:
-    """The network in evaluation mode, and how many of the planned steps it took."""
+    """The network in evaluation mode, the steps it took, and the share of the planned work that these were."""
 
     network: Network
     num_steps: int
+    share_of_plan: float
 
 
 def train_network(
@@ -44,7 +48,8 @@ def train_network(
 ) -> TrainedNetwork:
     """Train with SGD; the rate rises, then falls along a cosine over the steps or the seconds, whichever run out first.
 
-    So the rate has reached zero when the time is up, however slow the machine turned out to be.
+    So the rate has reached zero when the time is up, however slow the machine turned out to be. The first two thirds
+    see images at the plan's early resolution: progressive resizing, as in fast.ai's entry to DAWNBench (2018).
 
     Args:
         network: Inherited weights; changed in place.
@@ -69,21 +74,19 @@ def train_network(
     ]
     optimizer = torch.optim.SGD(groups, lr=LR, momentum=MOMENTUM, nesterov=True)
     network.train()
-    step, next_point = 0, 1
-    while step < plan.num_train_steps:
-        progress = group.agree(max(step / plan.num_train_steps, share_of_time()))
-        if progress >= 1.0:
-            break
+    step, work, next_point = 0, 0.0, 1
+    while (progress := group.agree(max(work / plan.num_train_steps, share_of_time()))) < 1.0:
+        side = plan.early_resolution if progress < EARLY_SHARE else plan.resolution
         for part in optimizer.param_groups:
             part["lr"] = LR * min(1.0, progress / RISE + 0.01) * 0.5 * (1 + math.cos(math.pi * progress))
-        images, labels = stream.next()
+        images, labels = stream.next(side)
         optimizer.zero_grad(set_to_none=True)
         loss = F.cross_entropy(network(images), labels)
         loss.backward()
         group.average([p.grad for p in parameters if p.grad is not None])
-        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
-        optimizer.step()
+        step_if_finite(optimizer, torch.nn.utils.clip_grad_norm_(parameters, CLIP))
         step += 1
+        work += step_work(side, plan.resolution)
         on_step(step, float(loss.detach()))
         if progress * NUM_CURVE_POINTS >= next_point:
             next_point += 1
@@ -91,7 +94,7 @@ def train_network(
     recalibrate(network, calibration_batches(data.support))
     network.eval()
     on_query(step, query_accuracy(network, data.query))
-    return TrainedNetwork(network=network, num_steps=step)
+    return TrainedNetwork(network=network, num_steps=step, share_of_plan=min(1.0, work / plan.num_train_steps))
 
 
 def query_accuracy(network: Network, query: Part) -> float:

@@ -18,16 +18,15 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from search_spaces.errors import ArchPriorError, InvalidOptionError
 from workers.adapt.attempt import REQUEST, run_attempt
+from workers.adapt.plan import MAX_CPUS_PER_WORKER
+from workers.adapt.resources import share_of_cluster
 from workers.adapt.sync import Group
 from workers.contracts.adaptations import AttemptRequest, Failure
-from workers.contracts.errors import StoreError
+from workers.contracts.errors import CancelledError, StoreError
 from workers.store.open import open_store
 from workers.store.protocol import Store
 
 log = logging.getLogger("archprior.adapt")
-
-# More threads than this do not make a step on small images faster.
-MAX_CPUS_PER_WORKER = 4
 
 
 def train_attempt(config: dict[str, str]) -> None:
@@ -35,7 +34,7 @@ def train_attempt(config: dict[str, str]) -> None:
     store = open_store(config["store_url"])
     key = config["attempt_key"]
     context = train.get_context()
-    device = train.torch.get_device()
+    device = train.torch.get_device() if config["gpus"] != "0" else torch.device("cpu")
     group = Group(rank=context.get_world_rank(), size=context.get_world_size(), device=device)
     torch.set_num_threads(int(config["num_threads"]))
     try:
@@ -43,7 +42,10 @@ def train_attempt(config: dict[str, str]) -> None:
     except StoreError:
         raise  # a store that is away may be back for the next attempt
     except ArchPriorError as error:
-        _leave_failure(store, key, error)
+        if group.leads or not isinstance(error, CancelledError):
+            _leave_failure(store, key, error)
+        if group.size > 1:
+            raise  # else the other ranks wait for this one until their exchange times out
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -73,7 +75,7 @@ def _leave_failure(store: Store, attempt_key: str, error: ArchPriorError) -> Non
 def _fit(store_url: str, attempt_key: str, attempt: AttemptRequest, storage: str) -> None:
     """Run the training function under Ray Train. Artifacts go to the store; Ray's own storage holds nothing of ours."""
     num_workers = attempt.request.num_workers
-    cpus, gpus = _share_of_cluster(num_workers)
+    cpus, gpus = _resources(num_workers)
     log.info("attempt %s: %d workers with %d CPUs and %d GPUs each", attempt_key, num_workers, cpus, gpus)
     trainer = TorchTrainer(
         train_attempt,
@@ -81,6 +83,7 @@ def _fit(store_url: str, attempt_key: str, attempt: AttemptRequest, storage: str
             "store_url": store_url,
             "attempt_key": attempt_key,
             "num_threads": str(cpus),
+            "gpus": str(gpus),
         },
         scaling_config=ScalingConfig(
             num_workers=num_workers,
@@ -93,28 +96,11 @@ def _fit(store_url: str, attempt_key: str, attempt: AttemptRequest, storage: str
     trainer.fit()
 
 
-def _share_of_cluster(num_workers: int) -> tuple[int, int]:
-    """Return CPUs and GPUs of each worker: an even share, bounded by the largest node.
-
-    Raises:
-        InvalidOptionError: More workers than CPUs: Ray would wait for ever for a place for them.
-    """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    ranks = max(1, num_workers)
-    total_cpus = sum(int(node.get("CPU", 0)) for node in nodes)
-    if ranks > max(1, total_cpus):
-        raise InvalidOptionError(
-            "more workers than the cluster has CPUs",
-            got=num_workers,
-            expected=f"at most {total_cpus}",
-            todo=f"Ask for num_workers of {total_cpus} or less, or give the cluster more CPUs.",
-        )
-    largest = max((int(node.get("CPU", 0)) for node in nodes), default=1)
-    cpus = max(1, min(total_cpus // ranks, largest, MAX_CPUS_PER_WORKER))
+def _resources(num_workers: int) -> tuple[int, int]:
+    """Return CPUs and GPUs of each worker; with none, of this process, to which Ray grants no GPU."""
     if num_workers == 0:
-        cpus = min(len(os.sched_getaffinity(0)), MAX_CPUS_PER_WORKER)
-    gpus = 1 if num_workers and sum(int(node.get("GPU", 0)) for node in nodes) >= ranks else 0
-    return cpus, gpus
+        return min(len(os.sched_getaffinity(0)), MAX_CPUS_PER_WORKER), 0
+    return share_of_cluster([node["Resources"] for node in ray.nodes() if node["Alive"]], num_workers)
 
 
 if __name__ == "__main__":

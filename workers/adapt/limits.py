@@ -19,7 +19,7 @@ from workers.bayes.relaxation import sample_choices
 from workers.contracts.errors import LimitUnreachableError
 
 TILTS: Final = (0.0, *(2.0**power for power in range(-1, 10)))
-NUM_PROBES: Final = 200
+NUM_PROBES: Final = 60
 NUM_BASES: Final = 3
 # Draws are affordable as long as one in twenty fits.
 LEAST_SHARE: Final = 0.05
@@ -55,6 +55,7 @@ class Feasible:
     def __init__(self, space: SearchSpace, macro: Macro, limits: Limits) -> None:
         self._space, self._macro, self._limits = space, macro, limits
         self._costs: dict[Architecture, float] = {}
+        self._tilt = 0  # logits move slowly: the next tilt is hardly ever less than the last
         self._slope_EO = self._marginal_costs() if limits.any else None
 
     def fits(self, arch: Architecture) -> bool:
@@ -67,11 +68,12 @@ class Feasible:
         """Return the logits, tilted by the least lambda at which enough draws fit; unchanged without limits."""
         if self._slope_EO is None:
             return logits_EO
-        for tilt in TILTS:
+        for tilt in TILTS[self._tilt :]:
             tilted_EO = logits_EO - tilt * self._slope_EO
             draws = self._draw(tilted_EO, NUM_PROBES, generator)
             if sum(self.fits(arch) for arch in draws) >= LEAST_SHARE * NUM_PROBES:
                 break
+            self._tilt = min(self._tilt + 1, len(TILTS) - 1)
         return tilted_EO
 
     def sample(self, tilted_EO: Tensor, number: int, generator: torch.Generator) -> list[Architecture]:

@@ -1,5 +1,6 @@
 """What an adaptation will do, decided before anything is trained. Free of torch: the service asks it too."""
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,7 +9,7 @@ from search_spaces.registry import SPACES
 from search_spaces.spec import Cost, Macro
 from workers.contracts.adaptations import NO_PRIOR, AdaptationRequest, Plan
 from workers.contracts.datasets import DatasetReport
-from workers.contracts.errors import InvalidPriorError, LimitUnreachableError
+from workers.contracts.errors import InvalidDatasetError, InvalidPriorError, LimitUnreachableError
 from workers.contracts.priors import PriorCard
 
 # Sides that the bundled priors' skeletons are made for, in pixels; what is chosen where none is asked for.
@@ -16,9 +17,10 @@ RESOLUTIONS: Final = (16, 24, 32, 48, 64)
 # A larger side costs its square; below this budget images are shrunk to 32.
 LONG_BUDGET_S: Final = 300.0
 BATCH_SIZE: Final = 64
-# Shares of what is left after staging and export.
-SEARCH_SHARE: Final = 0.2
-SEARCH_SHARE_WITHOUT_PRIOR: Final = 0.4
+# More threads than this do not make a step on small images faster.
+MAX_CPUS_PER_WORKER: Final = 4
+# Shares of what is left after staging and export, where the choices are uniform; the surer a prior, the less.
+SEARCH_SHARE: Final = 0.4
 CHOICE_SHARE: Final = 0.15
 MAX_SEARCH_EPOCHS: Final = 20
 MAX_TRAIN_EPOCHS: Final = 60
@@ -26,8 +28,15 @@ MIN_TRAIN_STEPS: Final = 20
 CHOICE_EVERY: Final = 4
 NUM_ARCH_SAMPLES: Final = 4
 MAX_CANDIDATES: Final = 64
+# With fewer epochs than this at the full side, early steps see images of half the side: a quarter of the pixels.
+FEW_EPOCHS: Final = 10
+LEAST_EARLY_SIDE: Final = 16
+# What a step at half the side costs of one at the full side: a quarter, and what does not shrink with the images.
+EARLY_STEP_WORK: Final = 0.3
 # Export, reload and upload of a small network, beside the passes over held-out and test images.
 EXPORT_S: Final = 6.0
+# Decoded images stay in memory.
+MAX_IMAGE_BYTES: Final = 4 * 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +82,7 @@ def check_request(request: AdaptationRequest, report: DatasetReport, card: Prior
         InvalidPriorError: The prior belongs to another search space.
         InvalidOptionError: The prior's mode is asked for without a prior.
         LimitUnreachableError: No architecture is within the limits; names the smallest cost.
+        InvalidDatasetError: So many images do not fit into memory at that resolution.
     """
     space = lookup(SPACES, request.search_space, kind="search space")
     if card is not None and card.search_space != space.name:
@@ -90,6 +100,15 @@ def check_request(request: AdaptationRequest, report: DatasetReport, card: Prior
             todo="Name a prior, or search with 'adapt' or 'random'.",
         )
     macro = choose_macro(request, report, card)
+    num_bytes = report.total_images * macro.image_size**2 * 3
+    if num_bytes > MAX_IMAGE_BYTES:
+        fits = math.isqrt(MAX_IMAGE_BYTES // (3 * report.total_images))
+        raise InvalidDatasetError(
+            f"{report.total_images} images of {macro.image_size} x {macro.image_size} pixels do not fit into memory",
+            got=f"{num_bytes} bytes",
+            expected=f"at most {MAX_IMAGE_BYTES}",
+            todo=f"Ask for a resolution of {fits} or less, or post fewer images.",
+        )
     check_limits(space.minimum_cost(macro), request)
 
 
@@ -134,7 +153,14 @@ def choose_macro(request: AdaptationRequest, report: DatasetReport, card: PriorC
 
 
 def make_plan(
-    request: AdaptationRequest, macro: Macro, sizes: SplitSizes, speed: Speed, *, remaining_s: float, flip: bool
+    request: AdaptationRequest,
+    macro: Macro,
+    sizes: SplitSizes,
+    speed: Speed,
+    *,
+    remaining_s: float,
+    flip: bool,
+    doubt: float,
 ) -> Plan:
     """Divide the seconds that are left among search, choice and final training.
 
@@ -145,21 +171,26 @@ def make_plan(
         speed: As measured.
         remaining_s: Seconds of the budget that are left.
         flip: Whether mirroring keeps labels.
+        doubt: Mean entropy of the prior's decisions in units of the uniform's, 0 to 1. Without a prior it is 1.
     """
     export_s = EXPORT_S * speed.slowdown + 2 * speed.forward_s * (sizes.test + sizes.query)
     free_s = max(0.0, remaining_s - export_s)
     steps_per_epoch = max(1, -(-sizes.train // (BATCH_SIZE * max(1, request.num_workers))))
+    epochs = free_s / speed.train_step_s / steps_per_epoch
+    half = macro.image_size // 2
+    early_side = half if half >= LEAST_EARLY_SIDE and epochs < FEW_EPOCHS else macro.image_size
     search_s = choice_s = 0.0
     num_search_steps = num_candidates = 0
     if request.search == "adapt":
-        share = SEARCH_SHARE_WITHOUT_PRIOR if request.prior == NO_PRIOR else SEARCH_SHARE
-        search_s, choice_s = share * free_s, CHOICE_SHARE * free_s
+        search_s, choice_s = (share * math.sqrt(doubt) * free_s for share in (SEARCH_SHARE, CHOICE_SHARE))
         one_step_s = speed.search_step_s + NUM_ARCH_SAMPLES * speed.path_s / CHOICE_EVERY
+        one_step_s *= step_work(early_side, macro.image_size)
         num_search_steps = min(int(search_s / one_step_s), MAX_SEARCH_EPOCHS * steps_per_epoch)
         num_candidates = min(int(choice_s / speed.candidate_s), MAX_CANDIDATES)
         search_s, choice_s = num_search_steps * one_step_s, num_candidates * speed.candidate_s
     train_s = max(0.0, free_s - search_s - choice_s)
     num_train_steps = min(int(train_s / speed.train_step_s), MAX_TRAIN_EPOCHS * steps_per_epoch)
+    train_s = min(train_s, num_train_steps * speed.train_step_s)
     return Plan(
         search_space=request.search_space,
         prior=request.prior or NO_PRIOR,
@@ -170,6 +201,7 @@ def make_plan(
         num_cells=macro.num_cells,
         num_classes=macro.num_classes,
         resolution=macro.image_size,
+        early_resolution=early_side,
         num_train=sizes.train,
         num_query=sizes.query,
         num_test=sizes.test,
@@ -188,3 +220,8 @@ def make_plan(
         max_params=request.max_params,
         max_macs=request.max_macs,
     )
+
+
+def step_work(side: int, full_side: int) -> float:
+    """Return what a step on images of `side` pixels costs, in steps at the full side."""
+    return 1.0 if side == full_side else EARLY_STEP_WORK

@@ -1,12 +1,16 @@
 """What a running attempt tells (`progress.json`) and what it is told (`control.json`)."""
 
+import logging
+import math
 import time
 from collections.abc import Callable
 
 from workers.adapt.budget import Budget, PhaseTimer
 from workers.contracts.adaptations import Candidate, Control, Phase, Point, Progress
-from workers.contracts.errors import CancelledError, ObjectMissingError
+from workers.contracts.errors import CancelledError, ObjectMissingError, StoreError
 from workers.store.protocol import Store
+
+log = logging.getLogger("archprior.adapt")
 
 MAX_POINTS = 200
 WRITE_EVERY_S = 1.0
@@ -41,6 +45,7 @@ class Reporter:
         self._counts: dict[str, int] = {}
         self._best: Candidate | None = None
         self._step = 0
+        self._expected_s = budget.total_s
         self._message = ""
         self._written_s = self._polled_s = float("-inf")
 
@@ -54,10 +59,20 @@ class Reporter:
         self.timer.enter(phase)
         self._message = message
         self._write()
-        self.check_cancelled(at_once=True)
+        if phase != "done":  # with the manifest in place it is too late
+            self.check_cancelled(at_once=True)
+
+    def expect(self, seconds: float) -> None:
+        """Say that the manifest is expected after so many seconds from now on, if the budget lasts that long."""
+        self._expected_s = min(self._budget.total_s, self._budget.elapsed_s + seconds)
 
     def record(self, name: str, step: int, value: float) -> None:
-        """Add a point to a curve. A long curve is thinned by dropping every other point, so its size is bounded."""
+        """Add a point to a curve, unless its value is not finite, which no JSON can hold.
+
+        A long curve is thinned by dropping every other point, so its size is bounded.
+        """
+        if not math.isfinite(value):
+            return
         count = self._counts[name] = self._counts.get(name, 0) + 1
         stride = self._strides.setdefault(name, 1)
         if (count - 1) % stride:
@@ -69,8 +84,9 @@ class Reporter:
             self._strides[name] = 2 * stride
 
     def found(self, candidate: Candidate) -> None:
-        """Name the best architecture so far."""
-        self._best = candidate
+        """Name an architecture; the best by held-out accuracy is kept."""
+        if self._best is None or candidate.query_accuracy >= self._best.query_accuracy:
+            self._best = candidate
 
     def tick(self, step: int) -> None:
         """Say how far the work is, if a second has passed; stop if a cancel has come.
@@ -93,6 +109,9 @@ class Reporter:
             control = Control.model_validate_json(self._store.get_bytes(f"{self._key}/control.json"))
         except ObjectMissingError:
             return
+        except StoreError as error:
+            log.warning("control.json cannot be read now: %s", error)
+            return
         if control.desired == "cancel":
             raise CancelledError("the adaptation was cancelled")
 
@@ -103,9 +122,9 @@ class Reporter:
         done = self.timer.phase == "done"
         progress = Progress(
             phase=self.timer.phase,
-            fraction=1.0 if done else min(0.99, max(0.0, self._budget.elapsed_s / self._budget.total_s)),
+            fraction=1.0 if done else min(0.99, max(0.0, self._budget.elapsed_s / self._expected_s)),
             elapsed_s=round(self._budget.elapsed_s, 3),
-            eta_s=0.0 if done else round(max(0.0, self._budget.remaining_s), 1),
+            eta_s=0.0 if done else round(max(0.0, self._expected_s - self._budget.elapsed_s), 1),
             phases_s=dict(self.timer.seconds()),
             step=self._step,
             best=self._best,
@@ -113,6 +132,10 @@ class Reporter:
             message=self._message,
             updated_at=time.time(),
         )
-        self._store.put_bytes(
-            f"{self._key}/progress.json", progress.model_dump_json().encode(), media_type="application/json"
-        )
+        try:
+            self._store.put_bytes(
+                f"{self._key}/progress.json", progress.model_dump_json().encode(), media_type="application/json"
+            )
+        except StoreError as error:
+            # Progress is advice: a store that is away for a moment must not cost the work.
+            log.warning("progress.json cannot be written now: %s", error)

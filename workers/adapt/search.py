@@ -32,7 +32,7 @@ ARCH_KL: Final = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Posterior:
+class TaskPosterior:
     """What the search made of the prior: the supernet's weights in place, and logits of the choices [E, O]."""
 
     arch_logits: Tensor
@@ -48,8 +48,11 @@ def contract(
     group: Group,
     *,
     on_step: Callable[[int, float, Tensor], bool],
-) -> Posterior:
-    """Move the supernet's weights and the option logits along the negative ELBO of this dataset.
+) -> TaskPosterior:
+    """Move the supernet's weights and the option logits to this dataset.
+
+    The weights are a point (`delta`) and take maximum-likelihood steps from the prior's means on: lambda_w = 0, the few
+    steps are what keeps them near. The logits descend the expected held-out loss plus their KL from the prior.
 
     A step on the weights follows one path drawn from the posterior within the limits, on a batch of the support. Every
     `plan.choice_every` steps the logits take a score-function step on held-out images, forward only: choices are judged
@@ -83,7 +86,7 @@ def contract(
     tilted_EO = feasible.tilt(logits_EO.detach(), draws)
     paths = feasible.paths(tilted_EO, draws)
     for step in range(plan.num_search_steps):
-        loss = _weights_step(supernet, next(paths), stream.next(), optimizer, group)
+        loss = _weights_step(supernet, next(paths), stream.next(plan.early_resolution), optimizer, group)
         if (step + 1) % plan.choice_every == 0:
             _choices_step(
                 supernet, logits_EO, tilted_EO, prior_logits_EO, data, plan, choice_optimizer, draws, query_draws, group
@@ -93,12 +96,20 @@ def contract(
         done = step + 1
         if not on_step(done, loss, logits_EO.detach()):
             break
-    return Posterior(arch_logits=logits_EO.detach(), num_steps=done)
+    return TaskPosterior(arch_logits=logits_EO.detach(), num_steps=done)
 
 
 def path_loss(supernet: Supernet, arch: Architecture, images: Tensor, labels: Tensor) -> Tensor:
     """Return the mean negative log-likelihood of a batch under one path, in nats."""
     return F.cross_entropy(supernet(images, arch), labels)
+
+
+def step_if_finite(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
+    """Take the step; where the gradient's norm is not finite, leave it out and forget the momentum."""
+    if bool(torch.isfinite(norm)):
+        optimizer.step()
+    else:
+        optimizer.state.clear()
 
 
 def _weights_step(
@@ -113,8 +124,7 @@ def _weights_step(
     loss.backward()
     # Which parameters have a gradient follows from the path, which all ranks share.
     group.average([p.grad for p in supernet.parameters() if p.grad is not None])
-    torch.nn.utils.clip_grad_norm_(supernet.parameters(), CLIP)
-    optimizer.step()
+    step_if_finite(optimizer, torch.nn.utils.clip_grad_norm_(supernet.parameters(), CLIP))
     return float(loss.detach())
 
 
@@ -133,7 +143,7 @@ def _choices_step(
     choices_SE = sample_choices(tilted_EO, draws, plan.num_arch_samples)
     index = torch.randint(len(data.query), (min(QUERY_BATCH, len(data.query)),), generator=query_draws)
     index = index.to(data.query.labels.device)
-    images, labels = to_batch(data.query.images[index], data.resolution), data.query.labels[index]
+    images, labels = to_batch(data.query.images[index], plan.early_resolution), data.query.labels[index]
     space = supernet.space.name
     with torch.no_grad():
         losses_S = torch.stack(

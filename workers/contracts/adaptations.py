@@ -120,11 +120,13 @@ class Plan(StoredContract):
 
     Attributes:
         flip: Whether mirrored images keep their label on this dataset, measured; only then are they mirrored.
+        early_resolution: Side in pixels during the search and the first part of the final training: half of
+            `resolution` where the budget affords only a few epochs at the full one.
         num_search_steps: Steps on the weights along paths drawn from the posterior; 0 where nothing is searched.
         choice_every: Search steps between two steps on the option logits.
         num_arch_samples: Architectures that each step on the logits compares.
         num_candidates: Architectures drawn for the choice, beside the prior's mode.
-        num_train_steps: Steps of the final training.
+        num_train_steps: Steps of the final training, counted in those at full resolution.
         search_s, choice_s, train_s, export_s: Seconds set aside.
     """
 
@@ -137,6 +139,7 @@ class Plan(StoredContract):
     num_cells: int
     num_classes: int
     resolution: int
+    early_resolution: int
     num_train: int
     num_query: int
     num_test: int

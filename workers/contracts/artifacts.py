@@ -73,7 +73,8 @@ class Metrics(StoredContract):
         num_test: Test images behind `accuracy`.
         searching_helped: Whether the chosen architecture beat the prior's mode on held-out images.
         verdict: One sentence on what searching brought.
-        timings_s: Seconds by phase; `total` runs from staging to the last artifact before the manifest.
+        timings_s: Seconds by phase; `total` runs from staging until the model files were loaded
+            again and compared; curves, report and upload follow.
         max_reload_difference: Largest absolute difference of a logit between the trained network and each
             reloaded model file, on held-out images.
     """

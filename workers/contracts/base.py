@@ -1,6 +1,6 @@
 """The base of every schema that is stored or crosses processes."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Contract(BaseModel):
@@ -10,6 +10,6 @@ class Contract(BaseModel):
 
 
 class StoredContract(Contract):
-    """A record with its format's version. A reader accepts every version up to its own."""
+    """A record with its format's version; one that a newer ArchPrior wrote is refused rather than misread."""
 
-    schema_version: int = 1
+    schema_version: int = Field(1, ge=1, le=1)

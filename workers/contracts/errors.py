@@ -39,6 +39,12 @@ class CheckpointMismatchError(ArchPriorError):
     code = "checkpoint_mismatch"
 
 
+class DivergedError(ArchPriorError):
+    """Learning that has left the finite numbers."""
+
+    code = "diverged"
+
+
 class ExportMismatchError(ArchPriorError):
     """An exported model that, once reloaded, does not predict what the trained network predicts."""
 

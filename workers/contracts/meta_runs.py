@@ -30,8 +30,10 @@ class MetaConfig(StoredContract):
         num_query: Images that judge the adapted posterior.
         num_arch_samples: Architectures per score-function estimate.
         temperature: Of the relaxation, where one is used.
-        inner_lr, inner_head_lr: Rates of the inner steps, for weights and for the head.
+        inner_lr, inner_head_lr, inner_arch_lr, inner_scale_lr: Rates of the inner steps on weights, head, option logits
+            and (`gaussian`) log scales; what has rate 0 stays at the prior's value.
         weight_kl, arch_kl: lambda_w and lambda_z of the meta-objective.
+        inner_weight_kl, inner_arch_kl: lambda_w and lambda_z of the inner objective.
         weight_scale: sigma of the prior over weights, before it is learned (`gaussian`) or for good (`delta`).
         lr: Peak rate on the prior's weights: linear rise over `lr_rise_steps`, then a cosine to zero at `num_steps`.
         arch_lr: Rate on the prior's option logits (Adam).
@@ -60,10 +62,14 @@ class MetaConfig(StoredContract):
     num_inner_steps: int = Field(4, ge=0)
     inner_lr: float = Field(0.01, ge=0)
     inner_head_lr: float = Field(0.1, ge=0)
+    inner_arch_lr: float = Field(0.0, ge=0)
+    inner_scale_lr: float = Field(0.0, ge=0)
     num_arch_samples: int = Field(4, ge=2)
     temperature: float = Field(1.0, gt=0)
     weight_kl: float = Field(0.0, ge=0)
     arch_kl: float = Field(0.0, ge=0)
+    inner_weight_kl: float = Field(0.0, ge=0)
+    inner_arch_kl: float = Field(0.0, ge=0)
     weight_scale: float = Field(0.1, gt=0)
     lr: float = Field(0.1, gt=0)
     lr_rise_steps: int = Field(200, ge=0)
@@ -83,6 +89,14 @@ class MetaConfig(StoredContract):
             raise ValueError("warmup_steps, joint_steps, num_steps: must not decrease")
         if self.max_ways < self.min_ways:
             raise ValueError("max_ways: at least min_ways")
+        if self.inner_arch_lr == 0 and (self.arch_kl > 0 or self.inner_arch_kl > 0):
+            raise ValueError("arch_kl, inner_arch_kl: act only on choices that move: set inner_arch_lr above 0")
+        if self.family == "gaussian" and self.inner_scale_lr == 0 and self.weight_kl > 0:
+            raise ValueError("weight_kl: the gaussian family needs scales that move: set inner_scale_lr above 0")
+        if self.family == "delta" and self.inner_scale_lr > 0:
+            raise ValueError("inner_scale_lr: the delta family has no scales to move")
+        if self.rule == "unrolled" and self.num_inner_steps > 32:
+            raise ValueError("num_inner_steps: at most 32 can be unrolled")
         if self.rule == "unrolled" and self.estimator != "relaxed":
             raise ValueError("rule unrolled: needs the relaxed estimator, whose gradient is exact for common noise")
         return self

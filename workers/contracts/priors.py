@@ -1,10 +1,13 @@
 """The card of a meta-prior: what it is, what it learned from, how to make it again."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
 from workers.contracts.base import Contract, StoredContract
+
+PRIOR_ID: Final = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+"""What a prior may be called: it is part of keys and paths."""
 
 
 class MacroSpec(Contract):
@@ -37,7 +40,7 @@ class PriorCard(StoredContract):
         curves: Bounded curves by name, as (step, value).
     """
 
-    id: str
+    id: str = Field(pattern=f"^{PRIOR_ID}$")
     search_space: str
     macro: MacroSpec
     sha256: str

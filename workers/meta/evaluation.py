@@ -12,7 +12,7 @@ from workers.bayes.estimators import StraightThrough
 from workers.bayes.inner_loop import adapt
 from workers.bayes.randomness import slot_generator
 from workers.meta.slot import SlotWork, fit_head, prepare
-from workers.priors.model import HEAD_BIAS, HEAD_WEIGHT, mode_of, prior_features
+from workers.priors.model import HEAD_BIAS, HEAD_WEIGHT, mode_of, prior_features, supernet_likelihood
 from workers.tasks.distribution import TaskDistribution
 
 CURVE_STEPS: Final = (0, 4, 16)
@@ -24,6 +24,8 @@ def adaptation_curve(work: SlotWork, held_out: TaskDistribution, prior: MetaPrio
     """Return mean query accuracy by number of inner steps, over NUM_TASKS fixed tasks of held-out classes.
 
     The same tasks and draws at every call, so that the points of a run can be compared. Architecture: the prior's mode.
+    Batch norm takes the statistics of the whole query, as a supernet does: higher than what an exported network, which
+    has those of its support, would reach. The curves compare priors, they are no promise.
     """
     config = work.config
     correct = dict.fromkeys(CURVE_STEPS, 0.0)
@@ -46,8 +48,6 @@ def adaptation_curve(work: SlotWork, held_out: TaskDistribution, prior: MetaPrio
 def _curve(
     work: SlotWork, prior: MetaPrior, head: Mapping[str, Tensor], task: Task, generator: torch.Generator
 ) -> dict[int, float]:
-    from workers.priors.model import supernet_likelihood
-
     config = work.config
     objective = Objective(
         likelihood=supernet_likelihood(work.supernet),

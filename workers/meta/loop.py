@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from workers.bayes.aggregate import MeanGradient, aggregate
+from workers.bayes.aggregate import MeanGradient, aggregate, is_finite
+from workers.contracts.errors import DivergedError, InvalidDatasetError
 from workers.contracts.meta_runs import MetaConfig
 from workers.meta.evaluation import adaptation_curve
 from workers.meta.slot import SlotWork, joint_gradient, task_gradient
@@ -37,11 +38,19 @@ def meta_train(
     Raises:
         CheckpointMismatchError: The checkpoint in `out` belongs to another configuration.
         InvalidDatasetError: Too few classes or images.
+        DivergedError: No gradient of a step was finite.
     """
     resolutions = dict(zip(config.resolutions, config.resolution_weights, strict=True))
     work = SlotWork.build(config, TaskDistribution(classes, resolutions))
     held_out_tasks = None if held_out is None else TaskDistribution(held_out, resolutions)
-    state = MetaState(config, work.distribution.num_classes)
+    if config.joint_steps < config.num_steps and config.min_ways > work.distribution.num_classes:
+        raise InvalidDatasetError(
+            "too few classes for min_ways",
+            got=work.distribution.num_classes,
+            expected=f"at least {config.min_ways}",
+            todo="Lower min_ways, or learn from more classes.",
+        )
+    state = MetaState(config, classes.class_names)
     out.mkdir(parents=True, exist_ok=True)
     if (out / CHECKPOINT).exists():
         state.load(out / CHECKPOINT)
@@ -71,7 +80,13 @@ def step_gradient(work: SlotWork, state: MetaState) -> MeanGradient:
         ]
     else:
         gradients = [task_gradient(work, state.prior, step=step, slot=slot) for slot in range(config.num_slots)]
-    return aggregate(gradients, config.weighting)
+    finite = [gradient for gradient in gradients if is_finite(gradient)]
+    if not finite:
+        raise DivergedError(
+            f"no slot of step {step} has a finite gradient",
+            todo="Lower lr or inner_lr and begin again in another folder; the last checkpoint is whole.",
+        )
+    return aggregate(finite, config.weighting)
 
 
 def _log_up_to(path: Path, step: int) -> TextIO:

@@ -103,8 +103,8 @@ def task_gradient(work: SlotWork, prior: MetaPrior, *, step: int, slot: int) -> 
         likelihood=likelihood,
         estimator=inner_estimator,
         family=config.family,
-        weight_kl=config.weight_kl,
-        arch_kl=config.arch_kl,
+        weight_kl=config.inner_weight_kl,
+        arch_kl=config.inner_arch_kl,
     )
     outer = Objective(
         likelihood=likelihood,
@@ -121,11 +121,16 @@ def task_gradient(work: SlotWork, prior: MetaPrior, *, step: int, slot: int) -> 
         inner=inner,
         outer=outer,
         num_inner_steps=config.num_inner_steps,
-        inner_lr={"loc": config.inner_lr, "head": config.inner_head_lr},
+        inner_lr=_inner_rates(config),
         generator=generator,
         version=step,
         slot=slot,
     )
+
+
+def _inner_rates(config: MetaConfig) -> dict[str, float]:
+    rates = {"loc": config.inner_lr, "head": config.inner_head_lr, "arch_logits": config.inner_arch_lr}
+    return rates if config.family == "delta" else {**rates, "log_scale": config.inner_scale_lr}
 
 
 def prepare(raw: RawTask, num_batches: int, generator: torch.Generator, *, flip: bool) -> Task:

@@ -1,7 +1,7 @@
 """What a meta-training knows between two steps: the prior, its optimizers, and where it stands."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from search_spaces.registry import SPACES
+from search_spaces.spec import Macro
+from search_spaces.supernet import Supernet
 from workers.bayes.aggregate import MeanGradient, clip_per_group
 from workers.bayes.distributions import MetaPrior
 from workers.bayes.randomness import slot_generator
@@ -41,16 +43,18 @@ class MetaState:
 
     Args:
         config: Of the run.
-        num_classes: Classes that keep a head during the warm-up.
+        class_names: Of the classes that keep a head during the warm-up, in the order of their labels.
     """
 
-    def __init__(self, config: MetaConfig, num_classes: int) -> None:
+    def __init__(self, config: MetaConfig, class_names: Sequence[str]) -> None:
         self.config = config
         self.step = 0
-        self._macro = full_macro(config.macro, num_classes=num_classes, image_size=max(config.resolutions))
+        self._class_names = list(class_names)
+        num_classes = len(class_names)
+        macro = full_macro(config.macro, num_classes=num_classes, image_size=max(config.resolutions))
         generator = slot_generator(config.seed, 0, 0, "weights")
-        fresh = fresh_prior(config.search_space, self._macro, generator, weight_scale=config.weight_scale)
-        num_features = _num_features(config, self._macro.num_classes)
+        fresh = fresh_prior(config.search_space, macro, generator, weight_scale=config.weight_scale)
+        num_features = _num_features(config.search_space, macro)
         heads = {
             HEAD_NAMES[0]: torch.randn(num_classes, num_features, generator=generator) / math.sqrt(num_features),
             HEAD_NAMES[1]: torch.zeros(num_classes),
@@ -126,6 +130,7 @@ class MetaState:
         torch.save(
             {
                 "config": self.config.model_dump_json(),
+                "class_names": self._class_names,
                 "step": self.step,
                 "arch_logits": self._arch_logits.detach(),
                 "loc": {name: value.detach() for name, value in self._loc.items()},
@@ -149,6 +154,11 @@ class MetaState:
                 f"checkpoint {path} belongs to another configuration",
                 todo="Resume with the configuration that wrote it, or choose another output folder.",
             )
+        if saved["class_names"] != self._class_names:
+            raise CheckpointMismatchError(
+                f"checkpoint {path} belongs to other classes",
+                todo="Resume with the datasets and the split that wrote it, or choose another output folder.",
+            )
         _fill({"arch_logits": self._arch_logits}, {"arch_logits": saved["arch_logits"]}, path)
         _fill(self._loc, saved["loc"], path)
         _fill(self._log_scale, saved["log_scale"], path)
@@ -165,9 +175,6 @@ def _fill(targets: Mapping[str, Tensor], saved: Mapping[str, Tensor], path: Path
             target.copy_(saved[name])
 
 
-def _num_features(config: MetaConfig, num_classes: int) -> int:
-    from search_spaces.supernet import Supernet
-
-    macro = full_macro(config.macro, num_classes=num_classes, image_size=max(config.resolutions))
+def _num_features(space_name: str, macro: Macro) -> int:
     with torch.device("meta"):
-        return Supernet(SPACES[config.search_space], macro).num_features
+        return Supernet(SPACES[space_name], macro).num_features

@@ -36,6 +36,14 @@ def uniform_logits(space: SearchSpace) -> Tensor:
     return torch.where(mask_EO, 0.0, MASKED_LOGIT)
 
 
+def doubt(arch_logits_EO: Tensor) -> float:
+    """Return the mean over decisions of entropy / log(number of options), 0 (sure) to 1 (uniform)."""
+    log_p_EO = torch.log_softmax(arch_logits_EO, dim=-1)
+    entropy_E = -(log_p_EO.exp() * log_p_EO).sum(dim=-1)
+    num_options_E = (arch_logits_EO > MASKED_LOGIT / 2).sum(dim=-1)
+    return float((entropy_E / num_options_E.clamp_min(2).log()).mean())
+
+
 def fresh_prior(space_name: str, macro: Macro, generator: torch.Generator, *, weight_scale: float) -> MetaPrior:
     """Return the prior that knows nothing: freshly drawn weights, uniform choices, one scale for all weights."""
     supernet = build_supernet(space_name, macro, generator=generator)

@@ -1,5 +1,7 @@
 """Which meta-priors there are: those bundled with the package and those in the store. Free of torch."""
 
+import hashlib
+import logging
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -11,15 +13,17 @@ from pydantic import ValidationError
 
 from search_spaces.errors import UnknownNameError
 from workers.contracts.errors import InvalidPriorError, ObjectMissingError
-from workers.contracts.priors import PriorCard
+from workers.contracts.priors import PRIOR_ID, PriorCard
 from workers.store import layout
 from workers.store.protocol import Store
+
+log = logging.getLogger("archprior.priors")
 
 CARD: Final = "card.json"
 TENSORS: Final = "prior.safetensors"
 # What a request gets that names a space but no prior.
 DEFAULTS: Final[Mapping[str, str]] = {"nas_bench_201": "nas_bench_201-v1"}
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_ID = re.compile(PRIOR_ID)
 
 
 class PriorRegistry:
@@ -29,11 +33,14 @@ class PriorRegistry:
         self._store = store
 
     def list(self) -> tuple[PriorCard, ...]:
-        """Return the cards of all priors, the bundled ones first."""
-        stored = {
-            item.key.split("/")[1] for item in self._store.list("priors/") if item.key.endswith(f"/{CARD}")
-        } - bundled_cards().keys()
-        return (*bundled_cards().values(), *(self.card(prior_id) for prior_id in sorted(stored)))
+        """Return the cards of all priors, the bundled ones first; a stored one that cannot be read is left out."""
+        cards = dict(bundled_cards())
+        for prior_id in self._ids():
+            try:
+                cards.setdefault(prior_id, self.card(prior_id))
+            except InvalidPriorError as error:
+                log.warning("left out of the list: %s", error)
+        return tuple(cards.values())
 
     def card(self, prior_id: str) -> PriorCard:
         """Return one prior's card.
@@ -56,14 +63,20 @@ class PriorRegistry:
 
         Raises:
             UnknownNameError: No prior bears that id.
+            InvalidPriorError: Its tensors are not those that its card names.
         """
         if prior_id in bundled_cards():
             return bundled_folder() / prior_id / TENSORS
         path = folder / f"{prior_id}.safetensors"
+        card = self.card(prior_id)
         try:
             self._store.get_file(f"{layout.prior(prior_id)}/{TENSORS}", path)
         except ObjectMissingError:
             raise self._unknown(prior_id) from None
+        if hashlib.sha256(path.read_bytes()).hexdigest() != card.sha256:
+            raise InvalidPriorError(
+                f"the tensors of prior {prior_id} are not those of its card", todo="Put both files there once more."
+            )
         return path
 
     def default_for(self, space_name: str) -> str | None:
@@ -71,8 +84,13 @@ class PriorRegistry:
         default = DEFAULTS.get(space_name)
         return default if default in bundled_cards() else None
 
+    def _ids(self) -> tuple[str, ...]:
+        keys = [item.key.split("/") for item in self._store.list("priors/")]
+        stored = {key[1] for key in keys if len(key) == 3 and key[2] == CARD and _ID.fullmatch(key[1])}
+        return (*bundled_cards(), *sorted(stored - bundled_cards().keys()))
+
     def _unknown(self, prior_id: str) -> UnknownNameError:
-        known = ", ".join(card.id for card in self.list()) or "none yet"
+        known = ", ".join(self._ids()) or "none yet"
         return UnknownNameError(
             "unknown prior",
             got=prior_id,
@@ -84,9 +102,12 @@ class PriorRegistry:
 def parse_card(data: bytes, prior_id: str) -> PriorCard:
     """Return the card that `card.json` holds. Raises `InvalidPriorError` where it cannot be read."""
     try:
-        return PriorCard.model_validate_json(data)
+        card = PriorCard.model_validate_json(data)
     except ValidationError as error:
         raise InvalidPriorError(f"the card of prior {prior_id} cannot be read: {error}") from error
+    if card.id != prior_id:
+        raise InvalidPriorError(f"the card of prior {prior_id} names another prior", got=card.id, expected=prior_id)
+    return card
 
 
 def bundled_folder() -> Path:

@@ -31,7 +31,7 @@ def run(store: FolderStore, key: str) -> tuple[Manifest, Metrics]:
 def test_an_attempt_publishes_every_artifact_as_its_manifest_says(
     store: FolderStore, make_attempt: MakeAttempt, tmp_path: Path
 ) -> None:
-    key = make_attempt()
+    key = make_attempt(budget_s=25.0)
     manifest, metrics = run(store, key)
     assert [artifact.name for artifact in manifest.artifacts] == list(MEDIA_TYPES)
     for artifact in manifest.artifacts:
@@ -103,8 +103,9 @@ def test_a_budget_holds(store: FolderStore, make_attempt: MakeAttempt) -> None:
     key = make_attempt(budget_s=20.0)
     start_s = time.monotonic()
     run(store, key)
-    # Beside the budget: what a busy machine adds to the export, whose seconds are an estimate.
-    assert time.monotonic() - start_s < 30.0
+    # Beside the budget: what a busy machine adds to the export, whose seconds are an estimate. A plan that did not
+    # look at the clock would train its 60 epochs: minutes.
+    assert time.monotonic() - start_s < 40.0
 
 
 def test_a_cancel_stops_the_attempt_without_a_manifest(store: FolderStore, make_attempt: MakeAttempt) -> None:
@@ -137,10 +138,11 @@ def test_same_seed_and_plan_give_the_same_architecture(
 
     fixed = Speed(search_step_s=0.05, path_s=0.02, candidate_s=0.3, train_step_s=0.1, forward_s=1e-4)
     monkeypatch.setattr(module, "measure_speed", lambda *_: fixed)
+    # A clock that stands still: whatever the machine does, nothing is cut.
+    monkeypatch.setattr(module.Budget, "elapsed_s", property(lambda _: 1.0))
     plans, found = [], []
     for number in (1, 2):
         key = make_attempt(number=number, budget_s=14.0, seed=3)
-        monkeypatch.setattr(module.Budget, "remaining_s", property(lambda _: 9.0))
         _, metrics = run(store, key)
         plans.append(Plan.model_validate_json(store.get_bytes(f"{key}/plan.json")))
         found.append((metrics.architecture, [c.query_loss for c in metrics.candidates]))

@@ -13,7 +13,7 @@ from workers.adapt.plan import (
 )
 from workers.contracts.adaptations import AdaptationRequest
 from workers.contracts.datasets import DatasetReport
-from workers.contracts.errors import InvalidPriorError, LimitUnreachableError
+from workers.contracts.errors import InvalidDatasetError, InvalidPriorError, LimitUnreachableError
 from workers.contracts.priors import MacroSpec, PriorCard
 
 SPEED = Speed(search_step_s=0.02, path_s=0.01, candidate_s=0.2, train_step_s=0.05, forward_s=1e-4)
@@ -86,7 +86,7 @@ def test_requests_that_cannot_end_well_are_refused_with_the_way_out() -> None:
 @pytest.mark.parametrize("remaining_s", [0.0, 3.0, 20.0, 55.0, 3600.0])
 def test_a_plan_never_spends_more_than_is_left(search: str, remaining_s: float) -> None:
     request = AdaptationRequest.model_validate({"search": search, "prior": "p"})
-    plan = make_plan(request, MACRO, SIZES, SPEED, remaining_s=remaining_s, flip=False)
+    plan = make_plan(request, MACRO, SIZES, SPEED, remaining_s=remaining_s, flip=False, doubt=1.0)
     spent_s = plan.search_s + plan.choice_s + plan.train_s
     assert spent_s <= max(0.0, remaining_s - plan.export_s) + 1e-6
     assert plan.num_train_steps >= MIN_TRAIN_STEPS
@@ -96,9 +96,28 @@ def test_a_plan_never_spends_more_than_is_left(search: str, remaining_s: float) 
         assert plan.num_search_steps == plan.num_candidates == 0
 
 
-def test_without_a_prior_more_of_the_budget_goes_into_searching() -> None:
+def test_the_surer_the_prior_the_less_is_searched() -> None:
+    request = AdaptationRequest(prior="p")
     plans = [
-        make_plan(AdaptationRequest(prior=prior), MACRO, SIZES, SPEED, remaining_s=60, flip=True)
-        for prior in ("none", "p")
+        make_plan(request, MACRO, SIZES, SPEED, remaining_s=60, flip=True, doubt=doubt) for doubt in (1.0, 0.1, 0.0)
     ]
-    assert plans[0].num_search_steps > plans[1].num_search_steps
+    steps = [plan.num_search_steps for plan in plans]
+    assert steps[0] > steps[1] > steps[2] == 0
+    assert plans[2].num_train_steps > plans[0].num_train_steps
+
+
+def test_images_that_do_not_fit_into_memory_are_refused_with_a_resolution_that_does() -> None:
+    many = report().model_copy(update={"num_images": (70_000, 70_000, 60_000)})
+    with pytest.raises(InvalidDatasetError, match="resolution of 84 or less"):
+        check_request(AdaptationRequest(resolution=256), many, None)
+    check_request(AdaptationRequest(resolution=84), many, None)
+
+
+def test_small_budgets_see_small_images_first_and_large_ones_do_not() -> None:
+    sides = [
+        make_plan(
+            AdaptationRequest(prior="p"), MACRO, SIZES, SPEED, remaining_s=s, flip=True, doubt=0.5
+        ).early_resolution
+        for s in (30, 3000)
+    ]
+    assert sides == [16, 32]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from workers.bayes.aggregate import aggregate
-from workers.contracts.errors import CheckpointMismatchError
+from workers.contracts.errors import CheckpointMismatchError, DivergedError, InvalidDatasetError
 from workers.contracts.meta_runs import MetaConfig
 from workers.meta.loop import LOG, meta_train
 from workers.meta.slot import SlotWork, joint_gradient, task_gradient
@@ -79,7 +79,7 @@ def test_a_slot_is_a_function_of_seed_step_and_slot_whoever_computes_it(
 ) -> None:
     def gradients(order: tuple[int, ...]) -> Mapping[str, Tensor]:
         work = SlotWork.build(config, TaskDistribution(classes, {8: 1.0}))
-        state = MetaState(config, 6)
+        state = MetaState(config, classes.class_names)
         torch.manual_seed(order[0])  # the global generator must not matter
         if part == "joint":
             made = [joint_gradient(work, state.prior_with_heads, step=4, slot=slot, num_paths=2) for slot in order]
@@ -92,7 +92,7 @@ def test_a_slot_is_a_function_of_seed_step_and_slot_whoever_computes_it(
 
 def test_different_slots_and_steps_draw_different_tasks(config: MetaConfig, classes: ClassImages) -> None:
     work = SlotWork.build(config, TaskDistribution(classes, {8: 1.0}))
-    prior = MetaState(config, 6).prior
+    prior = MetaState(config, classes.class_names).prior
     losses = {task_gradient(work, prior, step=s, slot=i).loss for s in (7, 8) for i in (0, 1)}
     assert len(losses) == 4
 
@@ -106,11 +106,13 @@ def test_every_rule_estimator_and_family_trains(
     rule: str, estimator: str, family: str, config: MetaConfig, classes: ClassImages, tmp_path: Path
 ) -> None:
     update = {"rule": rule, "estimator": estimator, "family": family, "weight_kl": 1.0, "arch_kl": 1.0}
-    chosen = MetaConfig.model_validate({**config.model_dump(), **update, "num_steps": 8})
+    update |= {"inner_arch_lr": 0.1, "inner_scale_lr": 0.01 if family == "gaussian" else 0.0}
+    # Nothing but this part moves the prior: only what its rule learns differs from the start.
+    chosen = MetaConfig.model_validate({**config.model_dump(), **update, "warmup_steps": 0, "joint_steps": 0})
     state = meta_train(chosen, classes, None, tmp_path)
     arrays = state.prior.to_arrays()
     assert all(bool(torch.isfinite(value).all()) for value in arrays.values())
-    fresh = MetaState(chosen, 6).prior.to_arrays()
+    fresh = MetaState(chosen, classes.class_names).prior.to_arrays()
     moved = {name.partition("/")[0] for name in arrays if not torch.equal(arrays[name], fresh[name])}
     assert moved == ({"arch_logits", "loc", "log_scale"} if family == "gaussian" else {"arch_logits", "loc"})
 
@@ -125,11 +127,52 @@ def test_a_checkpoint_of_another_configuration_is_refused(
 
 def test_a_checkpoint_of_other_classes_is_refused(config: MetaConfig, classes: ClassImages, tmp_path: Path) -> None:
     meta_train(config, classes, None, tmp_path, num_steps=2)
-    with pytest.raises(CheckpointMismatchError, match="classifier"):
+    with pytest.raises(CheckpointMismatchError, match="other classes"):
         meta_train(config, classes.subset(classes.class_names[:4]), None, tmp_path)
 
 
-def test_a_checkpoint_is_written_whole_or_not_at_all(config: MetaConfig, tmp_path: Path) -> None:
-    state = MetaState(config, 6)
+def test_a_checkpoint_is_written_whole_or_not_at_all(
+    config: MetaConfig, classes: ClassImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = MetaState(config, classes.class_names)
     state.save(tmp_path / CHECKPOINT)
-    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
+    before = (tmp_path / CHECKPOINT).read_bytes()
+
+    def full_disk(document: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        state.save(tmp_path / CHECKPOINT)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+def test_choices_move_in_the_inner_loop_and_lambda_z_acts_where_they_do(
+    config: MetaConfig, classes: ClassImages
+) -> None:
+    def gradient(arch_kl: float) -> Tensor:
+        update = {"rule": "kl", "inner_arch_lr": 0.5, "arch_kl": arch_kl, "joint_steps": 0, "warmup_steps": 0}
+        chosen = MetaConfig.model_validate({**config.model_dump(), **update})
+        work = SlotWork.build(chosen, TaskDistribution(classes, {8: 1.0}))
+        return task_gradient(work, MetaState(chosen, classes.class_names).prior, step=0, slot=0).arrays["arch_logits"]
+
+    assert not torch.equal(gradient(1.0), torch.zeros(6, 5))
+    assert torch.allclose(gradient(2.0), 2 * gradient(1.0))
+
+
+def test_too_few_classes_for_the_ways_are_refused_before_the_first_step(
+    config: MetaConfig, classes: ClassImages, tmp_path: Path
+) -> None:
+    greedy = config.model_copy(update={"min_ways": 7, "max_ways": 9})
+    with pytest.raises(InvalidDatasetError, match="min_ways"):
+        meta_train(greedy, classes, None, tmp_path)
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_a_slot_without_a_finite_gradient_is_dropped_and_a_step_without_any_ends_the_run(
+    config: MetaConfig, classes: ClassImages, tmp_path: Path
+) -> None:
+    diverging = config.model_copy(update={"lr": 1e30, "clip": 1e30})
+    with pytest.raises(DivergedError, match="finite"):
+        meta_train(diverging, classes, None, tmp_path)
