@@ -53,11 +53,14 @@ def main() -> int:
     runs: dict[str, list[dict[str, object]]] = {arm: [] for arm in ARMS}
     for seed in range(options.seeds):
         for arm in ARMS:
-            path = run_path(arm, seed, options.budget_s)
+            path = run_path(arm, seed, options.budget_s, options.threads)
             if not path.exists():
                 flags = ["--budget-s", str(options.budget_s), "--threads", str(options.threads)]
                 subprocess.run(
-                    [sys.executable, "-m", "benchmarks.adapt", "--one", arm, str(seed), *flags], check=True, cwd=ROOT
+                    [sys.executable, "-m", "benchmarks.adapt", "--one", arm, str(seed), *flags],
+                    check=True,
+                    cwd=ROOT,
+                    env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},  # as the service's Ray has it
                 )
             runs[arm].append(json.loads(path.read_text()))
             print(f"seed {seed} {arm}: {runs[arm][-1]['accuracy']:.4f} in {runs[arm][-1]['total_s']} s", flush=True)
@@ -67,9 +70,13 @@ def main() -> int:
     return 0
 
 
-def run_path(arm: str, seed: int, budget_s: float) -> Path:
-    """Return where one run's outcome lies."""
-    return WORK / f"{arm}-{seed}-{budget_s:g}.json"
+def run_path(arm: str, seed: int, budget_s: float, threads: int) -> Path:
+    """Return where one run's outcome lies: apart for every state of the code and of the prior."""
+    digest = hashlib.sha256()
+    for path in sorted(path for room in ("search_spaces", "workers") for path in (ROOT / room).rglob("*")):
+        if path.suffix in (".py", ".safetensors"):
+            digest.update(path.read_bytes())
+    return WORK / digest.hexdigest()[:12] / f"{arm}-{seed}-{budget_s:g}-{threads}.json"
 
 
 def put_dataset() -> None:
@@ -136,7 +143,9 @@ def run_one(arm: str, seed: int, budget_s: float, threads: int) -> None:
         "budget_note": metrics.budget_note,
         "num_test": metrics.num_test,
     }
-    run_path(arm, seed, budget_s).write_text(json.dumps(outcome, indent=1))
+    path = run_path(arm, seed, budget_s, threads)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(outcome, indent=1))
 
 
 def summarize(runs: dict[str, list[dict[str, object]]], budget_s: float, threads: int) -> dict[str, object]:

@@ -21,7 +21,7 @@ from workers.contracts.datasets import DatasetReport
 from workers.priors.registry import PriorRegistry
 from workers.store import layout
 from workers.store.protocol import Store
-from workers.tasks.archive import run_check
+from workers.tasks.archive import Checks, run_check
 from workers.tasks.limits import ArchiveLimits
 
 MAX_NAME: Final = 200
@@ -38,6 +38,7 @@ class Intake:
         store: Where archives go.
         priors: For the prior that a request names.
         limits: Of an archive.
+        checks: The checks of archives that run.
     """
 
     datasets: DatasetRecords
@@ -45,6 +46,7 @@ class Intake:
     store: Store
     priors: PriorRegistry
     limits: ArchiveLimits
+    checks: Checks
 
     def add_dataset(self, body: Body, *, owner: str) -> tuple[Dataset, bool]:
         """Return the dataset that a body holds, and whether it is new: the same bytes are one dataset.
@@ -97,7 +99,7 @@ class Intake:
         return request.model_copy(update={"prior": prior})
 
     def _check(self, upload: Upload) -> DatasetReport:
-        return run_check(upload.path, self.limits)
+        return run_check(upload.path, self.limits, self.checks)
 
     def _admit(self, upload: Upload, report: DatasetReport, name: object, *, owner: str) -> tuple[Dataset, bool]:
         self.store.put_file(layout.dataset_archive(upload.sha256), upload.path, media_type="application/zip")

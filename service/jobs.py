@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 import httpx
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from service.errors import ClusterUnavailableError
 
@@ -78,6 +78,17 @@ class _Details(BaseModel):
     message: str | None = None
 
 
+class _Node(BaseModel):
+    """The part of Ray's `NodeState` that matters here."""
+
+    state: str
+    resources_total: dict[str, FiniteFloat] = Field(default_factory=dict)
+
+
+class _Nodes(BaseModel):
+    nodes: tuple[_Node, ...] = Field(validation_alias=AliasPath("data", "result", "result"))
+
+
 class RayJobs:
     """The jobs of one Ray cluster.
 
@@ -122,9 +133,12 @@ class RayJobs:
 
     def num_cpus(self) -> int:
         """Return the CPUs of all nodes of the cluster that live."""
-        nodes = self._checked(self._call("GET", "/api/v0/nodes", params={"detail": "true", "limit": "10000"})).json()
-        listed = nodes["data"]["result"]["result"]
-        return int(sum(node["resources_total"].get("CPU", 0) for node in listed if node["state"] == "ALIVE"))
+        response = self._checked(self._call("GET", "/api/v0/nodes", params={"detail": "true", "limit": "10000"}))
+        try:
+            listed = _Nodes.model_validate_json(response.content).nodes
+        except ValidationError as error:
+            raise ClusterUnavailableError("Ray's answer about its nodes cannot be read") from error
+        return int(sum(node.resources_total.get("CPU", 0.0) for node in listed if node.state == "ALIVE"))
 
     def close(self) -> None:
         """Close the connections."""
@@ -135,7 +149,7 @@ class RayJobs:
     ) -> httpx.Response:
         try:
             return self._http.request(method, path, json=json, params=params)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, RuntimeError) as error:  # httpx's, of a client that another thread has closed
             raise ClusterUnavailableError("Ray does not answer", got=str(error) or type(error).__name__) from error
 
     def _checked(self, response: httpx.Response) -> httpx.Response:

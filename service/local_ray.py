@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -52,15 +53,20 @@ class LocalRay:
                 raise ClusterUnavailableError("the local Ray is being ended")
             if self._jobs is not None and self._running is not None and self._running.lives():
                 return self._jobs
-            return self._find() or self._start()
+            try:
+                return self._find() or self._start()
+            except OSError as error:
+                todo = f"Look at the free space and the permissions of {SHORT_FOLDER} and of the data folder."
+                raise ClusterUnavailableError("the local Ray cannot be started", got=str(error), todo=todo) from error
 
     def num_cpus(self) -> int:
         return self._num_cpus
 
     def check(self) -> None:
-        if self._jobs is None:
+        jobs = self._jobs  # another thread may be replacing it
+        if jobs is None:
             raise ClusterUnavailableError("the local Ray is starting")
-        self._jobs.check()
+        jobs.check()
 
     def close(self) -> None:
         self._closing.set()
@@ -83,46 +89,50 @@ class LocalRay:
 
     def _start(self) -> RayJobs:
         began_s = time.monotonic()
-        folder = Path(tempfile.mkdtemp(prefix="archprior-ray-", dir=SHORT_FOLDER))
-        token_file = write_token(folder)
-        head = new_head(folder, token_file, num_cpus=self._num_cpus)
-        with (folder / START_LOG).open("wb") as log:
-            self._child = subprocess.Popen(
-                head.command,
-                env=head.environment,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+        with ExitStack() as undo:  # whatever fails on the way leaves neither a process nor a file
+            folder = Path(tempfile.mkdtemp(prefix="archprior-ray-", dir=SHORT_FOLDER))
+            undo.callback(shutil.rmtree, folder, ignore_errors=True)
+            token_file = write_token(folder)
+            head = new_head(folder, token_file, num_cpus=self._num_cpus)
+            with (folder / START_LOG).open("wb") as log:
+                self._child = subprocess.Popen(
+                    head.command,
+                    env=head.environment,
+                    cwd=folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            running = RayProcess(
+                pid=self._child.pid,
+                mark=processes.mark(self._child.pid) or "",
+                dashboard_url=head.dashboard_url,
+                agent_url=head.agent_url,
+                folder=folder,
+                token_file=token_file,
             )
-        running = RayProcess(
-            pid=self._child.pid,
-            mark=processes.mark(self._child.pid) or "",
-            dashboard_url=head.dashboard_url,
-            agent_url=head.agent_url,
-            folder=folder,
-            token_file=token_file,
-        )
-        # Remembered before it is well, so that a service that dies here leaves nothing that its successor cannot end.
-        running.remember(self._file)
-        self._await_health(running)
+            undo.callback(self._end, running)
+            # Remembered before it is well, so that the successor of a service that dies here can end it.
+            running.remember(self._file)
+            self._await_health(running)
+            jobs = self._use(running)
+            undo.pop_all()
         logger.info(
             "started the local Ray in %.1f s, dashboard %s, token in %s",
             time.monotonic() - began_s,
             head.dashboard_url,
             token_file,
         )
-        return self._use(running)
+        return jobs
 
     def _await_health(self, running: RayProcess) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not running.answers():
             given_up = self._closing.wait(POLL_S) or time.monotonic() > deadline
             if given_up or not running.lives():
-                tail = running.log_tail(START_LOG)
-                self._end(running)
-                raise ClusterUnavailableError("the local Ray did not come up", todo=f"The end of its log:\n{tail}")
+                todo = f"The end of its log:\n{running.log_tail(START_LOG)}"
+                raise ClusterUnavailableError("the local Ray did not come up", todo=todo)
 
     def _use(self, running: RayProcess) -> RayJobs:
         if self._jobs is not None:
@@ -135,7 +145,8 @@ class LocalRay:
         """End exactly the processes of this Ray, and remove what it left.
 
         SIGTERM goes to `ray start` alone: it ends the others in an order that works. Jobs' processes have sessions of
-        their own, and a process that outlives its parent is found by its session only.
+        their own, and a process that outlives its parent is found by its session only, which has the id of `ray
+        start`: where another process bears that id now, the session is another's too.
         """
         if self._jobs is not None:
             self._jobs.close()
@@ -143,7 +154,7 @@ class LocalRay:
         known = processes.descendants(running.pid) if running.lives() else {}
         if not processes.terminate(running.pid, running.mark, timeout_s=STOP_TIMEOUT_S):
             known[running.pid] = running.mark
-        if running.same_boot():
+        if running.same_boot() and processes.mark(running.pid) in {None, running.mark}:
             members = {pid: processes.mark(pid) for pid in processes.session_members(running.pid)}
             known |= {pid: mark for pid, mark in members.items() if mark is not None}
         if not processes.kill(known, timeout_s=KILL_TIMEOUT_S):

@@ -2,6 +2,8 @@
 
 import hashlib
 import logging
+import os
+import secrets
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -28,8 +31,10 @@ from service.settings import Settings
 from service.views import Views
 from workers.contracts.errors import StoreError
 from workers.priors.registry import PriorRegistry
+from workers.store.folder import FolderStore
 from workers.store.open import open_store
 from workers.store.protocol import Store
+from workers.tasks.archive import Checks
 from workers.tasks.limits import ArchiveLimits
 
 LEASE_TTL_S = 15.0
@@ -39,7 +44,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What the routes use."""
+    """What the routes use.
+
+    Attributes:
+        intake_threads: What the intake runs on, so that slow checks of archives take no thread from other requests.
+    """
 
     settings: Settings
     database: Database
@@ -49,6 +58,7 @@ class Parts:
     adaptations: AdaptationRecords
     priors: PriorRegistry
     intake: Intake
+    intake_threads: CapacityLimiter
     views: Views
     loop: ReconcileLoop
     uploads: Path
@@ -78,11 +88,17 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
         stack.callback(database.close)
         database.migrate()
         store = open_store(settings.objects, create=True)
+        if isinstance(store, FolderStore):
+            store.sweep()
         uploads = settings.data_dir / "uploads"
         shutil.rmtree(uploads, ignore_errors=True)  # what a killed service was receiving
         uploads.mkdir()
         adaptations, datasets, priors = AdaptationRecords(database), DatasetRecords(database), PriorRegistry(store)
-        lease = Lease(database, name=RECONCILER, holder=_holder(settings.data_dir), ttl_s=LEASE_TTL_S)
+        folder = _folder_name(settings.data_dir)
+        lease = Lease(database, name=RECONCILER, holder=f"{folder}:{secrets.token_hex(8)}", ttl_s=LEASE_TTL_S)
+        # The folder is ours alone, so whoever held the lease for it is dead, and a killed service's successor need not
+        # wait until the lease runs out.
+        lease.end_those_of(folder)
         stack.callback(lease.release)
         cluster = open_cluster(settings)
         reconciler = Reconciler(
@@ -99,6 +115,8 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
         stack.callback(cluster.close)
         stack.callback(loop.stop)
         loop.start()
+        checks = Checks()
+        stack.callback(checks.close)
         archive_limits = ArchiveLimits(max_archive_bytes=settings.max_upload_bytes)
         yield Parts(
             settings=settings,
@@ -109,8 +127,14 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
             adaptations=adaptations,
             priors=priors,
             intake=Intake(
-                datasets=datasets, adaptations=adaptations, store=store, priors=priors, limits=archive_limits
+                datasets=datasets,
+                adaptations=adaptations,
+                store=store,
+                priors=priors,
+                limits=archive_limits,
+                checks=checks,
             ),
+            intake_threads=CapacityLimiter(os.cpu_count() or 1),
             views=Views(adaptations=adaptations, store=store, cluster=cluster),
             loop=loop,
             uploads=uploads,
@@ -135,6 +159,6 @@ def _state(check: Callable[[], object]) -> str:
     return "ok"
 
 
-def _holder(data_dir: Path) -> str:
-    """Return a lease holder's name: that of the data folder, so that a killed service's successor need not wait."""
+def _folder_name(data_dir: Path) -> str:
+    """Return a name of this machine's folder that no other has."""
     return hashlib.sha256(f"{socket.gethostname()}:{data_dir}".encode()).hexdigest()[:32]

@@ -37,6 +37,7 @@ from workers.contracts.errors import (
     ObjectMissingError,
     StoreError,
 )
+from workers.tasks.archive import CheckKilledError
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -59,6 +60,7 @@ STATUSES: Final[Mapping[type[ArchPriorError], HTTPStatus]] = {
     InvalidAttemptFileError: HTTPStatus.INTERNAL_SERVER_ERROR,
     StoreError: HTTPStatus.SERVICE_UNAVAILABLE,
     ClusterUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    CheckKilledError: HTTPStatus.SERVICE_UNAVAILABLE,
     ArchPriorError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 

@@ -1,8 +1,7 @@
-"""Processes by id: which of them live, which belong together, and how to end them."""
+"""Processes by id, on Linux: which of them live, which belong together, and how to end them."""
 
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Final
@@ -17,8 +16,6 @@ def mark(pid: int) -> str | None:
     A process that has ended but that nobody has waited for does not live.
     """
     _reap(pid)
-    if not PROC.is_dir():
-        return _ps(pid, "lstart")
     try:
         # The command's name, in parentheses, may hold anything; the fields after it are numbers and one letter.
         state, *fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
@@ -93,10 +90,7 @@ def _signal(pid: int, number: int) -> None:
 
 
 def _all() -> list[int]:
-    if PROC.is_dir():
-        return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
-    listed = subprocess.run(["ps", "-A", "-o", "pid="], capture_output=True, text=True, check=True)
-    return [int(pid) for pid in listed.stdout.split()]
+    return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
 
 
 def _session(pid: int) -> int | None:
@@ -107,18 +101,10 @@ def _session(pid: int) -> int | None:
 
 
 def _parent(pid: int) -> int | None:
-    if not PROC.is_dir():
-        parent = _ps(pid, "ppid")
-        return None if parent is None else int(parent)
     try:
         return int((PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
     except (FileNotFoundError, ProcessLookupError):
         return None
-
-
-def _ps(pid: int, column: str) -> str | None:
-    shown = subprocess.run(["ps", "-o", f"{column}=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return shown.stdout.strip() or None
 
 
 def _boot() -> str:

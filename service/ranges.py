@@ -6,7 +6,7 @@ from typing import Final
 
 from service.errors import RangeNotSatisfiableError
 
-_ONE_RANGE: Final = re.compile(r"bytes=\s*(\d*)-(\d*)\s*", re.IGNORECASE)
+_ONE_RANGE: Final = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)

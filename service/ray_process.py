@@ -28,13 +28,16 @@ TUNING: Final = {
     "RAY_enable_worker_prestart": "1",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # A thread of torch that waits for another gives up its CPU. By default it spins, which on a machine with other
+    # work makes steps ten times slower, and on an idle one a tenth faster.
+    "OMP_WAIT_POLICY": "PASSIVE",
     # On SIGTERM a node with a running job would wait half a minute for it.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     # Off, Ray takes 127.0.0.1 for the node's address as it is told; on, it listens on every interface.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
 # Of another cluster, and would win over what is set here.
-FOREIGN: Final = ("RAY_ADDRESS", "RAY_AUTH_TOKEN")
+FOREIGN: Final = ("RAY_AUTH_TOKEN",)
 
 
 class RayProcess(StoredContract):
@@ -81,9 +84,10 @@ class RayProcess(StoredContract):
     def answers(self) -> bool:
         """Return whether the head says that it is well, and can take jobs."""
         try:
+            self.token()  # without which it takes none from us
             with httpx.Client(timeout=HEALTH_TIMEOUT_S, trust_env=False) as client:
                 return all(client.get(url).is_success for url in self._health_urls())
-        except httpx.HTTPError:
+        except (OSError, httpx.HTTPError):
             return False
 
     def _health_urls(self) -> tuple[str, str]:
@@ -140,6 +144,8 @@ def new_head(folder: Path, token_file: Path, *, num_cpus: int) -> Head:
     start = (sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats")
     kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     own = {
+        # Ray's own actors ask for it, and would take another Ray of this machine for theirs.
+        "RAY_ADDRESS": f"{LOOPBACK}:{gcs}",
         "RAY_AUTH_TOKEN_PATH": str(token_file),
         # What Ray and its jobs leave behind when they are killed goes with the folder.
         "TMPDIR": str(folder / TEMPORARY),

@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from search_spaces.errors import InvalidOptionError
+from service.logs import LogLevel
 
 GIB = 1 << 30
 
@@ -23,11 +24,11 @@ class Settings(BaseSettings):
         port: Port to listen on; 0 takes a free one.
         allow_open: Listen beyond loopback although everyone who reaches the service may use it.
         store_url: Where objects lie. Absent: a folder in `data_dir`.
-        database_url: Where records lie. Absent: SQLite in `data_dir`.
+        database_url: Where records lie. A SQLite file; absent: one in `data_dir`.
         ray_address: Dashboard address of a running cluster. Absent: a local Ray is started as a child.
         ray_token: Token of that cluster; Ray's own variable.
         ray_num_cpus: CPUs of the local Ray. Absent: all of this machine.
-        max_submitted_jobs: Adaptations that run at once; the others stay QUEUED. Absent: half the cluster's CPUs.
+        max_submitted_jobs: Adaptations that run at once; the others stay QUEUED. Absent: as many as find CPUs.
         max_attempts: Attempts before a job that keeps getting lost counts as failed.
         cancel_grace_s: Seconds a job has to end by itself once it is asked to.
         reconcile_interval_s: Seconds between two looks at what is not finished.
@@ -51,12 +52,21 @@ class Settings(BaseSettings):
     cancel_grace_s: float = Field(10.0, ge=0)
     reconcile_interval_s: float = Field(0.5, gt=0)
     max_upload_bytes: int = Field(2 * GIB, ge=1)
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
 
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, data_dir: Path) -> Path:
         return data_dir.expanduser().absolute()
+
+    @field_validator("ray_address")
+    @classmethod
+    def _http(cls, ray_address: str | None) -> str | None:
+        if ray_address is not None:
+            parts = urlsplit(ray_address)
+            if parts.scheme not in {"http", "https"} or not parts.hostname:
+                raise ValueError("expected the dashboard's address, such as http://ray-head:8265")
+        return ray_address
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,7 +1,6 @@
 """Request bodies with a dataset: streamed to the disk while they are hashed, bounded at every byte."""
 
 import hashlib
-import json
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pydantic_core import from_json
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
@@ -86,8 +86,8 @@ async def _json_object(request: Request) -> dict[str, object]:
         if len(body) > MAX_JSON_BYTES:
             raise TooLargeError("the JSON body is too large", expected=f"at most {MAX_JSON_BYTES} bytes")
     try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        fields = from_json(body)  # which refuses half a surrogate pair, that no record and no answer can hold
+    except ValueError as error:
         raise InvalidBodyError(f"the body is no JSON: {error}") from error
     if not isinstance(fields, dict):
         raise InvalidBodyError("the body is no JSON object", got=type(fields).__name__)
@@ -109,9 +109,16 @@ class _Form:
 
     async def read(self, request: Request) -> Body:
         """Return what the request brings. Writing and hashing happen outside the event loop."""
-        self._refuse_early(request.headers.get("content-length", ""))
+        # With the bytes between and after its parts, a form is bounded too.
+        most, num_bytes = self._max_file_bytes + MAX_FIELDS * 2 * MAX_FIELD_BYTES, 0
+        content_length = request.headers.get("content-length", "")
+        if content_length.isdecimal() and int(content_length[:19]) > most:
+            raise self._too_large()
         with await run_in_threadpool(self._path.open, "wb") as self._file:
             async for chunk in request.stream():
+                num_bytes += len(chunk)
+                if num_bytes > most:
+                    raise self._too_large()
                 await run_in_threadpool(self._write, chunk)
         if not self._ended:
             raise InvalidBodyError("the form has no end", todo="Was the upload interrupted? Send it again.")
@@ -133,11 +140,6 @@ class _Form:
             return MultipartParser(boundary, callbacks)
         except FormParserError as error:
             raise InvalidBodyError(f"the form cannot be read: {error}") from error
-
-    def _refuse_early(self, content_length: str) -> None:
-        most = self._max_file_bytes + MAX_FIELDS * 2 * MAX_FIELD_BYTES
-        if content_length.isdecimal() and int(content_length) > most:
-            raise self._too_large()
 
     def _write(self, chunk: bytes) -> None:
         try:
@@ -176,6 +178,9 @@ class _Form:
             if self._part_name != FILE_FIELD:
                 what = f"a file came as field {self._part_name}"
                 raise InvalidRequestError(what, expected=f"the zip as field {FILE_FIELD}")
+        elif self._part_name == FILE_FIELD:
+            what = f"the field {FILE_FIELD} is no file"
+            raise InvalidRequestError(what, todo=f"With curl write {FILE_FIELD}=@pets.zip.")
 
     def _content(self, data: bytes, start: int, end: int) -> None:
         if self._filename is not None:

@@ -1,5 +1,6 @@
 """From records to what the API shows."""
 
+import logging
 from dataclasses import dataclass
 
 from service.attempts import AttemptFiles, submission_id
@@ -7,11 +8,14 @@ from service.cluster import Cluster
 from service.errors import InvalidAttemptFileError
 from service.records.adaptations import AdaptationRecords
 from service.records.model import Adaptation, Dataset
-from service.schemas import AdaptationView, ArtifactView, DatasetView, Links
+from service.schemas import FINAL_STATES, AdaptationView, ArtifactView, DatasetView, Links
 from workers.contracts.adaptations import Progress
+from workers.contracts.errors import StoreError
 from workers.store.protocol import Store
 
 ADAPTATIONS = "/v1/adaptations"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +34,13 @@ class Views:
 
     def adaptation(self, adaptation: Adaptation) -> AdaptationView:
         """Return an adaptation as it stands now."""
-        progress = self._progress(adaptation)
+        return self._view(adaptation, self._progress(adaptation))
+
+    def listed(self, adaptation: Adaptation) -> AdaptationView:
+        """Return an adaptation as lists show it: of what has ended the store is not asked how far it came."""
+        return self._view(adaptation, None if adaptation.state in FINAL_STATES else self._progress(adaptation))
+
+    def _view(self, adaptation: Adaptation, progress: Progress | None) -> AdaptationView:
         return AdaptationView(
             id=adaptation.id,
             state=adaptation.state,
@@ -60,9 +70,12 @@ class Views:
         if adaptation.state == "QUEUED":
             return _waiting(adaptation, num_ahead=self.adaptations.num_ahead(adaptation))
         try:
-            return AttemptFiles(self.store, adaptation).progress()
-        except InvalidAttemptFileError:
-            return None  # of a newer job than this service: the rest of the view still holds
+            progress = AttemptFiles(self.store, adaptation).progress()
+            return _starting(adaptation) if progress is None and adaptation.state == "RUNNING" else progress
+        except (InvalidAttemptFileError, StoreError) as error:
+            # Of a newer job than this service, or the store is down: what the record holds can be told all the same.
+            logger.warning("adaptation=%s progress cannot be read: %s", adaptation.id, error)
+            return None
 
 
 def dataset_view(dataset: Dataset) -> DatasetView:
@@ -88,6 +101,17 @@ def artifact_views(adaptation: Adaptation) -> tuple[ArtifactView, ...]:
 def adaptation_path(adaptation_id: str) -> str:
     """Return the path of an adaptation, from the service's root."""
     return f"{ADAPTATIONS}/{adaptation_id}"
+
+
+def _starting(adaptation: Adaptation) -> Progress:
+    """Return what is to be said of a job that has said nothing yet: most of a short adaptation's wait."""
+    return Progress(
+        phase="starting",
+        fraction=0.0,
+        elapsed_s=0.0,
+        message="Ray starts the job and its workers",
+        updated_at=(adaptation.started_at or adaptation.created_at).timestamp(),
+    )
 
 
 def _waiting(adaptation: Adaptation, *, num_ahead: int) -> Progress:

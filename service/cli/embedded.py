@@ -28,7 +28,7 @@ LOG_TAIL_BYTES: Final = 16_384
 def serve_command(data_dir: Path) -> Sequence[str]:
     """Return the command line of a service of one's own, on a free port of this machine."""
     serve = (sys.executable, "-m", "service.cli.main", "serve", "--host", "127.0.0.1", "--port", "0")
-    return (*serve, "--data-dir", str(data_dir))
+    return (*serve, "--data-dir", str(data_dir), "--end-with-stdin")
 
 
 @contextmanager
@@ -65,14 +65,16 @@ def embedded_service(data_dir: Path, on_wait: Callable[[str], None]) -> Iterator
             of its log.
     """
     remove_address(data_dir)
-    with (data_dir / LOG_FILE).open("ab") as log:
-        process = subprocess.Popen(
+    with (
+        (data_dir / LOG_FILE).open("ab") as log,
+        subprocess.Popen(
             serve_command(data_dir),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # ends with this process, however that ends, and the service with it
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # a Ctrl-C in the terminal is ours to pass on
-        )
+        ) as process,
+    ):
         try:
             url = _wait_until_ready(process, data_dir, on_wait)
             try:

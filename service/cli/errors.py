@@ -34,6 +34,9 @@ def with_readable_errors(command: Callable[Parameters, Returned]) -> Callable[Pa
             return command(*args, **kwargs)
         except ArchPriorError as error:
             failure = error
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)  # the shown progress has vanished, and all that was started has ended
+            raise
         except BrokenPipeError:
             raise  # whoever read stdout has gone; typer ends quietly
         except OSError as error:

@@ -50,7 +50,7 @@ def install_prior(folder: Path, store: Store) -> str:
     Raises:
         InvalidPriorError: Its files do not match its card, or another prior bears its id.
     """
-    card = parse_card((folder / CARD).read_bytes(), folder.name)
+    card = parse_card((folder / CARD).read_bytes(), str(folder), any_id=True)
     with (folder / TENSORS).open("rb") as file:
         found = file_digest(file, "sha256").hexdigest()
     if found != card.sha256:

@@ -1,7 +1,9 @@
 """Signals that ask a command to end, so that what it started can be ended first."""
 
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -28,9 +30,16 @@ def uninterrupted() -> Iterator[None]:
 
 
 def exit_on_signals() -> None:
-    """From now on SIGTERM and Ctrl-C unwind this process and end it with code 0: what is asked of a server."""
+    """From now on SIGTERM, Ctrl-C and a hang-up unwind this process and end it with code 0: what a server is to do."""
     for one in (signal.SIGTERM, signal.SIGINT):
         signal.signal(one, _exit)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` leaves it
+        signal.signal(signal.SIGHUP, _terminate)
+
+
+def terminate_at_end_of_stdin() -> None:
+    """From now on this process gets a SIGTERM when its stdin ends, as it does when whoever holds the pipe has died."""
+    threading.Thread(target=_await_end_of_stdin, name="stdin", daemon=True).start()
 
 
 @contextmanager
@@ -49,6 +58,16 @@ def _interrupt(_signum: int, _frame: FrameType | None) -> None:
 
 def _ignore(_signum: int, _frame: FrameType | None) -> None:
     pass
+
+
+def _terminate(_signum: int, _frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGTERM)  # for which the server has put in a handler of its own
+
+
+def _await_end_of_stdin() -> None:
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _exit(_signum: int, _frame: FrameType | None) -> None:

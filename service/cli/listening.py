@@ -1,11 +1,14 @@
 """A server that says where it listens, in a file that whoever started it can read."""
 
+import copy
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.config import LOGGING_CONFIG
 
 from service.cli.address import remove_address, write_address
 
@@ -13,7 +16,7 @@ SHUTDOWN_TIMEOUT_S: Final = 5
 """How long open requests may take once the service is told to stop."""
 
 
-def run(app: FastAPI, host: str, port: int, data_dir: Path) -> None:
+def run(app: FastAPI, host: str, port: int, data_dir: Path, on_listening: Callable[[str], None] | None = None) -> None:
     """Serve an app until SIGTERM or SIGINT; while it listens, `service.json` in `data_dir` tells its address.
 
     Args:
@@ -21,9 +24,14 @@ def run(app: FastAPI, host: str, port: int, data_dir: Path) -> None:
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
         data_dir: Of the service.
+        on_listening: Told the address; must return at once.
     """
-    config = uvicorn.Config(app, host=host, port=port, timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S)
-    server = _AnnouncingServer(config, data_dir)
+    log_config = copy.deepcopy(LOGGING_CONFIG)
+    log_config["handlers"]["access"]["stream"] = "ext://sys.stderr"  # stdout is for results
+    config = uvicorn.Config(
+        app, host=host, port=port, timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S, log_config=log_config
+    )
+    server = _AnnouncingServer(config, data_dir, on_listening)
     try:
         server.run()
     finally:
@@ -32,17 +40,20 @@ def run(app: FastAPI, host: str, port: int, data_dir: Path) -> None:
 
 
 class _AnnouncingServer(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, data_dir: Path) -> None:
+    def __init__(self, config: uvicorn.Config, data_dir: Path, on_listening: Callable[[str], None] | None) -> None:
         super().__init__(config)
         self.announced = False
-        self._data_dir = data_dir
+        self._data_dir, self._on_listening = data_dir, on_listening
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
-            write_address(self._data_dir, _url(host, port))
+            url = _url(host, port)
+            write_address(self._data_dir, url)
             self.announced = True
+            if self._on_listening is not None:
+                self._on_listening(url)
 
 
 def _url(host: str, port: int) -> str:

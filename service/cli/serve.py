@@ -1,13 +1,22 @@
 """`archprior serve`: the service, until it is stopped."""
 
-from typing import Annotated
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import ValidationError
 
 from service.cli.errors import as_invalid_option
-from service.cli.interrupts import exit_on_signals
-from service.cli.options import DataDirOption
+from service.cli.interrupts import exit_on_signals, terminate_at_end_of_stdin
+from service.cli.options import DataDirOption, JsonOption
+from service.cli.output import print_json
+
+if TYPE_CHECKING:
+    from service.parts import Parts
+
+POLL_S = 0.2
 
 
 def serve(
@@ -24,12 +33,18 @@ def serve(
         ),
     ] = None,
     data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+    end_with_stdin: Annotated[bool, typer.Option("--end-with-stdin", hidden=True)] = False,
 ) -> None:
     """Run the service with its local Ray until it is stopped.
 
-    While it listens, its address and process id stand in DIR/service.json. Ctrl-C and SIGTERM end it cleanly.
+    While it listens, its address and process id stand in DIR/service.json; with --json they are printed too, in one
+    line with the Ray dashboard's address, once the service can take work. Ctrl-C, SIGTERM and a closed terminal end it
+    cleanly.
     """
     exit_on_signals()
+    if end_with_stdin:
+        terminate_at_end_of_stdin()
     # These imports take seconds that no other command should pay, and the signals count from the start.
     from service.app import create_app
     from service.cli.listening import run
@@ -44,4 +59,16 @@ def serve(
         raise as_invalid_option(what, error, spell=lambda field: f"ARCHPRIOR_{field.upper()}") from error
     # The application claims the folder itself, but what fails in its start is told by a traceback.
     require_free(settings.data_dir)
-    run(create_app(settings), settings.host, settings.port, settings.data_dir)
+    app = create_app(settings)
+
+    def tell_later(url: str) -> None:
+        told = {"url": url, "data_dir": str(settings.data_dir), "pid": os.getpid()}
+        threading.Thread(target=_tell_when_ready, args=(app.state.parts, told), name="ready", daemon=True).start()
+
+    run(app, settings.host, settings.port, settings.data_dir, tell_later if as_json else None)
+
+
+def _tell_when_ready(parts: "Parts", told: dict[str, object]) -> None:
+    while not parts.readiness().ok:
+        time.sleep(POLL_S)
+    print_json({**told, "dashboard": parts.cluster.dashboard_url})

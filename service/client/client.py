@@ -30,11 +30,12 @@ from service.schemas import (
 )
 from workers.contracts.adaptations import AdaptationRequest
 from workers.contracts.priors import PriorCard
+from workers.tasks.limits import ArchiveLimits
 
 Schema = TypeVar("Schema")
 
-UPLOAD_TIMEOUT_S = 600.0
-"""The service answers an upload only once it has checked every image of it."""
+UPLOAD_TIMEOUT_S = ArchiveLimits().timeout_s + 300.0
+"""The service answers an upload only once it has checked every image of it, which may have to wait for its turn."""
 
 
 class Client:

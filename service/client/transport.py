@@ -65,7 +65,8 @@ class Transport:
             path: Below the service's root, beginning with a slash, already quoted.
             read: Takes the open response, whose body is not read yet, so that large bodies stream through it. A
                 connection that breaks inside it counts as a failed try.
-            idempotent: Whether the call may be made twice; others are tried once.
+            idempotent: Whether the call may be made twice; others are tried once. Nor is a call with files repeated
+                once it was sent but not answered in time.
             accepted: Error statuses that `read` understands.
             query: Query parameters.
             json: Body, as JSON.
@@ -93,7 +94,8 @@ class Transport:
                     asked_s = retry_after_s(response.headers.get("Retry-After"))
             except httpx.RequestError as error:
                 failure = self._unreachable(error)
-                retried = True
+                # An upload whose answer did not come is being worked on: another one would double the work.
+                retried = files is None or not isinstance(error, httpx.ReadTimeout)
             num_failures += 1
             delay_s = self._retries.delay_s(num_failures, asked_s) if idempotent and retried else None
             if delay_s is None:

@@ -1,7 +1,7 @@
 """Carries decisions out, one adaptation after the other."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from service.attempts import AttemptFiles, entrypoint, metadata, submission_id
@@ -9,6 +9,8 @@ from service.cluster import Cluster
 from service.errors import ClusterUnavailableError, InvalidAttemptFileError
 from service.jobs import JobClient, JobReport, JobStatus, NoJobs
 from service.reconcile.decide import (
+    ALIVE,
+    UNSEEN,
     AskToEnd,
     Cancel,
     Decision,
@@ -27,6 +29,7 @@ from service.records.lease import Lease
 from service.records.model import Adaptation
 from service.records.transitions import Change
 from service.schemas import AdaptationState, Problem
+from workers.adapt.plan import MAX_CPUS_PER_WORKER
 from workers.contracts.errors import StoreError
 from workers.store.protocol import Store
 
@@ -45,7 +48,7 @@ class Reconciler:
         cluster: Where jobs run.
         lease: The right to act.
         limits: How patient to be.
-        max_submitted: Jobs that may be submitted at once; None: half the cluster's CPUs, at least one.
+        max_submitted: Jobs that may be submitted at once; None: as many as the cluster has CPUs for, at least one.
     """
 
     adaptations: AdaptationRecords
@@ -59,7 +62,7 @@ class Reconciler:
         """Look at every adaptation that has not ended and take its next step; nothing if another process acts.
 
         Raises:
-            ClusterUnavailableError: The cluster cannot be reached; whatever needs no cluster was done all the same.
+            ClusterUnavailableError: The cluster cannot be reached, or refused something; all the rest was done.
         """
         if not self.lease.acquire():
             return
@@ -72,7 +75,18 @@ class Reconciler:
         num_free = num_slots - sum(adaptation.state in SUBMITTED for adaptation in unfinished)
         now_s = self.adaptations.now()
         for adaptation in unfinished:
-            num_free -= self._advance(adaptation, jobs, slot_free=num_free > 0, now_s=now_s)
+            if adaptation.state == "QUEUED" and num_free <= 0:
+                continue
+            if not self.lease.acquire():
+                return  # a step may take longer than the lease lasts
+            num_free -= adaptation.state == "QUEUED"
+            # One adaptation's trouble must not hold the others up; it is looked at again in the next step.
+            try:
+                self._advance(adaptation, jobs, now_s=now_s)
+            except StoreError as error:
+                logger.warning("adaptation=%s attempt=%d %s", adaptation.id, adaptation.attempt, error)
+            except ClusterUnavailableError as error:
+                unavailable = error
         if unavailable is not None:
             raise unavailable
 
@@ -80,27 +94,26 @@ class Reconciler:
         if self.max_submitted is not None:
             return self.max_submitted
         try:
-            return max(1, self.cluster.num_cpus() // 2)
+            return max(1, self.cluster.num_cpus() // MAX_CPUS_PER_WORKER)
         except ClusterUnavailableError:
             return 0
 
-    def _advance(self, adaptation: Adaptation, jobs: JobClient, *, slot_free: bool, now_s: float) -> bool:
-        """Take an adaptation's next step; return whether that took a slot."""
+    def _advance(self, adaptation: Adaptation, jobs: JobClient, *, now_s: float) -> None:
+        """Take the next step of an adaptation that has a slot."""
+        job = UNSEEN if adaptation.state == "QUEUED" else _report(jobs, adaptation)
         try:
-            seen = self._observe(adaptation, jobs, slot_free=slot_free, now_s=now_s)
+            seen = self._observe(adaptation, job, now_s=now_s)
             decision = decide(adaptation, seen, self.limits)
+            if isinstance(decision, Fail | Cancel):
+                _stop_living(jobs, adaptation, job)
             self._execute(adaptation, decision, jobs)
         except InvalidAttemptFileError as error:
+            _stop_living(jobs, adaptation, job)
             self._move(adaptation, Change(state="FAILED", error=_unreadable(error)))
-        except (StoreError, ClusterUnavailableError) as error:
-            # One adaptation's trouble must not hold the others up; it is looked at again in the next step.
-            logger.warning("adaptation=%s attempt=%d %s", adaptation.id, adaptation.attempt, error)
-        return slot_free and adaptation.state == "QUEUED"
 
-    def _observe(self, adaptation: Adaptation, jobs: JobClient, *, slot_free: bool, now_s: float) -> Observation:
+    def _observe(self, adaptation: Adaptation, job: JobReport, *, now_s: float) -> Observation:
         if adaptation.state == "QUEUED":
-            return Observation(slot_free=slot_free)
-        job = _report(jobs, adaptation)
+            return Observation(slot_free=True)
         files = AttemptFiles(self.store, adaptation)
         asked_at = adaptation.cancel_requested_at
         return Observation(
@@ -122,7 +135,7 @@ class Reconciler:
                 logger.warning("adaptation=%s attempt=%d lost: %s", adaptation.id, adaptation.attempt, reason)
                 progress = files.progress()
                 spent_s = 0.0 if progress is None else progress.elapsed_s
-                self._move(adaptation, Change(state="QUEUED", new_attempt=True, spent_s=spent_s))
+                self._move(adaptation, Change(state="QUEUED", spent_s=spent_s))
             case Succeed(manifest):
                 self._move(adaptation, Change(state="SUCCEEDED", result=files.result(), artifacts=manifest.artifacts))
             case Fail(problem):
@@ -135,18 +148,13 @@ class Reconciler:
                 jobs.stop(submission_id(adaptation))
 
     def _start(self, adaptation: Adaptation, files: AttemptFiles, jobs: JobClient) -> None:
-        """Submit the attempt's job; recorded first, so that a job that runs is never forgotten."""
+        """Submit the attempt's job; recorded first, so that a job that runs is never forgotten.
+
+        After an error the job may start all the same: the next step finds it, or counts the attempt as lost.
+        """
         files.write_request()
-        if not self._move(adaptation, Change(state="RUNNING")):
-            return  # cancelled meanwhile
-        job_id = submission_id(adaptation)
-        try:
-            jobs.submit(job_id, entrypoint(self.store, adaptation), metadata(adaptation))
-        except ClusterUnavailableError as error:
-            if jobs.report(job_id).status == JobStatus.MISSING:
-                # The cluster answers and does not know the job: the same attempt may be submitted again.
-                logger.warning("adaptation=%s attempt=%d not submitted: %s", adaptation.id, adaptation.attempt, error)
-                self._move(replace(adaptation, state="RUNNING"), Change(state="QUEUED"))
+        if self._move(adaptation, Change(state="RUNNING")):  # else it was cancelled meanwhile
+            jobs.submit(submission_id(adaptation), entrypoint(self.store, adaptation), metadata(adaptation))
 
     def _move(self, adaptation: Adaptation, change: Change) -> bool:
         moved = self.adaptations.change(adaptation, change)
@@ -162,6 +170,12 @@ def _report(jobs: JobClient, adaptation: Adaptation) -> JobReport:
         return jobs.report(submission_id(adaptation))
     except ClusterUnavailableError as error:
         return JobReport(status=JobStatus.UNKNOWN, message=str(error))
+
+
+def _stop_living(jobs: JobClient, adaptation: Adaptation, job: JobReport) -> None:
+    """Stop a job that lives although its attempt is decided: one of its workers may hang, and hold its CPUs."""
+    if job.status in ALIVE:
+        jobs.stop(submission_id(adaptation))
 
 
 def _unreadable(error: InvalidAttemptFileError) -> Problem:

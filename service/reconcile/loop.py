@@ -60,7 +60,7 @@ class ReconcileLoop:
             try:
                 self._reconciler.step()
                 last_error = ""
-            except (ArchPriorError, SQLAlchemyError) as error:
+            except (ArchPriorError, SQLAlchemyError, OSError) as error:
                 pause_s = max(pause_s, PAUSE_AFTER_ERROR_S)
                 if str(error) != last_error and not self._stopping.is_set():
                     logger.error("the reconciler has to wait: %s", error)  # once, not at every step

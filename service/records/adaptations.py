@@ -1,8 +1,10 @@
 """The records of adaptations."""
 
+import logging
 import secrets
+from collections.abc import Iterable
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import func, insert, select, tuple_
 from sqlalchemy.orm import aliased
 
@@ -20,12 +22,15 @@ from workers.contracts.artifacts import Artifact
 _STATE: TypeAdapter[AdaptationState] = TypeAdapter(AdaptationState)
 _ARTIFACTS: TypeAdapter[tuple[Artifact, ...]] = TypeAdapter(tuple[Artifact, ...])
 
+logger = logging.getLogger(__name__)
+
 
 class AdaptationRecords:
     """Adaptations of this service."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._unreadable: set[str] = set()
 
     def add(self, request: AdaptationRequest, dataset: Dataset, *, owner: str) -> Adaptation:
         """Record a new adaptation, QUEUED."""
@@ -66,7 +71,7 @@ class AdaptationRecords:
         with self._database.transaction() as session:
             rows = session.scalars(query).all()
         following = encode_cursor(rows[limit - 1].created_at, rows[limit - 1].id) if len(rows) > limit else None
-        return tuple(map(_adaptation, rows[:limit])), following
+        return self._readable(rows[:limit]), following
 
     def unfinished(self) -> tuple[Adaptation, ...]:
         """Return every owner's adaptations that have not ended, oldest first."""
@@ -76,7 +81,19 @@ class AdaptationRecords:
             .order_by(AdaptationRow.created_at, AdaptationRow.id)
         )
         with self._database.transaction() as session:
-            return tuple(map(_adaptation, session.scalars(query)))
+            return self._readable(session.scalars(query))
+
+    def _readable(self, rows: Iterable[AdaptationRow]) -> tuple[Adaptation, ...]:
+        """Leave out what another version wrote and this one cannot read: the others go on."""
+        found = []
+        for row in rows:
+            try:
+                found.append(_adaptation(row))
+            except ValidationError as error:
+                if row.id not in self._unreadable:  # told once, not at every look
+                    logger.error("adaptation=%s cannot be read and is left alone: %s", row.id, error)
+                self._unreadable.add(row.id)
+        return tuple(found)
 
     def num_ahead(self, adaptation: Adaptation) -> int:
         """Return how many adaptations were waiting before this one."""
@@ -104,11 +121,11 @@ class AdaptationRecords:
 
         Raises:
             NotFoundError: There is no such adaptation.
-            ConflictError: It has ended already.
+            ConflictError: It has succeeded or failed already.
         """
         while True:  # a lost race means that the state has changed meanwhile, which happens a few times at most
             seen = self.get(adaptation_id, owner=owner)
-            if seen.state == "CANCELLING":
+            if seen.state in {"CANCELLING", "CANCELLED"}:
                 return seen
             if seen.state in FINAL_STATES:
                 raise ConflictError(f"the adaptation has ended already: {seen.state}", got=adaptation_id)

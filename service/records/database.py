@@ -1,4 +1,4 @@
-"""The connection to the records: SQLite in a file, or PostgreSQL."""
+"""The connection to the records, which lie in a SQLite file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,6 @@ from search_spaces.errors import InvalidOptionError
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_S: Final = 15.0
-BACKENDS: Final = frozenset({"sqlite", "postgresql"})
 
 
 class Database:
@@ -27,7 +26,7 @@ class Database:
     A transaction that writes begins with its write: SQLite then waits for its turn instead of failing on a stale read.
 
     Args:
-        url: SQLAlchemy URL of a SQLite file or a PostgreSQL database.
+        url: SQLAlchemy URL of a SQLite file.
 
     Raises:
         InvalidOptionError: Another kind of database, or no URL.
@@ -74,22 +73,28 @@ def migration_config() -> Config:
 
 
 def _engine(url: str) -> Engine:
-    expected = "sqlite:///path/to/file or postgresql+psycopg://user@host/name"
+    expected = "sqlite:////absolute/path/to/file"
     try:
         parsed = make_url(url)
     except ArgumentError as error:
         raise InvalidOptionError("not the URL of a database", expected=expected) from error
-    if parsed.get_backend_name() not in BACKENDS:
-        raise InvalidOptionError("unsupported database", got=parsed.get_backend_name(), expected=expected)
-    if parsed.get_backend_name() == "postgresql":
-        return create_engine(parsed, pool_pre_ping=True)
+    if parsed.drivername not in {"sqlite", "sqlite+pysqlite"}:
+        todo = "Leave out ARCHPRIOR_DATABASE_URL: records lie in SQLite for now, PostgreSQL comes later."
+        raise InvalidOptionError("unsupported database", got=parsed.drivername, expected=expected, todo=todo)
     engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S})
-    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
     return engine
 
 
-def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+def _prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    # Left to itself, Python's driver begins no transaction before statements that make tables: half a migration stays.
+    connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")

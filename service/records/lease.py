@@ -36,6 +36,10 @@ class Lease:
 
     def release(self) -> None:
         """Give the lease back, if it is ours, so that the next holder need not wait."""
-        ours = (LeaseRow.name == self._name, LeaseRow.holder == self._holder)
+        self.end_those_of(self._holder)
+
+    def end_those_of(self, prefix: str) -> None:
+        """Free the lease if a holder has it whose name begins so; the caller knows that these no longer act."""
+        theirs = (LeaseRow.name == self._name, LeaseRow.holder.startswith(prefix, autoescape=True))
         with self._database.transaction() as session:
-            session.execute(update(LeaseRow).where(*ours).values(expires_at=0.0))
+            session.execute(update(LeaseRow).where(*theirs).values(expires_at=0.0))

@@ -15,8 +15,8 @@ from service.schemas import FINAL_STATES, AdaptationState, Problem, Result
 from workers.contracts.artifacts import Artifact
 
 TRANSITIONS: Final[Mapping[AdaptationState, frozenset[AdaptationState]]] = {
-    "QUEUED": frozenset({"RUNNING", "CANCELLED", "FAILED"}),
-    # Back to QUEUED: the job was lost, or never reached the cluster.
+    "QUEUED": frozenset({"RUNNING", "CANCELLED"}),
+    # Back to QUEUED: the job was lost, or never reached the cluster. What waits again is a new attempt.
     "RUNNING": frozenset({"QUEUED", "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED"}),
     "CANCELLING": frozenset({"SUCCEEDED", "FAILED", "CANCELLED"}),
     "SUCCEEDED": frozenset(),
@@ -31,7 +31,6 @@ class Change:
 
     Attributes:
         state: The new state.
-        new_attempt: Count the attempt up: what the old one still writes is ignored from then on.
         spent_s: Seconds to add to what earlier attempts used.
         error: Why it failed.
         result: What came out.
@@ -39,7 +38,6 @@ class Change:
     """
 
     state: AdaptationState
-    new_attempt: bool = False
     spent_s: float = 0.0
     error: Problem | None = None
     result: Result | None = None
@@ -68,7 +66,8 @@ def transition(database: Database, seen: Adaptation, change: Change) -> bool:
 def _columns(seen: Adaptation, change: Change) -> dict[str, object]:
     columns: dict[str, object] = {
         "state": change.state,
-        "attempt": seen.attempt + int(change.new_attempt),
+        # What the old attempt still writes is ignored from then on.
+        "attempt": seen.attempt + int(change.state == "QUEUED"),
         "spent_s": AdaptationRow.spent_s + change.spent_s,
     }
     if change.state == "RUNNING":

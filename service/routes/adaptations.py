@@ -1,8 +1,10 @@
 """`/v1/adaptations`."""
 
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
+from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
@@ -36,7 +38,8 @@ async def create_adaptation(request: Request, response: Response, parts: PartsDe
     What cannot end well is refused at once, and nothing is kept of it.
     """
     async with receive(request, folder=parts.uploads, max_file_bytes=parts.settings.max_upload_bytes) as body:
-        adaptation = await run_in_threadpool(parts.intake.add_adaptation, body, owner=LOCAL_OWNER)
+        add = partial(parts.intake.add_adaptation, body, owner=LOCAL_OWNER)
+        adaptation = await to_thread.run_sync(add, limiter=parts.intake_threads)
     parts.loop.wake()
     response.headers["Location"] = adaptation_path(adaptation.id)
     return await run_in_threadpool(parts.views.adaptation, adaptation)
@@ -51,7 +54,7 @@ def list_adaptations(
 ) -> AdaptationPage:
     """Adaptations, newest first, in parts."""
     found, following = parts.adaptations.page(owner=LOCAL_OWNER, limit=limit, state=state, cursor=cursor)
-    return AdaptationPage(items=tuple(map(parts.views.adaptation, found)), next_cursor=following)
+    return AdaptationPage(items=tuple(map(parts.views.listed, found)), next_cursor=following)
 
 
 @router.get("/{adaptation_id}", summary="Get an adaptation", responses=responses(HTTPStatus.NOT_FOUND))

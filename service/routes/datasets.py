@@ -1,10 +1,11 @@
 """`/v1/datasets`."""
 
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
+from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from service.parts import PartsDependency
 from service.problems import responses
@@ -35,7 +36,8 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 async def create_dataset(request: Request, response: Response, parts: PartsDependency) -> DatasetView:
     """Check a zip of class folders and keep it. The same bytes are one dataset, however often they come."""
     async with receive(request, folder=parts.uploads, max_file_bytes=parts.settings.max_upload_bytes) as body:
-        dataset, is_new = await run_in_threadpool(parts.intake.add_dataset, body, owner=LOCAL_OWNER)
+        add = partial(parts.intake.add_dataset, body, owner=LOCAL_OWNER)
+        dataset, is_new = await to_thread.run_sync(add, limiter=parts.intake_threads)
     response.status_code = HTTPStatus.CREATED if is_new else HTTPStatus.OK
     response.headers["Location"] = f"{router.prefix}/{dataset.id}"
     return dataset_view(dataset)

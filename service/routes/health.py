@@ -11,7 +11,7 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz", summary="Does the service answer?")
-def get_health() -> Health:
+async def get_health() -> Health:
     """Says yes; asks nothing else."""
     return Health(ok=True)
 

@@ -212,9 +212,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[[], AbstractContextManager[Served
         yield start
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One service for all tests that leave it running."""
+    """One service for the tests of a module, which leave it running."""
     with _folder_of_services(tmp_path_factory.mktemp("end_to_end") / "data") as start, start() as one:
         yield one
 

@@ -2,13 +2,14 @@ import hashlib
 import json
 import re
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from workers.contracts.artifacts import MANIFEST, MEDIA_TYPES, Manifest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_one_command_adapts_and_leaves_nothing_but_its_result(archprior, digits_zip, footprint, tmp_path):
@@ -24,12 +25,14 @@ def test_one_command_adapts_and_leaves_nothing_but_its_result(archprior, digits_
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        while True:
-            try:
-                stdout, stderr = process.communicate(timeout=1.0)
-                break
-            except subprocess.TimeoutExpired:
+        try:
+            while process.poll() is None:
                 seen |= footprint.processes()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(1.0)
+            stdout, stderr = process.communicate()
+        finally:
+            process.terminate()
 
     assert process.returncode == 0, stderr
     (line,) = stdout.splitlines()

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -77,8 +78,13 @@ def test_a_service_that_ends_lets_go_of_everything_and_its_successor_goes_on(new
 def test_what_a_killed_service_was_receiving_is_cleared_away(new_service, tmp_path):
     (tmp_path / "uploads").mkdir()
     (tmp_path / "uploads" / "half").write_bytes(b"PK")
+    left = tmp_path / "objects" / ".partial" / "left"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    os.utime(left, (0, 0))
     with new_service(tmp_path) as service:
         assert list(service.parts.uploads.iterdir()) == []
+        assert not left.exists()
 
 
 def test_a_busy_data_folder_keeps_a_service_from_starting(service):

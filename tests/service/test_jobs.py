@@ -104,6 +104,26 @@ def test_a_wrong_token_is_told_without_showing_it(dashboard):
     jobs.close()
 
 
+def test_a_closed_client_means_an_unavailable_cluster(ray_jobs):
+    ray_jobs.close()
+    with pytest.raises(ClusterUnavailableError, match="closed"):
+        ray_jobs.check()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "no json",
+        {"data": None},
+        {"data": {"result": {"result": [{"state": "ALIVE", "resources_total": {"CPU": "x"}}]}}},
+    ],
+)
+def test_an_answer_that_says_nothing_of_the_nodes_is_a_failure_of_the_cluster(dashboard, ray_jobs, answer):
+    dashboard.answers["GET /api/v0/nodes"] = (200, answer)
+    with pytest.raises(ClusterUnavailableError):
+        ray_jobs.num_cpus()
+
+
 def test_the_cpus_of_living_nodes_are_counted(dashboard, ray_jobs):
     dashboard.answers["GET /api/v0/nodes"] = (200, NODES)
     assert ray_jobs.num_cpus() == 4

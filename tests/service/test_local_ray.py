@@ -109,6 +109,45 @@ def test_a_ray_that_was_killed_is_cleared_away_and_replaced(tmp_path):
     assert_nothing_is_left(second, tmp_path, {})
 
 
+def remembered_as(pid, mark, folder):
+    url = "http://127.0.0.1:9"
+    return RayProcess(pid=pid, mark=mark, dashboard_url=url, agent_url=url, folder=folder, token_file=folder / "token")
+
+
+def test_a_session_whose_leader_has_taken_over_the_id_is_left_alone(tmp_path):
+    code = "import sys; sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, start_new_session=True) as stranger:
+        mark = processes.mark(stranger.pid)
+        boot = mark.partition("/")[0]
+        remembered_as(stranger.pid, f"{boot}/1", tmp_path / "ray").remember(tmp_path / REMEMBERED)
+        LocalRay(tmp_path, num_cpus=1).close()
+        assert processes.mark(stranger.pid) == mark
+    assert stranger.returncode == 0
+    assert not (tmp_path / REMEMBERED).exists()
+
+
+def test_a_ray_whose_token_cannot_be_read_is_not_well(tmp_path):
+    assert not remembered_as(os.getpid(), processes.mark(os.getpid()), tmp_path / "gone").answers()
+
+
+def test_a_start_that_fails_is_told_and_leaves_nothing(tmp_path, monkeypatch):
+    short, folder = tmp_path / "short", tmp_path / "data"
+    short.mkdir()
+    started = []
+
+    def no_space(running, _):
+        started.append(running)
+        raise OSError("no space left")
+
+    monkeypatch.setattr("service.local_ray.SHORT_FOLDER", short)
+    monkeypatch.setattr(RayProcess, "remember", no_space)
+    ray = LocalRay(folder, num_cpus=1)
+    with pytest.raises(ClusterUnavailableError, match="no space left"):
+        ray.connect()
+    assert not started[0].lives()
+    assert list(short.iterdir()) == []
+
+
 def test_a_file_that_is_not_ours_is_as_good_as_none(tmp_path):
     (tmp_path / REMEMBERED).write_text('{"pid": "many"}')
     assert RayProcess.remembered(tmp_path / REMEMBERED) is None

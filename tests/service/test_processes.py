@@ -1,5 +1,4 @@
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,15 +13,6 @@ PARENT = (
     "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', 'import sys; sys.stdin.read()'], "
     "start_new_session=True); print(child.pid, flush=True); sys.stdin.read(); child.wait()"
 )
-
-
-@pytest.fixture(params=["proc", "ps"], autouse=True)
-def source(request, monkeypatch, tmp_path):
-    """Linux tells by /proc, other systems by `ps`."""
-    if request.param == "ps":
-        if shutil.which("ps") is None:
-            pytest.skip("this machine has no ps")
-        monkeypatch.setattr(processes, "PROC", tmp_path / "absent")
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 import pytest
+from pydantic import ValidationError
 
 from search_spaces.errors import InvalidOptionError
 from service.settings import Settings, is_loopback
@@ -32,6 +33,14 @@ def test_listening_beyond_this_machine_takes_a_word(tmp_path, host):
     with pytest.raises(InvalidOptionError, match="ARCHPRIOR_ALLOW_OPEN"):
         Settings(data_dir=tmp_path, host=host)
     assert Settings(data_dir=tmp_path, host=host, allow_open=True).host == host
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("log_level", "loud"), ("ray_address", "ray://head:10001"), ("ray_address", "head:8265")]
+)
+def test_values_of_another_form_are_refused(tmp_path, field, value):
+    with pytest.raises(ValidationError, match=field):
+        Settings.model_validate({"data_dir": tmp_path, "store_url": "s3://bucket", field: value})
 
 
 def test_a_remote_cluster_needs_a_store_that_it_can_reach(tmp_path):

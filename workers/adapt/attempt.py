@@ -39,8 +39,6 @@ from workers.store.protocol import Store
 REQUEST: Final = "request.json"
 LIBRARIES: Final = ("archprior", "torch", "ray", "onnx", "onnxruntime", "numpy", "pillow")
 NUM_TIMED_PATHS: Final = 4
-# A machine is never as fast as it was when measured; what is missing is told from here on.
-LEAST_SHARE_OF_PLAN: Final = 0.8
 
 
 def run_attempt(store: Store, attempt_key: str, group: Group, device: torch.device) -> Manifest | None:
@@ -272,8 +270,6 @@ class _Result:
             notes.append("The budget was too short to search: the best architecture known at the start was trained.")
         elif self._search.num_search_steps < plan.num_search_steps:
             notes.append(f"The search stopped at step {self._search.num_search_steps} of {plan.num_search_steps}.")
-        if self._trained.share_of_plan < LEAST_SHARE_OF_PLAN:
-            notes.append(f"The clock cut the training at {self._trained.share_of_plan:.0%} of what was planned.")
         epochs = self._trained.num_steps * plan.batch_size * max(1, plan.num_workers) / plan.num_train
         if epochs < 1:
             notes.append(f"Training saw {epochs:.0%} of the images once: more seconds would help.")

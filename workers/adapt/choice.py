@@ -17,7 +17,8 @@ from workers.adapt.data import Part, TaskData
 from workers.tasks.batches import to_batch
 
 EVAL_BATCH: Final = 256
-CALIBRATION_BATCHES: Final = 2
+CALIBRATION_BATCHES: Final = 1
+CHOICE_IMAGES: Final = 500
 # Chance that the only one of two equals seems better by more than one standard error.
 ONE_SIDED: Final = 1 - NormalDist().cdf(1.0)
 
@@ -77,10 +78,11 @@ def predict(network: torch.nn.Module, part: Part) -> Tensor:
 
 
 def score(arch: Architecture, source: str, macro: Macro, parameters: Mapping[str, Tensor], data: TaskData) -> Score:
-    """Judge one architecture by the held-out images, without training it."""
-    logits_NK = predict(inherited_network(arch, macro, parameters, data), data.query)
-    losses_N = F.cross_entropy(logits_NK, data.query.labels, reduction="none")
-    accuracy = float((logits_NK.argmax(dim=1) == data.query.labels).double().mean())
+    """Judge one architecture by held-out images, without training it: more candidates rather than more images each."""
+    query = data.query.first(CHOICE_IMAGES)
+    logits_NK = predict(inherited_network(arch, macro, parameters, data), query)
+    losses_N = F.cross_entropy(logits_NK, query.labels, reduction="none")
+    accuracy = float((logits_NK.argmax(dim=1) == query.labels).double().mean())
     return Score(architecture=arch, source=source, losses_N=losses_N, accuracy=accuracy)
 
 

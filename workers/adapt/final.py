@@ -29,11 +29,10 @@ EARLY_SHARE: Final = 2 / 3
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedNetwork:
-    """The network in evaluation mode, the steps it took, and the share of the planned work that these were."""
+    """The network in evaluation mode, and the steps that it took."""
 
     network: Network
     num_steps: int
-    share_of_plan: float
 
 
 def train_network(
@@ -75,7 +74,7 @@ def train_network(
     optimizer = torch.optim.SGD(groups, lr=LR, momentum=MOMENTUM, nesterov=True)
     network.train()
     step, work, next_point = 0, 0.0, 1
-    while (progress := group.agree(max(work / plan.num_train_steps, share_of_time()))) < 1.0:
+    while (progress := group.agree(max(work / plan.max_train_steps, share_of_time()))) < 1.0:
         side = plan.early_resolution if progress < EARLY_SHARE else plan.resolution
         for part in optimizer.param_groups:
             part["lr"] = LR * min(1.0, progress / RISE + 0.01) * 0.5 * (1 + math.cos(math.pi * progress))
@@ -94,7 +93,7 @@ def train_network(
     recalibrate(network, calibration_batches(data.support))
     network.eval()
     on_query(step, query_accuracy(network, data.query))
-    return TrainedNetwork(network=network, num_steps=step, share_of_plan=min(1.0, work / plan.num_train_steps))
+    return TrainedNetwork(network=network, num_steps=step)
 
 
 def query_accuracy(network: Network, query: Part) -> float:

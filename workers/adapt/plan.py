@@ -34,7 +34,7 @@ LEAST_EARLY_SIDE: Final = 16
 # What a step at half the side costs of one at the full side: a quarter, and what does not shrink with the images.
 EARLY_STEP_WORK: Final = 0.3
 # Export, reload and upload of a small network, beside the passes over held-out and test images.
-EXPORT_S: Final = 6.0
+EXPORT_S: Final = 9.0
 # Decoded images stay in memory.
 MAX_IMAGE_BYTES: Final = 4 * 2**30
 
@@ -49,7 +49,6 @@ class Speed:
         candidate_s: One candidate's recalibration and score on all held-out images.
         train_step_s: One step of the final training of a typical architecture.
         forward_s: One image, forward only, of a typical architecture.
-        slowdown: Wall-clock seconds per second of this process's main thread: above 1 where others want the CPUs too.
     """
 
     search_step_s: float
@@ -57,7 +56,6 @@ class Speed:
     candidate_s: float
     train_step_s: float
     forward_s: float
-    slowdown: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +171,7 @@ def make_plan(
         flip: Whether mirroring keeps labels.
         doubt: Mean entropy of the prior's decisions in units of the uniform's, 0 to 1. Without a prior it is 1.
     """
-    export_s = EXPORT_S * speed.slowdown + 2 * speed.forward_s * (sizes.test + sizes.query)
+    export_s = EXPORT_S + speed.forward_s * (sizes.test + 2 * sizes.query)
     free_s = max(0.0, remaining_s - export_s)
     steps_per_epoch = max(1, -(-sizes.train // (BATCH_SIZE * max(1, request.num_workers))))
     epochs = free_s / speed.train_step_s / steps_per_epoch
@@ -189,8 +187,8 @@ def make_plan(
         num_candidates = min(int(choice_s / speed.candidate_s), MAX_CANDIDATES)
         search_s, choice_s = num_search_steps * one_step_s, num_candidates * speed.candidate_s
     train_s = max(0.0, free_s - search_s - choice_s)
-    num_train_steps = min(int(train_s / speed.train_step_s), MAX_TRAIN_EPOCHS * steps_per_epoch)
-    train_s = min(train_s, num_train_steps * speed.train_step_s)
+    max_train_steps = max(MIN_TRAIN_STEPS, MAX_TRAIN_EPOCHS * steps_per_epoch)
+    train_s = min(train_s, max_train_steps * speed.train_step_s)
     return Plan(
         search_space=request.search_space,
         prior=request.prior or NO_PRIOR,
@@ -212,7 +210,7 @@ def make_plan(
         choice_every=CHOICE_EVERY,
         num_arch_samples=NUM_ARCH_SAMPLES,
         num_candidates=num_candidates,
-        num_train_steps=max(num_train_steps, MIN_TRAIN_STEPS),
+        max_train_steps=max_train_steps,
         search_s=round(search_s, 3),
         choice_s=round(choice_s, 3),
         train_s=round(train_s, 3),

@@ -11,7 +11,7 @@ from torch import Tensor
 from search_spaces.architecture import Architecture
 from search_spaces.spec import Macro
 from search_spaces.supernet import Supernet, build_supernet
-from workers.adapt.choice import CALIBRATION_BATCHES, EVAL_BATCH
+from workers.adapt.choice import CALIBRATION_BATCHES, CHOICE_IMAGES, EVAL_BATCH
 from workers.adapt.data import Part, TaskData
 from workers.adapt.plan import BATCH_SIZE, Speed
 from workers.adapt.search import QUERY_BATCH, path_loss
@@ -28,7 +28,6 @@ RIDGE: Final = 1.0
 FLIP_TOLERANCE: Final = 0.02
 # To build a candidate and copy its weights.
 BUILD_S: Final = 0.05
-MAX_SLOWDOWN: Final = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,21 +105,19 @@ def measure_speed(supernet: Supernet, data: TaskData, typical: Architecture, pat
         with torch.no_grad():
             path_loss(supernet, typical, *query_batch)
 
-    wall_s, main_thread_s = time.monotonic(), time.thread_time()
-    step(typical)()  # the first step of a process also chooses kernels
-    train_step_s = _mean_seconds([step(typical)] * 2)
+    for first in (step(typical), forward):
+        first()  # also chooses kernels
+    train_step_s = _mean_seconds([step(typical)] * 3)
     search_step_s = _mean_seconds([step(arch) for arch in paths])
-    forward_s = _mean_seconds([forward]) / len(query)
-    wall_s, main_thread_s = time.monotonic() - wall_s, time.thread_time() - main_thread_s
+    forward_s = _mean_seconds([forward] * 2) / len(query)
     supernet.zero_grad(set_to_none=True)
     return Speed(
         search_step_s=search_step_s,
         # A path costs its share of the typical forward pass.
         path_s=forward_s * len(query) * search_step_s / train_step_s,
-        candidate_s=BUILD_S + forward_s * (len(data.query) + EVAL_BATCH * CALIBRATION_BATCHES),
+        candidate_s=BUILD_S + forward_s * (CHOICE_IMAGES + EVAL_BATCH * CALIBRATION_BATCHES),
         train_step_s=train_step_s,
         forward_s=forward_s,
-        slowdown=min(max(1.0, wall_s / main_thread_s), MAX_SLOWDOWN),
     )
 
 

@@ -115,8 +115,8 @@ class Failure(StoredContract):
 class Plan(StoredContract):
     """What an attempt will do (`plan.json`), fixed before it searches: same seed and plan, same architecture.
 
-    Counts follow from the budget and from the speed that was measured at the start; what they do not reach is cut by
-    the clock, and the report says so.
+    Counts follow from the budget and from the speed that was measured at the start; a search that is slower than that
+    is cut by the clock, and the report says so. The final training takes the seconds that are left.
 
     Attributes:
         flip: Whether mirrored images keep their label on this dataset, measured; only then are they mirrored.
@@ -126,7 +126,7 @@ class Plan(StoredContract):
         choice_every: Search steps between two steps on the option logits.
         num_arch_samples: Architectures that each step on the logits compares.
         num_candidates: Architectures drawn for the choice, beside the prior's mode.
-        num_train_steps: Steps of the final training, counted in those at full resolution.
+        max_train_steps: Most steps of the final training, counted in those at full resolution; the clock may end it.
         search_s, choice_s, train_s, export_s: Seconds set aside.
     """
 
@@ -150,7 +150,7 @@ class Plan(StoredContract):
     choice_every: int = Field(ge=1)
     num_arch_samples: int = Field(ge=2)
     num_candidates: int = Field(ge=0)
-    num_train_steps: int = Field(ge=1)
+    max_train_steps: int = Field(ge=1)
     search_s: float
     choice_s: float
     train_s: float

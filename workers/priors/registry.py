@@ -99,14 +99,23 @@ class PriorRegistry:
         )
 
 
-def parse_card(data: bytes, prior_id: str) -> PriorCard:
-    """Return the card that `card.json` holds. Raises `InvalidPriorError` where it cannot be read."""
+def parse_card(data: bytes, place: str, *, any_id: bool = False) -> PriorCard:
+    """Return the card that `card.json` holds.
+
+    Args:
+        data: Of the file.
+        place: Where it was found; the prior's id, unless `any_id`.
+        any_id: Whether the card may name another prior than `place`: one of a user's own, in any folder.
+
+    Raises:
+        InvalidPriorError: It cannot be read, or names another prior.
+    """
     try:
         card = PriorCard.model_validate_json(data)
     except ValidationError as error:
-        raise InvalidPriorError(f"the card of prior {prior_id} cannot be read: {error}") from error
-    if card.id != prior_id:
-        raise InvalidPriorError(f"the card of prior {prior_id} names another prior", got=card.id, expected=prior_id)
+        raise InvalidPriorError(f"the card of prior {place} cannot be read: {error}") from error
+    if card.id != place and not any_id:
+        raise InvalidPriorError(f"the card of prior {place} names another prior", got=card.id, expected=place)
     return card
 
 

@@ -2,9 +2,10 @@
 
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,13 +15,14 @@ from workers.store.keys import PARTIAL, check_key, check_prefix
 from workers.store.protocol import StoredObject
 
 CHUNK_BYTES = 1 << 20
+LEFT_BEHIND_S = 86_400.0
 
 
 class FolderStore:
     """A store in a local folder; several processes may use it at once.
 
     A write goes to a file of its own in `.partial`, is flushed to the disk, and is renamed over the object. A process
-    that dies while writing leaves that file behind and the object as it was.
+    that dies while writing leaves that file behind and the object as it was; `sweep` removes it later.
 
     Args:
         root: A folder on one file system.
@@ -39,6 +41,14 @@ class FolderStore:
             raise StoreError(
                 "the store's folder does not exist", got=str(self._root), todo="Create it, or mend the URL."
             )
+
+    def sweep(self) -> None:
+        """Remove what processes that died while writing left behind: unfinished files older than a day."""
+        with _write_errors(PARTIAL):
+            for partial in (self._root / PARTIAL).glob("*"):
+                with suppress(FileNotFoundError):  # of a writer that has just finished
+                    if partial.stat().st_mtime < time.time() - LEFT_BEHIND_S:
+                        partial.unlink()
 
     @property
     def url(self) -> str:

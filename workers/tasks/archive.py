@@ -1,11 +1,14 @@
 """Whether an uploaded zip is a dataset, and what is in it; refusals name the file and the reason. Free of torch."""
 
 import json
+import logging
 import os
 import signal
 import statistics
+import struct
 import subprocess
 import sys
+import threading
 import warnings
 import zipfile
 import zlib
@@ -13,7 +16,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
+from search_spaces.errors import ArchPriorError
 from workers.contracts.datasets import DatasetReport, SkippedImage
 from workers.contracts.errors import InvalidDatasetError
 from workers.tasks.decoding import ImageFacts, OversizedImageError, UnreadableImageError, measure_image
@@ -22,7 +27,32 @@ from workers.tasks.limits import ArchiveLimits
 from workers.tasks.members import Member, list_members, open_archive, read_member
 
 NUM_NAMED = 5
-DAMAGED_MEMBER = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
+# ValueError and OverflowError: names that cannot be decoded, places that no file has.
+DAMAGED_MEMBER = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    ValueError,
+    OverflowError,
+    EOFError,
+    NotImplementedError,
+)
+# How a process ends that a reader of images has crashed.
+CRASHES: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL})
+
+logger = logging.getLogger(__name__)
+
+
+class CheckFailedError(ArchPriorError):
+    """The check itself has failed, which says nothing of the archive."""
+
+    code = "check_failed"
+
+
+class CheckKilledError(ArchPriorError):
+    """The process that checked was killed from outside: by a machine short of memory, or by a service that ends."""
+
+    code = "check_killed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,38 +90,69 @@ def check_archive(path: Path, limits: ArchiveLimits) -> DatasetReport:
     return _report(readable, facts, skipped)
 
 
-def run_check(path: Path, limits: ArchiveLimits) -> DatasetReport:
+class Checks:
+    """The processes of the checks that run, so that whoever ends can end them too."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._closed = False
+
+    def close(self) -> None:
+        """Kill every check that runs; those that begin later are killed at once."""
+        with self._lock:
+            self._closed = True
+            for process in self._running:
+                process.kill()
+
+    def add(self, process: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            self._running.add(process)
+            if self._closed:
+                process.kill()
+
+    def remove(self, process: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            self._running.discard(process)
+
+
+def run_check(path: Path, limits: ArchiveLimits, checks: Checks | None = None) -> DatasetReport:
     """Return what `check_archive` returns, from a process of its own with bounded memory and time.
 
     A reader of images that an upload crashes, or drives out of memory, takes only that process with it; the process
     sees none of this one's environment, where secrets may be.
 
+    Args:
+        path: Of the archive.
+        limits: Of the archive, and of the process.
+        checks: Where the process is to be found while it runs.
+
     Raises:
         InvalidDatasetError: As `check_archive`, or the check ran out of memory or time.
+        CheckKilledError: The process was killed from outside.
+        CheckFailedError: The check failed by a fault of its own; the log tells it.
     """
+    checks = checks or Checks()
     command = [sys.executable, "-B", "-m", "workers.tasks.check_archive", str(path.absolute())]
     passed_on = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ}
-    try:
-        done = subprocess.run(
-            [*command, json.dumps(asdict(limits))],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=limits.timeout_s,
-            env={**passed_on, "PYTHONUTF8": "1"},
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise _out_of_time(limits) from None
-    if done.returncode == -signal.SIGXCPU:
-        raise _out_of_time(limits)
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
-        todo = "Look for a damaged or unusual image; save the images again."
-        raise InvalidDatasetError("an image of the archive ended the process that read it", got=name, todo=todo)
-    if done.returncode != 0:
-        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise InvalidDatasetError("the archive cannot be checked", got=last, todo="Save the images again.")
-    verdict = json.loads(done.stdout)
+    with subprocess.Popen(
+        [*command, json.dumps(asdict(limits))],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**passed_on, "PYTHONUTF8": "1"},
+    ) as process:
+        checks.add(process)
+        try:
+            output, told = process.communicate(timeout=limits.timeout_s)
+        except subprocess.TimeoutExpired:
+            raise _out_of_time(limits) from None
+        finally:
+            process.kill()  # does nothing where it has ended
+            checks.remove(process)
+    if process.returncode != 0:
+        raise _ended_without_verdict(process.returncode, told.decode(errors="replace"), limits)
+    verdict = json.loads(output)
     if "error" in verdict:
         raise InvalidDatasetError.from_dict(verdict["error"])
     return DatasetReport.model_validate(verdict["report"])
@@ -177,6 +238,20 @@ def _too_many_unreadable(skipped: Sequence[SkippedImage], limits: ArchiveLimits)
         expected=f"at most {limits.max_unreadable:.0%} of all images",
         todo="Save these images again, or leave them out.",
     )
+
+
+def _ended_without_verdict(code: int, told: str, limits: ArchiveLimits) -> ArchPriorError:
+    if -code == signal.SIGXCPU:
+        return _out_of_time(limits)
+    if -code in CRASHES:
+        todo = "Look for a damaged or unusual image; save the images again."
+        what = "an image of the archive ended the process that read it"
+        return InvalidDatasetError(what, got=signal.Signals(-code).name, todo=todo)
+    if code < 0:
+        todo = "Try again in a moment; the archive may be all right."
+        return CheckKilledError("the check of the archive was killed", got=signal.Signals(-code).name, todo=todo)
+    logger.error("the check of an archive ended with code %d:\n%s", code, told)
+    return CheckFailedError("the archive could not be checked", todo="The service's log says why.")
 
 
 def _out_of_time(limits: ArchiveLimits) -> InvalidDatasetError:

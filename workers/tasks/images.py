@@ -23,6 +23,7 @@ from workers.tasks.members import open_archive, read_member
 
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 MAX_THREADS = 16
+SMALL_SIDE = 96
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,8 @@ def load_images(
         path: The zip archive.
         resolution: Side R that each image is resized to; see `decode_square` for how.
         report: What the check of this archive found; images that it skipped are left out.
-        num_threads: That decode; None: one per CPU of this process. The result does not depend on it.
+        num_threads: That decode; None: one per CPU of this process, or one in all where the images are so small that
+            Pillow spends its time in Python, under its lock. The result does not depend on it.
 
     Raises:
         InvalidDatasetError: The archive is not the one that `report` is about, or is damaged.
@@ -83,7 +85,8 @@ def load_images(
                     what = f"the image {image.placed.path} can no longer be read"
                     raise InvalidDatasetError(what, got=str(error), todo="Check the archive again.") from error
 
-        run_shares(decode, len(images), num_threads or default_num_threads())
+        is_small = report.median_size < SMALL_SIDE
+        run_shares(decode, len(images), num_threads or (1 if is_small else default_num_threads()))
     return LabeledImages(
         images=pixels,
         labels=np.array([label_of[image.placed.class_name] for image in images], dtype=np.int64),

@@ -15,7 +15,7 @@ from pathlib import Path
 from fastapi import FastAPI, Form, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 
-from service.cli.interrupts import exit_on_signals
+from service.cli.interrupts import exit_on_signals, terminate_at_end_of_stdin
 from service.cli.listening import run
 from service.schemas import (
     AdaptationPage,
@@ -204,6 +204,8 @@ def make_app(told: Told) -> FastAPI:
 if __name__ == "__main__":
     exit_on_signals()
     data_dir, journal, start = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    if start == "attached":
+        terminate_at_end_of_stdin()
     if start == "broken":
         sys.exit("the service cannot start: no Ray here")
     run(make_app(Told(journal)), "127.0.0.1", 0, data_dir)

@@ -8,6 +8,7 @@ import sys
 import pytest
 from PIL import Image
 
+from service import processes
 from service.cli import embedded
 from workers.contracts.priors import MacroSpec, PriorCard
 from workers.store.open import open_store
@@ -16,7 +17,7 @@ ENTRY = """
 import pathlib, signal, sys
 from service.cli import embedded, main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have made its background jobs deaf to it
-embedded.serve_command = lambda data_dir: (sys.argv[1], sys.argv[2], str(data_dir), sys.argv[3], "works")
+embedded.serve_command = lambda data_dir: (sys.argv[1], sys.argv[2], str(data_dir), sys.argv[3], "attached")
 main.app(sys.argv[4:])
 """
 
@@ -132,9 +133,25 @@ def test_an_interrupt_cancels_and_ends_the_service(fake_command, journal, tempor
         _, rest = process.communicate(timeout=60)
     assert process.returncode == 130, rest
     assert "Traceback" not in rest
+    assert rest.splitlines()[-1] == "interrupted"
     assert events(journal) == ["started", "dataset", "adaptation", "cancel", "stopped"]
     assert_gone(journal)
     assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.usefixtures("temporary")
+def test_a_command_that_is_killed_takes_its_service_with_it(fake_command, journal, archive, tmp_path):
+    python, script, _, log, _ = fake_command(tmp_path)
+    command = (sys.executable, "-c", ENTRY, python, script, log, "adapt", str(archive), "--name", "endless")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        for line in process.stderr:
+            if "searching" in line:
+                break
+        service = int(journal.read_text().splitlines()[0].split()[1])
+        mark = processes.mark(service)
+        process.kill()
+    assert processes.wait_ended({service: mark}, timeout_s=30.0)
+    assert events(journal)[-1] == "stopped"
 
 
 @pytest.fixture

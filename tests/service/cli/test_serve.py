@@ -24,6 +24,9 @@ def create_app(settings):
     async def show() -> dict[str, str]:
         return {"data_dir": str(settings.data_dir)}
 
+    app.state.parts = types.SimpleNamespace(
+        readiness=lambda: types.SimpleNamespace(ok=True), cluster=types.SimpleNamespace(dashboard_url="http://ray")
+    )
     return app
 
 sys.modules["service.app"] = types.SimpleNamespace(create_app=create_app)
@@ -35,7 +38,8 @@ app(["serve", *sys.argv[1:]])
 @contextmanager
 def serving(*arguments):
     command = [sys.executable, "-c", ENTRY, *map(str, arguments)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stderr=pipe, stdout=pipe, text=True) as process:
         try:
             yield process
         finally:
@@ -55,7 +59,7 @@ def address(data_dir):
             return json.loads((data_dir / "service.json").read_text())
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_it_says_where_it_listens_and_ends_cleanly(tmp_path, signum):
     data_dir = tmp_path / "data"
     with serving("--port", 0, "--data-dir", data_dir) as process:
@@ -68,6 +72,23 @@ def test_it_says_where_it_listens_and_ends_cleanly(tmp_path, signum):
     assert process.returncode == 0
     assert "Traceback" not in rest
     assert [path.name for path in data_dir.iterdir()] == [LOCK]
+
+
+def test_it_ends_with_whoever_holds_its_stdin(tmp_path):
+    with serving("--port", 0, "--data-dir", tmp_path, "--end-with-stdin") as process:
+        until(process, "Uvicorn running")
+        process.stdin.close()
+        assert process.wait(30) == 0
+
+
+def test_it_says_as_json_that_it_can_take_work(tmp_path):
+    with serving("--port", 0, "--data-dir", tmp_path, "--json") as process:
+        told = json.loads(process.stdout.readline())
+        assert httpx.get(f"{told['url']}/settings", trust_env=False).is_success
+        process.send_signal(signal.SIGTERM)
+        rest, _ = process.communicate(timeout=30)
+    assert rest == ""
+    assert (told["data_dir"], told["pid"], told["dashboard"]) == (str(tmp_path), process.pid, "http://ray")
 
 
 def test_a_data_folder_in_use_is_told_in_one_line(tmp_path):

@@ -38,6 +38,20 @@ def view(state: str, **fields: object) -> bytes:
 
 
 @pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a server that never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_an_upload_that_is_not_answered_in_time_is_not_sent_again(silent, waits, archive, monkeypatch):
+    monkeypatch.setattr("service.client.client.UPLOAD_TIMEOUT_S", 0.2)
+    with Client(silent, sleep=waits.append) as client, pytest.raises(ServiceUnreachableError):
+        client.create_dataset(archive)
+    assert waits == []
+
+
+@pytest.fixture
 def waits() -> list[float]:
     return []
 

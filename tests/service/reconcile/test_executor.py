@@ -1,4 +1,5 @@
 import shlex
+import threading
 
 import pytest
 
@@ -8,6 +9,7 @@ from service.reconcile.decide import Limits
 from service.reconcile.executor import Reconciler
 from service.reconcile.loop import ReconcileLoop
 from service.records.lease import RECONCILER, Lease
+from workers.adapt.plan import MAX_CPUS_PER_WORKER
 from workers.contracts.adaptations import AttemptRequest, Control
 from workers.store import layout
 
@@ -59,8 +61,8 @@ def test_no_more_jobs_are_submitted_than_there_are_slots(database, records, stor
     assert sorted(state_of(one)[0] for one in (first, second, third)) == ["QUEUED", "RUNNING", "RUNNING"]
 
 
-def test_by_default_half_of_the_cpus_are_slots(database, records, store, cluster, jobs, add_adaptation):
-    cluster.cpus = 4
+def test_by_default_there_are_as_many_slots_as_jobs_find_cpus(database, records, store, cluster, jobs, add_adaptation):
+    cluster.cpus = 2 * MAX_CPUS_PER_WORKER + 1
     for _ in range(3):
         add_adaptation()
     reconciler_of(database, records, store, cluster, max_submitted=None).step()
@@ -83,12 +85,26 @@ def test_a_manifest_becomes_a_result_and_frees_the_slot(reconciler, records, add
     assert state_of(waiting)[0] == "RUNNING"
 
 
-def test_a_failure_file_ends_it(reconciler, records, add_adaptation, job_of):
+@pytest.mark.parametrize(("failure", "state"), [({}, "FAILED"), ({"code": "cancelled"}, "CANCELLED")])
+def test_a_job_that_lives_on_after_its_failure_is_stopped(
+    reconciler, add_adaptation, job_of, jobs, state_of, failure, state
+):
+    adaptation = add_adaptation()
+    reconciler.step()
+    job_of(adaptation.id).fail(**failure)
+    reconciler.step()
+    assert state_of(adaptation)[0] == state
+    assert jobs.stopped == [f"{adaptation.id}-a1"]
+
+
+def test_a_failure_file_ends_it(reconciler, records, add_adaptation, job_of, jobs):
     adaptation = add_adaptation()
     reconciler.step()
     job_of(adaptation.id).fail()
+    jobs.set(f"{adaptation.id}-a1", JobStatus.FAILED)
     reconciler.step()
     assert records.get(adaptation.id, owner="local").error.code == "export_mismatch"
+    assert jobs.stopped == []
 
 
 def test_after_a_lost_head_work_goes_on_as_a_new_attempt(reconciler, records, add_adaptation, jobs, job_of, store):
@@ -130,20 +146,22 @@ def test_a_cluster_that_is_down_loses_nothing(reconciler, add_adaptation, jobs, 
     assert state_of(running)[0] == "SUCCEEDED"
 
 
-def test_a_refused_submission_stays_the_same_attempt(reconciler, add_adaptation, jobs, state_of):
+def test_refused_submissions_are_attempts_and_come_to_an_end(reconciler, records, add_adaptation, jobs, state_of):
     adaptation = add_adaptation()
     jobs.refuses = True
-    reconciler.step()
-    assert state_of(adaptation) == ("QUEUED", 1)
-    jobs.refuses = False
-    reconciler.step()
-    assert state_of(adaptation) == ("RUNNING", 1)
+    for attempt in (1, 2, 3):
+        with pytest.raises(ClusterUnavailableError):  # so that the loop pauses
+            reconciler.step()
+        assert state_of(adaptation) == ("RUNNING", attempt)
+        reconciler.step()
+    assert records.get(adaptation.id, owner="local").error.code == "attempts_exhausted"
 
 
 def test_a_submission_whose_answer_is_lost_is_found_again(reconciler, add_adaptation, jobs, state_of):
     adaptation = add_adaptation()
     jobs.starts_but_fails = True
-    reconciler.step()
+    with pytest.raises(ClusterUnavailableError):
+        reconciler.step()
     assert state_of(adaptation) == ("RUNNING", 1)
     reconciler.step()
     assert list(jobs.reports) == [f"{adaptation.id}-a1"]
@@ -188,12 +206,13 @@ def test_a_manifest_written_before_the_cancel_settles_means_success(
 
 
 @pytest.mark.parametrize("broken", [{"metrics_json": b"{}"}, {"architecture_json": b"[]"}])
-def test_an_outcome_that_cannot_be_read_is_a_failure(reconciler, records, add_adaptation, job_of, broken):
+def test_an_outcome_that_cannot_be_read_is_a_failure(reconciler, records, add_adaptation, job_of, jobs, broken):
     adaptation = add_adaptation()
     reconciler.step()
     job_of(adaptation.id).succeed(**broken)
     reconciler.step()
     assert records.get(adaptation.id, owner="local").error.code == "invalid_attempt_file"
+    assert jobs.stopped == [f"{adaptation.id}-a1"]
 
 
 def test_one_reconciler_acts_at_a_time(database, records, store, cluster, add_adaptation, jobs):
@@ -204,6 +223,15 @@ def test_one_reconciler_acts_at_a_time(database, records, store, cluster, add_ad
     assert jobs.reports == {}
     idle.step()
     assert list(jobs.reports) == [f"{adaptation.id}-a1"]
+
+
+def test_a_step_ends_where_the_lease_is_lost(database, records, store, cluster, add_adaptation, jobs, monkeypatch):
+    add_adaptation(), add_adaptation()
+    reconciler = reconciler_of(database, records, store, cluster, max_submitted=2)
+    answers = iter([True, True, False])
+    monkeypatch.setattr(reconciler.lease, "acquire", lambda: next(answers))
+    reconciler.step()
+    assert len(jobs.reports) == 1
 
 
 def test_a_job_that_fails_for_one_adaptation_does_not_hold_up_the_next(
@@ -218,12 +246,21 @@ def test_a_job_that_fails_for_one_adaptation_does_not_hold_up_the_next(
     assert (state_of(first), state_of(second)[0]) == (("QUEUED", 2), "SUCCEEDED")
 
 
-def test_the_loop_goes_on_after_an_error_and_ends_when_told(reconciler, add_adaptation, jobs):
-    jobs.down = True
+@pytest.mark.parametrize("error", [ClusterUnavailableError("Ray does not answer"), OSError("no space left")])
+def test_the_loop_goes_on_after_an_error_and_ends_when_told(
+    reconciler, cluster, add_adaptation, jobs, monkeypatch, error
+):
+    failed = threading.Event()
+
+    def fail_once():
+        monkeypatch.undo()
+        failed.set()
+        raise error
+
+    monkeypatch.setattr(cluster, "connect", fail_once)
     loop = ReconcileLoop(reconciler, interval_s=60.0)
     loop.start()
-    assert loop.alive
-    jobs.down = False
+    assert failed.wait(20.0)
     adaptation = add_adaptation()
     loop.wake()
     assert jobs.submissions.get(timeout=20.0) == f"{adaptation.id}-a1"

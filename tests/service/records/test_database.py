@@ -1,15 +1,19 @@
+import base64
+import logging
 import sqlite3
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import inspect, text, update
+from sqlalchemy.exc import OperationalError
 
 from search_spaces.errors import InvalidOptionError
 from service.errors import InvalidRequestError
 from service.records.database import Database
 from service.records.datasets import DatasetRecords
 from service.records.lease import RECONCILER, Lease
-from service.records.tables import Base
+from service.records.tables import AdaptationRow, Base
 from workers.contracts.datasets import DatasetReport
 
 REPORT = DatasetReport(
@@ -34,7 +38,20 @@ def test_sqlite_lets_readers_and_one_writer_work_at_once(database, tmp_path):
     connection.close()
 
 
-@pytest.mark.parametrize("url", ["no url", "mysql://host/name"])
+def test_a_migration_that_fails_half_way_leaves_nothing(tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'half.sqlite3'}")
+    with database.connection() as connection:
+        connection.execute(text("CREATE TABLE leases (x INTEGER)"))  # in the way of the last table
+    with pytest.raises(OperationalError, match="leases already exists"):
+        database.migrate()
+    with database.connection() as connection:
+        assert inspect(connection).get_table_names() == ["leases"]
+        connection.execute(text("DROP TABLE leases"))
+    database.migrate()
+    database.close()
+
+
+@pytest.mark.parametrize("url", ["no url", "mysql://host/name", "postgresql+psycopg://host/name"])
 def test_a_database_of_another_kind_is_refused(url):
     with pytest.raises(InvalidOptionError, match="database"):
         Database(url)
@@ -79,7 +96,29 @@ def test_a_page_can_hold_one_state_only(records, add_adaptation):
     assert page == (cancelled,)
 
 
-@pytest.mark.parametrize("cursor", ["", "???", "bm8", "WzFd", "é"])
+def test_a_record_that_cannot_be_read_does_not_hide_the_others(database, records, add_adaptation, caplog):
+    broken, sound = add_adaptation(), add_adaptation()
+    with database.transaction() as session:
+        session.execute(update(AdaptationRow).where(AdaptationRow.id == broken.id).values(request={"seed": "none"}))
+    with caplog.at_level(logging.ERROR, logger="service"):
+        assert [one.id for one in records.unfinished()] == [sound.id]
+        assert [one.id for one in records.page(owner="local", limit=10)[0]] == [sound.id]
+    assert [broken.id in record.getMessage() for record in caplog.records] == [True]
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "",
+        "???",
+        "1.0:ad-xyz",
+        "1e400:ad-1",
+        "1.0:ad-1\n",
+        "é",
+        "9" * 400 + ".0:ad-1",
+        base64.b64encode(b"[" * 2000).decode(),
+    ],
+)
 def test_a_cursor_that_is_none_is_refused(records, cursor):
     with pytest.raises(InvalidRequestError, match="not a cursor"):
         records.page(owner="local", limit=3, cursor=cursor)
@@ -108,6 +147,16 @@ def test_a_lease_that_was_released_is_free_at_once(database):
     first.acquire()
     first.release()
     assert lease_of(database, "b").acquire()
+
+
+def test_the_lease_of_a_dead_process_of_the_same_folder_is_freed_and_no_other(database):
+    assert lease_of(database, "folder:dead").acquire()
+    successor = lease_of(database, "folder:new")
+    successor.end_those_of("other")
+    assert not successor.acquire()
+    successor.end_those_of("folder")
+    assert successor.acquire()
+    assert not lease_of(database, "folder:dead").acquire()
 
 
 def test_a_lease_that_is_not_renewed_runs_out(database):

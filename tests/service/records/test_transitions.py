@@ -71,7 +71,7 @@ def test_a_lost_attempt_is_counted_up_and_its_time_is_added(records, add_adaptat
     for spent_s in (10.0, 2.5):
         records.change(records.get(adaptation.id, owner="local"), Change(state="RUNNING"))
         running = records.get(adaptation.id, owner="local")
-        assert records.change(running, Change(state="QUEUED", new_attempt=True, spent_s=spent_s))
+        assert records.change(running, Change(state="QUEUED", spent_s=spent_s))
     queued = records.get(adaptation.id, owner="local")
     assert (queued.state, queued.attempt, queued.spent_s) == ("QUEUED", 3, 12.5)
     records.change(queued, Change(state="RUNNING"))
@@ -80,7 +80,8 @@ def test_a_lost_attempt_is_counted_up_and_its_time_is_added(records, add_adaptat
 
 def test_a_failure_keeps_its_problem(records, add_adaptation):
     adaptation = add_adaptation()
-    records.change(adaptation, Change(state="FAILED", error=PROBLEM))
+    records.change(adaptation, Change(state="RUNNING"))
+    records.change(records.get(adaptation.id, owner="local"), Change(state="FAILED", error=PROBLEM))
     failed = records.get(adaptation.id, owner="local")
     assert failed.error == PROBLEM
     assert failed.finished_at is not None
@@ -91,6 +92,7 @@ def test_cancelling_what_waits_ends_it_at_once(records, add_adaptation):
     cancelled = records.request_cancel(add_adaptation().id, owner="local")
     assert cancelled.state == "CANCELLED"
     assert cancelled.cancel_requested_at is not None
+    assert records.request_cancel(cancelled.id, owner="local") == cancelled
 
 
 def test_cancelling_what_runs_twice_does_what_once_does(records, add_adaptation):
@@ -103,7 +105,8 @@ def test_cancelling_what_runs_twice_does_what_once_does(records, add_adaptation)
 
 def test_cancelling_what_has_ended_is_a_conflict(records, add_adaptation):
     adaptation = add_adaptation()
-    records.change(adaptation, Change(state="FAILED", error=PROBLEM))
+    records.change(adaptation, Change(state="RUNNING"))
+    records.change(records.get(adaptation.id, owner="local"), Change(state="FAILED", error=PROBLEM))
     with pytest.raises(ConflictError, match="FAILED"):
         records.request_cancel(adaptation.id, owner="local")
 

@@ -1,6 +1,7 @@
 import pytest
 
 from service.jobs import JobStatus
+from workers.contracts.errors import StoreError
 
 
 def refused(response, status, code):
@@ -24,6 +25,8 @@ def test_from_a_posted_zip_to_a_result(service, small_zip):
     assert service.client.get(f"/v1/datasets/{queued['request']['dataset_id']}").json()["name"] == "digits"
 
     assert service.await_submission() == f"{queued['id']}-a1"
+    starting = service.await_state(queued["id"], "RUNNING")["progress"]
+    assert (starting["phase"], starting["message"]) == ("starting", "Ray starts the job and its workers")
     job = service.job(queued["id"])
     job.progress(message="sampling architectures")
     running = service.await_state(queued["id"], "RUNNING")
@@ -143,7 +146,7 @@ def test_what_runs_is_cancelled_by_its_job(service, small_zip):
     service.jobs.set(job_id, JobStatus.FAILED)
     done = service.await_state(view["id"], "CANCELLED")
     assert done["error"] is None
-    refused(service.client.post(f"{view['links']['self']}/cancel"), 409, "conflict")
+    assert service.client.post(f"{view['links']['self']}/cancel").json() == done
 
 
 def test_a_failure_is_told_in_the_jobs_words(service, small_zip):
@@ -153,6 +156,41 @@ def test_a_failure_is_told_in_the_jobs_words(service, small_zip):
     error = service.await_state(view["id"], "FAILED")["error"]
     assert error["detail"] == "the exported model predicts something else"
     assert (error["code"], error["todo"]) == ("export_mismatch", "Report it.")
+
+
+def test_what_has_failed_is_not_cancelled_and_lists_do_not_say_how_far_it_came(service, small_zip):
+    view = service.adapt(dataset_id=service.add_dataset(small_zip)["id"], prior="none")
+    service.await_submission()
+    service.job(view["id"]).progress()
+    service.job(view["id"]).fail()
+    assert service.await_state(view["id"], "FAILED")["progress"]["fraction"] == 0.4
+    refused(service.client.post(f"{view['links']['self']}/cancel"), 409, "conflict")
+    assert service.client.get("/v1/adaptations").json()["items"][0]["progress"] is None
+
+
+def test_without_the_store_the_records_are_told_all_the_same(service, small_zip, monkeypatch):
+    view = service.adapt(dataset_id=service.add_dataset(small_zip)["id"], prior="none")
+    service.await_submission()
+
+    def down(*_):
+        raise StoreError("the store does not answer")
+
+    monkeypatch.setattr(service.parts.store, "get_bytes", down)
+    found = service.client.get(view["links"]["self"]).json()
+    assert (found["state"], found["progress"]) == ("RUNNING", None)
+    assert service.client.post(f"{view['links']['self']}/cancel").json()["state"] == "CANCELLING"
+
+
+@pytest.mark.parametrize("body", ['{"dataset_id": "\\ud800"}', '{"name": "\\udfff"}', '{"a": ' + "[" * 5000])
+def test_json_that_can_be_neither_kept_nor_answered_is_refused(shared_service, body):
+    response = shared_service.client.post("/v1/adaptations", content=body, headers={"Content-Type": "application/json"})
+    refused(response, 400, "invalid_body")
+
+
+@pytest.mark.parametrize("name", ["%00", "%ED%A0%80", "%FF", "a%00b"])
+def test_names_that_nothing_bears_are_not_found(shared_service, name):
+    for path in ("adaptations", "datasets", "priors", "search-spaces"):
+        refused(shared_service.client.get(f"/v1/{path}/{name}"), 404, "not_found")
 
 
 def test_an_adaptation_that_does_not_exist_is_not_found(shared_service):

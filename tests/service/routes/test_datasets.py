@@ -1,8 +1,14 @@
 import hashlib
 import io
+import signal
+import subprocess
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
+from workers.tasks.archive import CheckKilledError
 
 
 def post(service, data, filename="pets.zip", **fields):
@@ -53,6 +59,31 @@ def test_what_is_no_dataset_is_refused_and_nothing_is_kept(service, make_zip, da
     assert service.keys() == set()
     assert list(service.parts.uploads.iterdir()) == []
     assert service.client.get("/v1/datasets").json()["items"] == []
+
+
+def test_archives_are_checked_a_few_at_a_time(service, make_zip, monkeypatch):
+    running, most, pause = [], [], threading.Event()
+
+    def slow_check(*arguments):
+        running.append(arguments)
+        most.append(len(running))
+        pause.wait(0.05)
+        running.pop()
+        raise CheckKilledError("the check of the archive was killed", got="SIGKILL")
+
+    monkeypatch.setattr("service.intake.run_check", slow_check)
+    service.parts.intake_threads.total_tokens = 1
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda shade: post(service, make_zip({"cat": 6, "dog": 6}, shade=shade)), range(4)))
+    assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(503, "check_killed")}
+    assert most == [1, 1, 1, 1]
+
+
+def test_a_service_that_ends_kills_the_checks_that_run(new_service, tmp_path):
+    with subprocess.Popen(["tail", "-f", "/dev/null"]) as check:
+        with new_service(tmp_path) as service:
+            service.parts.intake.checks.add(check)
+        assert check.wait(30) == -signal.SIGKILL
 
 
 def test_a_zip_with_a_path_that_climbs_is_refused_with_its_name(service, small_zip):
@@ -120,6 +151,21 @@ def test_a_body_that_cannot_be_used_is_refused(shared_service, body, content_typ
 def test_a_form_with_wrong_fields_is_refused(shared_service, files):
     response = shared_service.client.post("/v1/datasets", files=files)
     assert (response.status_code, response.json()["code"]) == (422, "invalid_request"), response.text
+
+
+def test_a_string_in_place_of_the_file_is_told_how_curl_sends_one(shared_service):
+    response = shared_service.client.post("/v1/datasets", files={"dataset": (None, "pets.zip")})
+    assert response.json()["title"] == "The field dataset is no file"
+    assert "dataset=@pets.zip" in response.json()["todo"]
+
+
+def test_bytes_after_the_end_of_a_form_are_bounded(shared_service):
+    response = shared_service.client.post(
+        "/v1/datasets",
+        content=iter([b"--b--\r\n", *[b"\0" * 500_000] * 5]),
+        headers={"Content-Type": "multipart/form-data; boundary=b"},
+    )
+    assert (response.status_code, response.json()["code"]) == (413, "too_large")
 
 
 def test_a_form_with_too_much_in_it_is_refused(shared_service):

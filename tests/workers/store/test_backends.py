@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,19 @@ def test_what_a_dead_writer_left_is_never_listed(tmp_path: Path) -> None:
 
     assert [entry.key for entry in store.list("")] == ["object"]
     assert [entry.key for entry in store.list(".")] == []
+
+
+def test_what_a_dead_writer_left_is_swept_away_after_a_day(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.sweep()
+    store.put_bytes("object", b"1")
+    for name, age_s in (("old", 90_000.0), ("new", 3_600.0)):
+        (tmp_path / ".partial" / name).touch()
+        os.utime(tmp_path / ".partial" / name, (time.time() - age_s,) * 2)
+    store.sweep()
+
+    assert [path.name for path in (tmp_path / ".partial").iterdir()] == ["new"]
+    assert store.get_bytes("object") == b"1"
 
 
 def test_a_failing_write_leaves_the_object_and_no_debris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

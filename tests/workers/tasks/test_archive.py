@@ -2,6 +2,8 @@
 
 import io
 import json
+import select
+import signal
 import subprocess
 import sys
 import zipfile
@@ -14,12 +16,25 @@ from PIL import Image
 from search_spaces.errors import InvalidOptionError
 from workers.contracts.datasets import SkippedImage
 from workers.contracts.errors import InvalidDatasetError
-from workers.tasks.archive import check_archive, run_check
+from workers.tasks.archive import CheckFailedError, CheckKilledError, Checks, check_archive, run_check
 from workers.tasks.limits import ArchiveLimits
 
 ZipOf = Callable[[dict[str, bytes]], Path]
 ClassFiles = Callable[..., dict[str, bytes]]
 Png = Callable[..., bytes]
+
+
+@pytest.fixture
+def run_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Have the process that checks run this code instead."""
+
+    def replace(code: str) -> None:
+        interpreter = tmp_path / "python"
+        interpreter.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{code}"\n')
+        interpreter.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(interpreter))
+
+    return replace
 
 
 def test_a_report_tells_classes_sizes_and_modes(zip_of: ZipOf, png: Png, limits: ArchiveLimits) -> None:
@@ -164,19 +179,63 @@ def test_a_check_that_takes_too_long_is_refused(zip_of: ZipOf) -> None:
     [
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended the process that read it.*SIGSEGV"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGXCPU)", "took longer than 60 s"),
-        ("raise KeyError('inside')", "cannot be checked.*KeyError: 'inside'"),
     ],
 )
-def test_a_process_that_dies_is_a_refusal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: ArchiveLimits, code: str, reason: str
+def test_a_process_that_an_image_ends_is_a_refusal(
+    run_instead: Callable[[str], None], tmp_path: Path, limits: ArchiveLimits, code: str, reason: str
 ) -> None:
-    interpreter = tmp_path / "python"
-    interpreter.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{code}"\n')
-    interpreter.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(interpreter))
+    run_instead(code)
 
     with pytest.raises(InvalidDatasetError, match=reason):
         run_check(tmp_path / "archive.zip", limits)
+
+
+def test_a_process_that_is_killed_says_nothing_of_the_archive(
+    run_instead: Callable[[str], None], tmp_path: Path, limits: ArchiveLimits
+) -> None:
+    run_instead("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+
+    with pytest.raises(CheckKilledError, match=r"SIGKILL.*Try again"):
+        run_check(tmp_path / "archive.zip", limits)
+
+
+def test_a_fault_of_the_check_is_logged_and_not_blamed_on_the_archive(
+    run_instead: Callable[[str], None], tmp_path: Path, limits: ArchiveLimits, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_instead("raise KeyError('inside')")
+
+    with pytest.raises(CheckFailedError) as caught:
+        run_check(tmp_path / "archive.zip", limits)
+
+    assert "inside" not in str(caught.value)
+    assert "KeyError: 'inside'" in caplog.text
+
+
+def test_checks_that_are_closed_kill_what_runs_and_what_begins_later(
+    run_instead: Callable[[str], None], tmp_path: Path, limits: ArchiveLimits
+) -> None:
+    checks = Checks()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as running:
+        checks.add(running)
+        checks.close()
+        assert running.wait(30) == -signal.SIGKILL
+    run_instead("import signal; signal.pause()")
+
+    with pytest.raises(CheckKilledError):
+        run_check(tmp_path / "archive.zip", limits, checks)
+
+
+def test_a_check_does_not_outlive_who_started_it() -> None:
+    check = "import sys; from workers.tasks.check_archive import end_with_parent; end_with_parent(); "
+    check += "print('up', flush=True); sys.stdin.read()"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {check!r}])"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"up\n"
+        parent.kill()
+        assert select.select([parent.stdout], [], [], 30)[0]  # its end: nobody is left who could write
+        assert parent.stdout.read() == b""
 
 
 def test_the_process_sees_no_secret_of_ours(
@@ -188,7 +247,7 @@ def test_the_process_sees_no_secret_of_ours(
     monkeypatch.setattr(sys, "executable", str(interpreter))
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
 
-    with pytest.raises(InvalidDatasetError, match="cannot be checked"):
+    with pytest.raises(CheckFailedError):
         run_check(tmp_path / "archive.zip", limits)
 
     assert "PATH=" in (tmp_path / "environment").read_text()

@@ -86,6 +86,12 @@ def wide_png() -> bytes:
     return buffer.getvalue()
 
 
+def with_bad_local_name(data: bytes) -> bytes:
+    """One member whose own header says that its name is UTF-8, which it is not; the directory is sound."""
+    at = data.index(b"cat/1.png")
+    return data[: at - 24] + b"\x00\x08" + data[at - 22 : at] + b"cat/\xff.png" + data[at + 9 :]
+
+
 def with_bytes(shop: Workshop, broken: bytes) -> bytes:
     return shop.zip({"dog/broken.png": broken})
 
@@ -191,6 +197,10 @@ MALFORMED: dict[str, tuple[Builder, str]] = {
     "damaged bytes": (
         lambda shop: shop.zip().replace(shop.good["cat/1.png"], bytes(len(shop.good["cat/1.png"]))),
         r"cannot be read: cat/1\.png \(Bad CRC",
+    ),
+    "local name that is no text": (
+        lambda shop: with_bad_local_name(shop.zip()),
+        r"cannot be read: cat/1\.png \(.*utf-8",
     ),
     "header unlike directory": (
         lambda shop: shop.zip().replace(b"cat/1.png", b"cat/9.png", 1),
