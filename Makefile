@@ -22,8 +22,9 @@ lint: install
 types: install
 	$(BIN)/mypy
 
+# Threads of torch that wait give up their CPU: tests run several processes on two cores.
 unit: install
-	$(BIN)/pytest
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --durations=15
 
 bench-adapt: install
 	$(BIN)/python -m benchmarks.adapt

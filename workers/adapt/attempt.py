@@ -10,6 +10,7 @@ from typing import Final
 import torch
 
 from search_spaces.architecture import Architecture
+from search_spaces.network import Network
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro, SearchSpace
 from workers.adapt.budget import Budget
@@ -18,8 +19,9 @@ from workers.adapt.data import TaskData
 from workers.adapt.evaluate import Evaluation, evaluate
 from workers.adapt.final import TrainedNetwork, train_network
 from workers.adapt.limits import Feasible, Limits
-from workers.adapt.plan import Speed, check_request, choose_macro, make_plan
+from workers.adapt.plan import EXPORT_S, Speed, check_request, choose_macro, make_plan, relative_cost
 from workers.adapt.publish import publish
+from workers.adapt.race import race, thrifty_modes
 from workers.adapt.reporter import Reporter
 from workers.adapt.search import contract
 from workers.adapt.staging import read_report, stage
@@ -71,7 +73,7 @@ def run_attempt(store: Store, attempt_key: str, group: Group, device: torch.devi
     if group.leads:
         store.put_bytes(f"{attempt_key}/plan.json", search.plan.model_dump_json(indent=2).encode())
     plan = search.plan
-    reporter.expect(plan.search_s + plan.choice_s + plan.train_s + plan.export_s)
+    reporter.expect(plan.search_s + plan.choice_s + plan.race_s + plan.train_s + plan.export_s)
     choice = search.run()
 
     reporter.enter("training", f"training {search.space.format(choice.chosen)}")
@@ -113,6 +115,7 @@ class _Search:
         self.has_prior = prior is not None
         self.plan: Plan = self._make_plan(attempt)
         self.num_search_steps = 0
+        self._raced: dict[Architecture, Network] = {}
 
     def run(self) -> Choice:
         """Return the chosen architecture; the supernet then holds the posterior's weights."""
@@ -126,8 +129,13 @@ class _Search:
 
     def train(self, arch: Architecture) -> TrainedNetwork:
         """Return the trained network of an architecture, its weights inherited from the posterior."""
-        network = inherited_network(arch, self.macro, dict(self.start.supernet.named_parameters()), self.data)
-        train_s = max(0.5, self.budget.remaining_s - self.plan.export_s)
+        network = self._raced.get(arch)
+        if network is None:
+            network = inherited_network(arch, self.macro, dict(self.start.supernet.named_parameters()), self.data)
+        # What was set aside to predict all test images was measured on the reference.
+        macs = [self.space.cost(one, self.macro).macs for one in (arch, self.reference)]
+        export_s = EXPORT_S + (self.plan.export_s - EXPORT_S) * relative_cost(*macs)
+        train_s = max(0.5, self.budget.remaining_s - export_s)
         since_s = self.budget.elapsed_s
         offset = self.num_search_steps
 
@@ -144,6 +152,7 @@ class _Search:
             self.data,
             self.plan,
             self.group,
+            purpose="final",
             share_of_time=lambda: (self.budget.elapsed_s - since_s) / train_s,
             on_step=on_step,
             on_query=on_query,
@@ -187,11 +196,50 @@ class _Search:
             is_late = self.group.agree(float(self.budget.elapsed_s > deadline_s)) > 0
             if is_late and len(scores) >= min(2, len(archs)):
                 break
-        choice = choose(self.reference if self.has_prior else None, scores)
+        # Raced networks have been trained and one-shot ones have not: their losses do not compare.
+        raced = self._race(scores, sources, posterior.arch_logits)
+        rivals = raced or scores
+        choice = choose(self.reference if self.has_prior else None, rivals, are_raced=bool(raced))
+        archs = [item.architecture for item in rivals]
         chosen = archs[int(self.group.agree(float(archs.index(choice.chosen))))]
+        others = sorted(scores, key=lambda item: item.loss) if raced else ()
         return Choice(
-            chosen=chosen, scores=choice.scores, searching_helped=choice.searching_helped, verdict=choice.verdict
+            chosen=chosen,
+            scores=(*choice.scores, *(item for item in others if item.architecture not in archs)),
+            searching_helped=choice.searching_helped,
+            verdict=choice.verdict,
         )
+
+    def _race(self, scores: list[Score], sources: dict[Architecture, str], logits_EO: torch.Tensor) -> list[Score]:
+        """Return the scores of the raced finalists; their networks are kept for the final training."""
+        plan = self.plan
+        if plan.race_steps == 0:
+            return []
+        best = min(scores, key=lambda item: item.loss).architecture
+        best = scores[int(self.group.agree(float([item.architecture for item in scores].index(best))))].architecture
+        finalists = {self.reference: sources[self.reference]} if self.has_prior else {}
+        finalists.setdefault(best, sources[best])
+        for arch in thrifty_modes(next(iter(finalists)), logits_EO, self.macro, self.feasible.limits):
+            finalists.setdefault(arch, "most likely at a lower cost")
+        offset = self.num_search_steps
+
+        def on_step(step: int, loss: float) -> None:
+            self.reporter.record("race_loss", offset + step, loss)
+            self.reporter.tick(offset + step)
+
+        raced = race(
+            finalists,
+            next(iter(finalists)),
+            dict(self.start.supernet.named_parameters()),
+            self.macro,
+            self.data,
+            plan,
+            self.group,
+            elapsed_s=lambda: self.budget.elapsed_s,
+            on_step=on_step,
+        )
+        self._raced = {finalist.score.architecture: finalist.network for finalist in raced}
+        return [finalist.score for finalist in raced]
 
     def _make_plan(self, attempt: AttemptRequest) -> Plan:
         tilted_EO = self.feasible.tilt(self.start.arch_logits, self._draws)

@@ -86,16 +86,18 @@ def score(arch: Architecture, source: str, macro: Macro, parameters: Mapping[str
     return Score(architecture=arch, source=source, losses_N=losses_N, accuracy=accuracy)
 
 
-def choose(reference: Architecture | None, scores: Iterable[Score]) -> Choice:
-    """Return the candidate with the least held-out loss, unless it does not clearly beat the reference.
+def choose(reference: Architecture | None, scores: Iterable[Score], *, are_raced: bool) -> Choice:
+    """Return the candidate with the least held-out loss, unless it does not beat the reference.
 
-    Clearly: by more standard errors of the paired difference over the held-out images than the best of so many equals
-    would (one, for a single rival; Bonferroni's correction for more). Otherwise the reference, which is the prior's
-    mode, is what an honest search exports.
+    Among many candidates that were only scored, beating takes more standard errors of the paired difference over the
+    held-out images than the best of so many equals would reach (Bonferroni's correction of one standard error). The few
+    that were raced had equal chances: there the least loss wins, and the verdict says by how much. Otherwise the
+    reference, which is the prior's mode, is what an honest search exports.
 
     Args:
         reference: The prior's mode within the limits, one of the candidates; None without a prior.
         scores: Of all candidates, at least one.
+        are_raced: Whether the candidates were trained for equal seconds.
     """
     ranked = sorted(scores, key=lambda item: item.loss if math.isfinite(item.loss) else math.inf)
     best = ranked[0]
@@ -109,15 +111,17 @@ def choose(reference: Architecture | None, scores: Iterable[Score]) -> Choice:
     mode = next(item for item in ranked if item.architecture == reference)
     gain_N = mode.losses_N - best.losses_N
     error = float(gain_N.std()) / math.sqrt(len(gain_N)) if len(gain_N) > 1 else math.inf
-    needed = NormalDist().inv_cdf(1 - ONE_SIDED / max(1, len(ranked) - 1))
-    if best.architecture != reference and float(gain_N.mean()) > needed * error:
+    needed = 0.0 if are_raced else NormalDist().inv_cdf(1 - ONE_SIDED / max(1, len(ranked) - 1))
+    gain = float(gain_N.mean())
+    if best.architecture != reference and gain > needed * error:
         verdict = (
-            f"Searching helped: held-out loss {best.loss:.3f} against {mode.loss:.3f} of the prior's mode, "
-            f"{len(ranked)} candidates."
+            f"Searching helped: held-out loss {best.loss:.3f} against {mode.loss:.3f} of the prior's mode "
+            f"({gain / max(error, 1e-9):.1f} standard errors), {len(ranked)} candidates."
         )
         return Choice(chosen=best.architecture, scores=tuple(ranked), searching_helped=True, verdict=verdict)
+    margin = "" if are_raced else f" by more than chance would ({needed:.1f} standard errors)"
     verdict = (
-        f"Searching brought nothing here: none of {len(ranked)} candidates beat the prior's mode on held-out images "
-        f"by more than chance would ({needed:.1f} standard errors), so the mode is exported."
+        f"Searching brought nothing here: none of {len(ranked)} candidates beat the prior's mode on held-out "
+        f"images{margin}, so the mode is exported."
     )
     return Choice(chosen=reference, scores=tuple(ranked), searching_helped=False, verdict=verdict)

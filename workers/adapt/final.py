@@ -41,9 +41,10 @@ def train_network(
     plan: Plan,
     group: Group,
     *,
+    purpose: str,
     share_of_time: Callable[[], float],
     on_step: Callable[[int, float], None],
-    on_query: Callable[[int, float], None],
+    on_query: Callable[[int, float], None] | None = None,
 ) -> TrainedNetwork:
     """Train with SGD; the rate rises, then falls along a cosine over the steps or the seconds, whichever run out first.
 
@@ -55,15 +56,17 @@ def train_network(
         data: The dataset.
         plan: Steps, batch size, seed.
         group: Ranks that average their gradients.
+        purpose: Names the draws of images: other purposes, other draws.
         share_of_time: Share of the seconds for training that has passed, 0 to 1 and beyond.
         on_step: Told step and loss.
-        on_query: Told step and held-out accuracy: a few times on some of the images, at the end on all.
+        on_query: Told step and held-out accuracy: a few times on some of the images, at the end on all. Without it,
+            none is computed.
     """
     stream = SupportStream(
         data.support,
         plan.batch_size,
         flip=plan.flip,
-        generator=slot_generator(plan.seed, 1, group.rank, "final support"),
+        generator=slot_generator(plan.seed, 1, group.rank, purpose),
     )
     parameters = list(network.parameters())
     # Weight decay on matrices only: shrinking a batch norm's scale or a bias regularizes nothing.
@@ -87,12 +90,13 @@ def train_network(
         step += 1
         work += step_work(side, plan.resolution)
         on_step(step, float(loss.detach()))
-        if progress * NUM_CURVE_POINTS >= next_point:
+        if on_query and progress * NUM_CURVE_POINTS >= next_point:
             next_point += 1
             on_query(step, query_accuracy(network, data.query.first(CURVE_IMAGES)))
     recalibrate(network, calibration_batches(data.support))
     network.eval()
-    on_query(step, query_accuracy(network, data.query))
+    if on_query:
+        on_query(step, query_accuracy(network, data.query))
     return TrainedNetwork(network=network, num_steps=step)
 
 

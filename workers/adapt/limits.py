@@ -53,7 +53,7 @@ class Feasible:
     """
 
     def __init__(self, space: SearchSpace, macro: Macro, limits: Limits) -> None:
-        self._space, self._macro, self._limits = space, macro, limits
+        self._space, self._macro, self.limits = space, macro, limits
         self._costs: dict[Architecture, float] = {}
         self._tilt = 0  # logits move slowly: the next tilt is hardly ever less than the last
         self._slope_EO = self._marginal_costs() if limits.any else None
@@ -62,7 +62,7 @@ class Feasible:
         """Return whether the architecture is valid and its connected network within the limits."""
         if not self._space.is_valid(arch):
             return False
-        return not self._limits.any or self._excess(arch) <= 1.0
+        return not self.limits.any or self._excess(arch) <= 1.0
 
     def tilt(self, logits_EO: Tensor, generator: torch.Generator) -> Tensor:
         """Return the logits, tilted by the least lambda at which enough draws fit; unchanged without limits."""
@@ -111,7 +111,7 @@ class Feasible:
         smallest = self._space.minimum_cost(self._macro)
         raise LimitUnreachableError(
             "no architecture was found within the limits",
-            got=f"max_params {self._limits.max_params}, max_macs {self._limits.max_macs}",
+            got=f"max_params {self.limits.max_params}, max_macs {self.limits.max_macs}",
             expected=f"at least {smallest.params} parameters and {smallest.macs} MACs",
         )
 
@@ -121,7 +121,7 @@ class Feasible:
 
     def _excess(self, arch: Architecture) -> float:
         if arch not in self._costs:
-            self._costs[arch] = self._limits.excess(self._space.cost(arch, self._macro))
+            self._costs[arch] = self.limits.excess(self._space.cost(arch, self._macro))
         return self._costs[arch]
 
     def _marginal_costs(self) -> Tensor:

@@ -86,7 +86,7 @@ def write_report(metrics: Metrics, drawing: str) -> str:
 def draw_curves(series: Mapping[str, tuple[Point, ...]]) -> str:
     """Return loss, held-out accuracy and mean entropy of the choices over seconds, as an SVG document."""
     panels = (
-        ("loss (nats)", ("search_loss", "train_loss")),
+        ("loss (nats)", ("search_loss", "race_loss", "train_loss")),
         ("held-out accuracy", ("query_accuracy",)),
         ("entropy of the choices (nats)", ("entropy",)),
     )
@@ -116,7 +116,8 @@ def _candidates(metrics: Metrics) -> list[str]:
     return [
         "## Candidates",
         "",
-        f"The best {len(shown)} of {len(metrics.candidates)}, by held-out loss before the final training.",
+        f"The first {len(shown)} of {len(metrics.candidates)}: those that were raced, then the others with inherited "
+        "weights, each by held-out loss before the final training.",
         "",
         "| architecture | held-out loss | held-out accuracy | parameters | MACs | from | |",
         "|---|---|---|---|---|---|---|",

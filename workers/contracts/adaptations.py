@@ -126,8 +126,9 @@ class Plan(StoredContract):
         choice_every: Search steps between two steps on the option logits.
         num_arch_samples: Architectures that each step on the logits compares.
         num_candidates: Architectures drawn for the choice, beside the prior's mode.
+        race_steps: Steps of the race that the most likely architecture takes; cheaper ones take more. 0: no race.
         max_train_steps: Most steps of the final training, counted in those at full resolution; the clock may end it.
-        search_s, choice_s, train_s, export_s: Seconds set aside.
+        search_s, choice_s, race_s, train_s, export_s: Seconds set aside.
     """
 
     search_space: str
@@ -150,9 +151,11 @@ class Plan(StoredContract):
     choice_every: int = Field(ge=1)
     num_arch_samples: int = Field(ge=2)
     num_candidates: int = Field(ge=0)
+    race_steps: int = Field(0, ge=0)
     max_train_steps: int = Field(ge=1)
     search_s: float
     choice_s: float
+    race_s: float = 0.0
     train_s: float
     export_s: float
     max_params: int | None = None

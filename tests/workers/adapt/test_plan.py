@@ -87,7 +87,7 @@ def test_requests_that_cannot_end_well_are_refused_with_the_way_out() -> None:
 def test_a_plan_never_spends_more_than_is_left(search: str, remaining_s: float) -> None:
     request = AdaptationRequest.model_validate({"search": search, "prior": "p"})
     plan = make_plan(request, MACRO, SIZES, SPEED, remaining_s=remaining_s, flip=False, doubt=1.0)
-    spent_s = plan.search_s + plan.choice_s + plan.train_s
+    spent_s = plan.search_s + plan.choice_s + plan.race_s + plan.train_s
     assert spent_s <= max(0.0, remaining_s - plan.export_s) + 1e-6
     assert plan.max_train_steps >= MIN_TRAIN_STEPS
     if search != "adapt":

@@ -24,7 +24,7 @@ GOLDEN: dict[type[StoredContract], str] = {
     Plan: """{"schema_version":1,"search_space":"nas_bench_201","prior":"none","search":"adapt","seed":0,
         "skeleton":"cifar","num_channels":16,"num_cells":1,"num_classes":10,"resolution":32,"early_resolution":16,
         "num_train":5,"num_query":5,"num_test":5,"num_workers":1,"batch_size":64,"flip":true,"num_search_steps":1,
-        "choice_every":4,"num_arch_samples":4,"num_candidates":3,"max_train_steps":9,"search_s":1.0,"choice_s":1.0,
+        "choice_every":4,"num_arch_samples":4,"num_candidates":3,"race_steps":3,"max_train_steps":9,"search_s":1.0,"choice_s":1.0,"race_s":1.0,
         "train_s":1.0,"export_s":1.0,"max_params":null,"max_macs":null}""",
     Progress: """{"schema_version":1,"phase":"training","fraction":0.5,"elapsed_s":3.0,"eta_s":3.0,
         "phases_s":{"staging":1.0},"step":4,"best":{"architecture":"x","query_accuracy":0.5},

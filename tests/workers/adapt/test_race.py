@@ -1,0 +1,44 @@
+import torch
+
+from search_spaces.registry import SPACES
+from search_spaces.spec import Macro
+from workers.adapt.limits import Limits
+from workers.adapt.race import THRIFTY_SHARES, race_steps, thrifty_modes
+from workers.contracts.adaptations import Plan
+from workers.priors.model import uniform_logits
+
+SPACE = SPACES["nas_bench_201"]
+MACRO = Macro(num_channels=16, num_cells=1, num_classes=10, image_size=32)
+MODE = SPACE.parse("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|")
+
+
+def logits() -> torch.Tensor:
+    table = uniform_logits(SPACE).clone()
+    for decision, choice in enumerate(MODE.choices):
+        table[decision, choice] += 3.0
+    return table
+
+
+def test_thrifty_finalists_cost_at_most_their_share_of_the_mode() -> None:
+    found = thrifty_modes(MODE, logits(), MACRO, Limits())
+    macs = SPACE.cost(MODE, MACRO).macs
+    assert len(found) == len(THRIFTY_SHARES)
+    for arch, share in zip(found, THRIFTY_SHARES, strict=True):
+        assert SPACE.cost(arch, MACRO).macs <= share * macs
+
+
+def test_thrifty_finalists_keep_the_limits_and_are_absent_where_nothing_is_cheaper() -> None:
+    smallest = SPACE.minimum_cost(MACRO)
+    limits = Limits(max_params=smallest.params)
+    assert all(
+        SPACE.cost(arch, MACRO).params == smallest.params for arch in thrifty_modes(MODE, logits(), MACRO, limits)
+    )
+    (cheapest,) = SPACE.cheapest()
+    assert thrifty_modes(cheapest, logits(), MACRO, Limits()) == []
+
+
+def test_equal_seconds_give_a_cheap_finalist_more_steps() -> None:
+    plan = Plan.model_construct(race_steps=30)
+    assert race_steps(plan, 10**6, 10**6) == 30
+    assert race_steps(plan, 0, 10**6) == 60
+    assert race_steps(plan, 3 * 10**6, 10**6) == 15
