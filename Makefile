@@ -42,6 +42,7 @@ constraints:
 	build/constraints/bin/python -m pip install --quiet --editable '.[dev]'
 	build/constraints/bin/python -m pip freeze --exclude-editable | grep -viE '^(pip|setuptools)==' > constraints.txt
 
+# The checkpoint of a prior in training goes too.
 clean:
 	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache
 

@@ -150,7 +150,7 @@ def run_one(arm: str, seed: int, budget_s: float, threads: int) -> None:
 
 def summarize(runs: dict[str, list[dict[str, object]]], budget_s: float, threads: int) -> dict[str, object]:
     """Return means by arm and paired differences to `adapt`, with 95 % t-intervals over seeds."""
-    from workers.adapt.attempt import versions
+    from workers.adapt.result import versions
 
     accuracy = {arm: [float(str(run["accuracy"])) for run in outcomes] for arm, outcomes in runs.items()}
     differences = {

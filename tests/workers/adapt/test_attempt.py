@@ -133,7 +133,7 @@ def test_same_seed_and_plan_give_the_same_architecture(
     store: FolderStore, make_attempt: MakeAttempt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Speeds differ from run to run, and with them plans; held fixed, so is the architecture."""
-    from workers.adapt import attempt as module
+    from workers.adapt import adaptation as module
     from workers.adapt.plan import Speed
 
     fixed = Speed(search_step_s=0.05, path_s=0.02, candidate_s=0.3, train_step_s=0.1, forward_s=1e-4)

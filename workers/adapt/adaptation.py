@@ -1,0 +1,214 @@
+"""One adaptation, from staged data to a trained network: posterior, choice, race, final training."""
+
+from dataclasses import asdict
+from typing import Final
+
+import torch
+
+from search_spaces.architecture import Architecture
+from search_spaces.network import Network
+from search_spaces.registry import SPACES
+from search_spaces.spec import Macro, SearchSpace
+from workers.adapt.budget import Budget
+from workers.adapt.choice import Choice, Score, choose, inherited_network, score
+from workers.adapt.data import TaskData
+from workers.adapt.final import TrainedNetwork, train_network
+from workers.adapt.limits import Feasible, Limits
+from workers.adapt.plan import EXPORT_S, Speed, make_plan, relative_cost
+from workers.adapt.race import race, thrifty_modes
+from workers.adapt.reporter import Reporter
+from workers.adapt.search import contract
+from workers.adapt.start import Start, begin, measure_speed
+from workers.adapt.sync import Group
+from workers.bayes.distributions import MetaPrior
+from workers.bayes.randomness import slot_generator
+from workers.contracts.adaptations import AttemptRequest, Candidate, Plan
+from workers.priors.model import doubt, uniform_logits
+
+NUM_TIMED_PATHS: Final = 4
+
+
+class Adaptation:
+    """The part between staged data and a trained network; holds what its steps share.
+
+    Attributes:
+        plan: What will be done.
+        reference: The prior's mode within the limits; where there is no prior, or for the random baseline, one drawn
+            uniformly.
+        num_search_steps: Steps that the search took.
+    """
+
+    def __init__(
+        self,
+        attempt: AttemptRequest,
+        macro: Macro,
+        data: TaskData,
+        prior: MetaPrior | None,
+        group: Group,
+        reporter: Reporter,
+        budget: Budget,
+    ) -> None:
+        request = attempt.request
+        self.macro, self.data, self.group, self.reporter, self.budget = macro, data, group, reporter, budget
+        self.space: SearchSpace = SPACES[request.search_space]
+        self.feasible = Feasible(self.space, macro, Limits(max_params=request.max_params, max_macs=request.max_macs))
+        logits_EO = uniform_logits(self.space) if prior is None else prior.arch_logits
+        self._draws = slot_generator(request.seed, 0, 0, "candidates")
+        # What the first head is fitted on, and to beat: the prior's mode within the limits. Without a prior, and for
+        # the random baseline, an architecture drawn uniformly.
+        is_random = prior is None or request.search == "random"
+        self.reference: Architecture = self._random_architecture() if is_random else self.feasible.mode(logits_EO)
+        self.start: Start = begin(request.search_space, macro, prior, data, self.reference, request.seed)
+        self.has_prior = prior is not None
+        self.plan: Plan = self._make_plan(attempt)
+        self.num_search_steps = 0
+        self._raced: dict[Architecture, Network] = {}
+
+    def run(self) -> Choice:
+        """Return the chosen architecture; the supernet then holds the posterior's weights."""
+        match self.plan.search:
+            case "prior_mode":
+                return _given(self.reference, "The prior's most likely architecture, as asked; nothing was searched.")
+            case "random":
+                return _given(self.reference, "Drawn uniformly, as asked; nothing was searched.")
+            case "adapt":
+                return self._adapt()
+
+    def train(self, arch: Architecture) -> TrainedNetwork:
+        """Return the trained network of an architecture, its weights inherited from the posterior."""
+        network = self._raced.get(arch)
+        if network is None:
+            network = inherited_network(arch, self.macro, dict(self.start.supernet.named_parameters()), self.data)
+        # What was set aside to predict all test images was measured on the reference.
+        macs = [self.space.cost(one, self.macro).macs for one in (arch, self.reference)]
+        export_s = EXPORT_S + (self.plan.export_s - EXPORT_S) * relative_cost(*macs)
+        train_s = max(0.5, self.budget.remaining_s - export_s)
+        since_s = self.budget.elapsed_s
+        offset = self.num_search_steps
+
+        def on_step(step: int, loss: float) -> None:
+            self.reporter.record("train_loss", offset + step, loss)
+            self.reporter.tick(offset + step)
+
+        def on_query(step: int, accuracy: float) -> None:
+            self.reporter.record("query_accuracy", offset + step, accuracy)
+            self.reporter.found(Candidate(architecture=self.space.format(arch), query_accuracy=accuracy))
+
+        return train_network(
+            network,
+            self.data,
+            self.plan,
+            self.group,
+            purpose="final",
+            share_of_time=lambda: (self.budget.elapsed_s - since_s) / train_s,
+            on_step=on_step,
+            on_query=on_query,
+        )
+
+    def _adapt(self) -> Choice:
+        supernet, plan = self.start.supernet, self.plan
+        # A machine that turns out slower than measured may take half as long again, then the clock decides.
+        deadline_s = self.budget.elapsed_s + 1.5 * plan.search_s + 1.0
+
+        def on_step(step: int, loss: float, logits_EO: torch.Tensor) -> bool:
+            self.reporter.record("search_loss", step, loss)
+            log_p_EO = torch.log_softmax(logits_EO, dim=-1)
+            self.reporter.record("entropy", step, float(-(log_p_EO.exp() * log_p_EO).sum(dim=-1).mean()))
+            self.reporter.tick(step)
+            return self.group.agree(float(self.budget.elapsed_s < deadline_s)) > 0
+
+        posterior = contract(
+            supernet, self.start.arch_logits, self.data, plan, self.feasible, self.group, on_step=on_step
+        )
+        self.num_search_steps = posterior.num_steps
+        tilted_EO = self.feasible.tilt(posterior.arch_logits, self._draws)
+        mode = self.feasible.mode(posterior.arch_logits)
+        sources = {mode: "posterior's mode"}
+        if self.has_prior:
+            sources[self.reference] = "prior's mode"
+        drawn = self.feasible.sample(tilted_EO, plan.num_candidates, self._draws)
+        sources = {**dict.fromkeys(drawn, "drawn from the posterior"), **sources}
+        parameters = dict(supernet.named_parameters())
+        # The modes come first; the clock may cut the drawn ones.
+        archs = list(reversed(sources))
+        deadline_s = self.budget.elapsed_s + 1.5 * plan.choice_s + 1.0
+        scores: list[Score] = []
+        for arch in archs:
+            scores.append(score(arch, sources[arch], self.macro, parameters, self.data))
+            leader = min(scores, key=lambda item: item.loss)
+            self.reporter.found(
+                Candidate(architecture=self.space.format(leader.architecture), query_accuracy=leader.accuracy)
+            )
+            self.reporter.tick(self.num_search_steps)
+            is_late = self.group.agree(float(self.budget.elapsed_s > deadline_s)) > 0
+            if is_late and len(scores) >= min(2, len(archs)):
+                break
+        # Raced networks have been trained and one-shot ones have not: their losses do not compare.
+        raced = self._race(scores, sources, posterior.arch_logits)
+        rivals = raced or scores
+        choice = choose(self.reference if self.has_prior else None, rivals, are_raced=bool(raced))
+        archs = [item.architecture for item in rivals]
+        chosen = archs[int(self.group.agree(float(archs.index(choice.chosen))))]
+        others = sorted(scores, key=lambda item: item.loss) if raced else ()
+        return Choice(
+            chosen=chosen,
+            scores=(*choice.scores, *(item for item in others if item.architecture not in archs)),
+            searching_helped=choice.searching_helped,
+            verdict=choice.verdict,
+        )
+
+    def _race(self, scores: list[Score], sources: dict[Architecture, str], logits_EO: torch.Tensor) -> list[Score]:
+        """Return the scores of the raced finalists; their networks are kept for the final training."""
+        plan = self.plan
+        if plan.race_steps == 0:
+            return []
+        best = min(scores, key=lambda item: item.loss).architecture
+        best = scores[int(self.group.agree(float([item.architecture for item in scores].index(best))))].architecture
+        finalists = {self.reference: sources[self.reference]} if self.has_prior else {}
+        finalists.setdefault(best, sources[best])
+        for arch in thrifty_modes(next(iter(finalists)), logits_EO, self.macro, self.feasible.limits):
+            finalists.setdefault(arch, "most likely at a lower cost")
+        offset = self.num_search_steps
+
+        def on_step(step: int, loss: float) -> None:
+            self.reporter.record("race_loss", offset + step, loss)
+            self.reporter.tick(offset + step)
+
+        raced = race(
+            finalists,
+            next(iter(finalists)),
+            dict(self.start.supernet.named_parameters()),
+            self.macro,
+            self.data,
+            plan,
+            self.group,
+            elapsed_s=lambda: self.budget.elapsed_s,
+            on_step=on_step,
+        )
+        self._raced = {finalist.score.architecture: finalist.network for finalist in raced}
+        return [finalist.score for finalist in raced]
+
+    def _make_plan(self, attempt: AttemptRequest) -> Plan:
+        tilted_EO = self.feasible.tilt(self.start.arch_logits, self._draws)
+        paths = self.feasible.paths(tilted_EO, self._draws)
+        timed = [next(paths) for _ in range(NUM_TIMED_PATHS)]
+        measured = measure_speed(self.start.supernet, self.data, self.reference, timed)
+        # Speeds differ between ranks; rank 0's hold, so that all make the same plan.
+        speed = Speed(**{name: self.group.agree(value) for name, value in asdict(measured).items()})
+        return make_plan(
+            attempt.request,
+            self.macro,
+            self.data.sizes,
+            speed,
+            remaining_s=self.group.agree(self.budget.remaining_s),
+            flip=self.group.agree(float(self.start.flip)) > 0,
+            doubt=doubt(self.start.arch_logits),
+        )
+
+    def _random_architecture(self) -> Architecture:
+        uniform_EO = uniform_logits(self.space)
+        return next(self.feasible.paths(self.feasible.tilt(uniform_EO, self._draws), self._draws))
+
+
+def _given(arch: Architecture, verdict: str) -> Choice:
+    return Choice(chosen=arch, scores=(), searching_helped=None, verdict=verdict)

@@ -1,0 +1,97 @@
+"""The numbers of a finished attempt: every figure of its report, from where it was measured."""
+
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Final
+
+from search_spaces.spec import Macro, SearchSpace
+from workers.adapt.adaptation import Adaptation
+from workers.adapt.choice import Choice
+from workers.adapt.evaluate import Evaluation
+from workers.adapt.final import TrainedNetwork
+from workers.contracts.adaptations import NO_PRIOR, AttemptRequest
+from workers.contracts.artifacts import CandidateReport, CostReport, Metrics
+from workers.contracts.datasets import DatasetReport
+
+LIBRARIES: Final = ("archprior", "torch", "ray", "onnx", "onnxruntime", "numpy", "pillow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A finished attempt, to be put into numbers."""
+
+    attempt: AttemptRequest
+    adaptation: Adaptation
+    choice: Choice
+    trained: TrainedNetwork
+    evaluation: Evaluation
+    report: DatasetReport
+
+    def metrics(self, max_reload_difference: dict[str, float]) -> Metrics:
+        """Return every number of the report."""
+        attempt, adaptation, choice = self.attempt, self.adaptation, self.choice
+        space, macro, sizes = adaptation.space, adaptation.macro, adaptation.data.sizes
+        cost = space.cost(choice.chosen, macro)
+        timings_s = dict(adaptation.reporter.timer.seconds())
+        return Metrics(
+            adaptation_id=attempt.adaptation_id,
+            attempt=attempt.attempt,
+            request=attempt.request,
+            architecture=space.format(choice.chosen),
+            prior=attempt.request.prior or NO_PRIOR,
+            accuracy=self.evaluation.accuracy,
+            accuracy_interval=self.evaluation.interval,
+            per_class_accuracy=self.evaluation.per_class,
+            num_train=sizes.train,
+            num_query=sizes.query,
+            num_test=sizes.test,
+            resolution=macro.image_size,
+            cost=CostReport(params=cost.params, macs=cost.macs),
+            candidates=_candidate_reports(choice, space, macro),
+            searching_helped=choice.searching_helped,
+            verdict=choice.verdict,
+            budget_note=self._budget_note(),
+            timings_s={**timings_s, "total": round(adaptation.budget.elapsed_s, 3)},
+            series=adaptation.reporter.series,
+            max_reload_difference=max_reload_difference,
+            skipped_images=len(self.report.skipped),
+            dataset_sha256=attempt.dataset_sha256,
+            seed=attempt.request.seed,
+            plan=adaptation.plan.model_dump(),
+            versions=versions(),
+        )
+
+    def _budget_note(self) -> str:
+        plan, notes = self.adaptation.plan, []
+        if plan.search == "adapt" and plan.num_search_steps == 0:
+            notes.append("The budget was too short to search: the best architecture known at the start was trained.")
+        elif self.adaptation.num_search_steps < plan.num_search_steps:
+            notes.append(f"The search stopped at step {self.adaptation.num_search_steps} of {plan.num_search_steps}.")
+        epochs = self.trained.num_steps * plan.batch_size * max(1, plan.num_workers) / plan.num_train
+        if epochs < 1:
+            notes.append(f"Training saw {epochs:.0%} of the images once: more seconds would help.")
+        return " ".join(notes)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what the numbers depend on."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}
+
+
+def _candidate_reports(choice: Choice, space: SearchSpace, macro: Macro) -> tuple[CandidateReport, ...]:
+    reports = []
+    for item in choice.scores:
+        cost = space.cost(item.architecture, macro)
+        reports.append(
+            CandidateReport(
+                architecture=space.format(item.architecture),
+                query_accuracy=item.accuracy,
+                query_loss=item.loss,
+                params=cost.params,
+                macs=cost.macs,
+                source=item.source,
+                chosen=item.architecture == choice.chosen,
+            )
+        )
+    return tuple(reports)
