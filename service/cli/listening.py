@@ -1,6 +1,5 @@
 """A server that says where it listens, in a file that whoever started it can read."""
 
-import copy
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.config import LOGGING_CONFIG
 
 from service.cli.address import remove_address, write_address
 
@@ -26,11 +24,8 @@ def run(app: FastAPI, host: str, port: int, data_dir: Path, on_listening: Callab
         data_dir: Of the service.
         on_listening: Told the address; must return at once.
     """
-    log_config = copy.deepcopy(LOGGING_CONFIG)
-    log_config["handlers"]["access"]["stream"] = "ext://sys.stderr"  # stdout is for results
-    config = uvicorn.Config(
-        app, host=host, port=port, timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S, log_config=log_config
-    )
+    # Without a line for every request: whoever follows an adaptation asks each second, which would bury all else.
+    config = uvicorn.Config(app, host=host, port=port, timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S, access_log=False)
     server = _AnnouncingServer(config, data_dir, on_listening)
     try:
         server.run()
