@@ -28,8 +28,8 @@ TUNING: Final = {
     "RAY_enable_worker_prestart": "1",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # A thread of torch that waits for another gives up its CPU. By default it spins, which on a machine with other
-    # work makes steps ten times slower, and on an idle one a tenth faster.
+    # A thread of torch that waits for another gives up its CPU. By default it spins, which wins a little on an
+    # idle machine, and loses a lot where other processes want the CPUs too.
     "OMP_WAIT_POLICY": "PASSIVE",
     # On SIGTERM a node with a running job would wait half a minute for it.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
