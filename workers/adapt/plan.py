@@ -38,8 +38,8 @@ FEW_EPOCHS: Final = 10
 LEAST_EARLY_SIDE: Final = 16
 # What a step at half the side costs of one at the full side: a quarter, and what does not shrink with the images.
 EARLY_STEP_WORK: Final = 0.3
-# Of the time of a pass, what does not shrink with the MACs: batch norm, activations, the head, the optimizer. An estimate
-# from one machine, where a cell of 8.6 million MACs took 0.7 times the seconds of one of 21.9 million.
+# Of the time of a pass, what does not shrink with the MACs: batch norm, activations, the head, the optimizer. An
+# estimate from one machine, where a cell of 8.6 million MACs took 0.7 times the seconds of one of 21.9 million.
 FIXED_SHARE: Final = 0.5
 # Export, reload and upload of a small network, beside the passes over held-out and test images.
 EXPORT_S: Final = 6.0

@@ -27,8 +27,8 @@ from workers.tasks.limits import ArchiveLimits
 from workers.tasks.members import Member, list_members, open_archive, read_member
 
 NUM_NAMED = 5
-# ValueError and OverflowError: names that cannot be decoded, places that no file has. NotImplementedError is what zipfile
-# raises for a way of packing that it does not know.
+# ValueError and OverflowError: names that cannot be decoded, places that no file has. NotImplementedError is what
+# zipfile raises for a way of packing that it does not know.
 DAMAGED_MEMBER = (
     zipfile.BadZipFile,
     zlib.error,
