@@ -9,9 +9,23 @@ from workers.contracts.adaptations import AdaptationRequest, Candidate, Progress
 from workers.contracts.artifacts import Artifact, CostReport, Interval
 from workers.contracts.base import Contract
 from workers.contracts.datasets import DatasetReport
+from workers.contracts.meta_runs import (
+    Adjustment,
+    Counters,
+    DatasetChoice,
+    MetaEvent,
+    MetaProgress,
+    MetaRunRequest,
+    PriorScore,
+)
+from workers.contracts.priors import PriorCard
 
 AdaptationState = Literal["QUEUED", "RUNNING", "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED"]
 FINAL_STATES: frozenset[AdaptationState] = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
+
+MetaRunState = Literal["QUEUED", "RUNNING", "STOPPING", "STOPPED", "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED"]
+SETTLED_META_STATES: frozenset[MetaRunState] = frozenset({"STOPPED", "SUCCEEDED", "FAILED", "CANCELLED"})
+"""No job runs in them; STOPPED and FAILED can be resumed."""
 
 
 class Problem(Contract):
@@ -33,7 +47,12 @@ class Problem(Contract):
 
 
 class DatasetView(Contract):
-    """A checked dataset."""
+    """A checked dataset.
+
+    Attributes:
+        meta_use: Whether meta-runs may learn from it.
+        terms: Under which its images stand, for the cards of priors that learn from it.
+    """
 
     id: str
     name: str
@@ -41,6 +60,15 @@ class DatasetView(Contract):
     num_bytes: int
     report: DatasetReport
     created_at: datetime
+    meta_use: bool = False
+    terms: str = "not stated"
+
+
+class DatasetChange(Contract):
+    """What may be changed of a dataset; what is absent stays."""
+
+    meta_use: bool | None = None
+    terms: str | None = Field(None, min_length=1, max_length=200)
 
 
 class ArtifactView(Artifact):
@@ -109,6 +137,103 @@ class DatasetPage(Page):
     """Datasets, newest first."""
 
     items: tuple[DatasetView, ...]
+
+
+class MetaResult(Contract):
+    """The outcome of a meta-run; every number comes from its `metrics.json`.
+
+    Attributes:
+        prior_id: Of the prior that it made; None for a comparison.
+        complete: Whether all steps were taken.
+        scores: Of the priors that were judged on the same held-out tasks.
+    """
+
+    prior_id: str | None
+    step: int
+    complete: bool
+    scores: tuple[PriorScore, ...] = ()
+    counters: Counters
+    adjustments: tuple[Adjustment, ...] = ()
+    data_wait: float
+
+
+class MetaRunLinks(Contract):
+    """Where to look further; `dashboard` points to the job in the Ray dashboard once there is one."""
+
+    self: str
+    events: str
+    artifacts: str
+    prior: str | None = None
+    dashboard: str | None = None
+    job_id: str | None = None
+
+
+class MetaRunView(Contract):
+    """One meta-run as it stands now.
+
+    Attributes:
+        prior_id: Name of the prior that it makes.
+    """
+
+    id: str
+    state: MetaRunState
+    attempt: int
+    request: MetaRunRequest
+    prior_id: str
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    progress: MetaProgress | None = None
+    result: MetaResult | None = None
+    error: Problem | None = None
+    artifacts: tuple[ArtifactView, ...] = ()
+    links: MetaRunLinks
+
+
+class MetaRunPage(Page):
+    """Meta-runs, newest first."""
+
+    items: tuple[MetaRunView, ...]
+
+
+class MetaEventPage(Contract):
+    """Events of a meta-run's current attempt, oldest first; `after=next_after` asks for what follows."""
+
+    attempt: int
+    items: tuple[MetaEvent, ...]
+    next_after: int
+
+
+class Comparison(Contract):
+    """Which priors to judge on the same held-out tasks: see `MetaRunRequest`, of which this is the `compare` kind."""
+
+    priors: tuple[str, ...] = Field(min_length=2, max_length=20)
+    datasets: tuple[DatasetChoice, ...] = Field(min_length=1, max_length=100)
+    num_tasks: int = Field(20, ge=1, le=200)
+    seed: int = Field(0, ge=0)
+
+
+class PriorView(Contract):
+    """A meta-prior: its card, and how it stands in this service.
+
+    Attributes:
+        default: Whether a request of its space that names no prior gets this one.
+        files: What can be downloaded.
+    """
+
+    card: PriorCard
+    bundled: bool
+    default: bool
+    files: tuple[ArtifactView, ...] = ()
+
+
+class PromotionView(Contract):
+    """One time that a prior was made the default of its space."""
+
+    search_space: str
+    prior_id: str
+    promoted_at: datetime
+    promoted_by: str
 
 
 class SpaceView(Contract):

@@ -25,7 +25,7 @@ TORCH_FREE = (
     "search_spaces.registry",
     "search_spaces.drawing",
     "workers.contracts.adaptations",
-    "workers.contracts.meta_runs",
+    "workers.contracts.meta_config",
     "workers.store.open",
     "workers.tasks.archive",
     "workers.tasks.sources",

@@ -14,20 +14,11 @@ from search_spaces.errors import InvalidOptionError
 from service.cli.interrupts import interruptible
 from service.cli.options import JsonOption
 from service.cli.output import print_json, stderr, stdout
-from workers.contracts.meta_runs import MetaConfig
-from workers.contracts.priors import PRIOR_ID, MacroSpec
+from workers.contracts.meta_config import MetaConfig
+from workers.contracts.priors import PRIOR_ID
 
 if TYPE_CHECKING:
-    from workers.meta.state import StepLog
-
-DEFAULT_CONFIG = MetaConfig(
-    search_space="nas_bench_201",
-    macro=MacroSpec(num_channels=16, num_cells=1),
-    num_steps=2000,
-    warmup_steps=1200,
-    joint_steps=1900,
-    num_arch_samples=2,
-)
+    from workers.meta.learning.state import StepLog
 
 
 def meta_train(
@@ -54,16 +45,16 @@ def meta_train(
     """Learn a meta-prior over architectures and weights from datasets; goes on from its checkpoint if there is one."""
     import torch
 
-    from workers.meta.data import load_meta_data
     from workers.meta.finish import finish
-    from workers.meta.loop import meta_train as learn
+    from workers.meta.learning.data import load_meta_data
+    from workers.meta.learning.loop import meta_train as learn
     from workers.tasks.class_split import ClassSplit
 
     name = prior_id or out.resolve().name
     if not re.fullmatch(PRIOR_ID, name):
         raise InvalidOptionError("name of the prior", got=name, expected=PRIOR_ID, todo="Choose another with --id.")
     torch.set_num_threads(threads)
-    chosen = DEFAULT_CONFIG if config is None else _read_config(config)
+    chosen = MetaConfig() if config is None else _read_config(config)
     with stderr().status("reading the datasets"):
         class_split = None if split is None else ClassSplit.read(split)
         meta_data = load_meta_data(data, class_split, max(chosen.resolutions), terms)

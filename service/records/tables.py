@@ -2,7 +2,19 @@
 
 from typing import ClassVar
 
-from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, MetaData, String, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    UniqueConstraint,
+    false,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 NAMING = {
@@ -36,6 +48,9 @@ class DatasetRow(Base):
     num_bytes: Mapped[int] = mapped_column(BigInteger)
     report: Mapped[dict[str, object]]
     created_at: Mapped[float] = mapped_column(Float)
+    # Whether meta-runs may learn from it, and under which terms its images stand.
+    meta_use: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    terms: Mapped[str] = mapped_column(String(200), server_default="not stated")
 
 
 class AdaptationRow(Base):
@@ -59,6 +74,59 @@ class AdaptationRow(Base):
     error: Mapped[dict[str, object] | None]
     result: Mapped[dict[str, object] | None]
     artifacts: Mapped[list[object] | None]
+
+
+class MetaRunRow(Base):
+    """What a meta-run was asked, how far it has come, and how it ended."""
+
+    __tablename__ = "meta_runs"
+    __table_args__ = (Index(None, "owner", "created_at", "id"), Index(None, "state", "created_at", "id"))
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64))
+    attempt: Mapped[int] = mapped_column(Integer)
+    state: Mapped[str] = mapped_column(String(16))
+    request: Mapped[dict[str, object]]
+    datasets: Mapped[list[object]]
+    prior_id: Mapped[str] = mapped_column(String(128))
+    spent_s: Mapped[float] = mapped_column(Float)
+    created_at: Mapped[float] = mapped_column(Float)
+    started_at: Mapped[float | None] = mapped_column(Float)
+    finished_at: Mapped[float | None] = mapped_column(Float)
+    # When a stop or a cancel was asked for.
+    asked_at: Mapped[float | None] = mapped_column(Float)
+    error: Mapped[dict[str, object] | None]
+    result: Mapped[dict[str, object] | None]
+    artifacts: Mapped[list[object] | None]
+
+
+class PriorRow(Base):
+    """A meta-prior in the store; the bundled ones have no row. The row of a deleted one stays: ids are used once."""
+
+    __tablename__ = "priors"
+    __table_args__ = (Index(None, "owner", "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64))
+    search_space: Mapped[str] = mapped_column(String(64))
+    meta_run_id: Mapped[str | None] = mapped_column(ForeignKey("meta_runs.id"))
+    created_at: Mapped[float] = mapped_column(Float)
+    # Written by whoever is about to use it, in the transaction that records the use: it serializes use and deletion.
+    used_at: Mapped[float | None] = mapped_column(Float)
+    deleted_at: Mapped[float | None] = mapped_column(Float)
+
+
+class PromotionRow(Base):
+    """Each time that a prior was made its space's default; the latest counts, so a promotion is one insert."""
+
+    __tablename__ = "promotions"
+    __table_args__ = (Index(None, "search_space", "id"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    search_space: Mapped[str] = mapped_column(String(64))
+    prior_id: Mapped[str] = mapped_column(String(128))
+    owner: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[float] = mapped_column(Float)
 
 
 class LeaseRow(Base):

@@ -38,6 +38,9 @@ class PriorCard(StoredContract):
         command: The command that made it.
         config: The meta-training configuration.
         curves: Bounded curves by name, as (step, value).
+        parent: Prior that it began from; None: fresh weights.
+        meta_run_id: Meta-run that made it; None: made on the command line.
+        adjustments: In words: what faults changed of the configuration on the way.
     """
 
     id: str = Field(pattern=f"^{PRIOR_ID}$")
@@ -55,3 +58,6 @@ class PriorCard(StoredContract):
     curves: dict[str, tuple[tuple[int, float], ...]]
     created_at: str
     versions: dict[str, str]
+    parent: str | None = None
+    meta_run_id: str | None = None
+    adjustments: tuple[str, ...] = ()

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from search_spaces.registry import SPACES
 from workers.contracts.priors import LearnedFrom, PriorCard
-from workers.meta.loop import LOG
-from workers.meta.state import MetaState
+from workers.meta.learning.loop import LOG
+from workers.meta.learning.state import MetaState
 from workers.priors.model import mode_of
 from workers.priors.registry import CARD, TENSORS
 from workers.priors.tensors import save_prior

@@ -19,3 +19,18 @@ def attempt(adaptation_id: str, number: int) -> str:
 def prior(prior_id: str) -> str:
     """Return the prefix, without a final slash, of a stored meta-prior."""
     return f"priors/{prior_id}"
+
+
+def meta_run(meta_run_id: str) -> str:
+    """Return the prefix, without a final slash, under which all bytes of a meta-run lie."""
+    return f"meta-runs/{meta_run_id}"
+
+
+def meta_attempt(meta_run_id: str, number: int) -> str:
+    """Return the prefix, without a final slash, of what one attempt of a meta-run says and leaves."""
+    return f"{meta_run(meta_run_id)}/attempts/{number}"
+
+
+def checkpoints(meta_run_id: str) -> str:
+    """Return the prefix, without a final slash, of a meta-run's checkpoints: every attempt goes on from the last."""
+    return f"{meta_run(meta_run_id)}/checkpoints"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from workers.contracts.meta_runs import MetaConfig
+from workers.contracts.meta_config import MetaConfig
 from workers.contracts.priors import MacroSpec
 from workers.tasks.distribution import ClassImages
 

@@ -15,7 +15,7 @@ from workers.bayes.aggregate import MeanGradient, clip_per_group
 from workers.bayes.distributions import MetaPrior
 from workers.bayes.randomness import slot_generator
 from workers.contracts.errors import CheckpointMismatchError
-from workers.contracts.meta_runs import MetaConfig
+from workers.contracts.meta_config import MetaConfig
 from workers.priors.model import HEAD_NAMES, fresh_prior, full_macro
 
 CHECKPOINT = "checkpoint.pt"

@@ -11,7 +11,7 @@ from workers.bayes.elbo import Objective
 from workers.bayes.estimators import StraightThrough
 from workers.bayes.inner_loop import adapt
 from workers.bayes.randomness import slot_generator
-from workers.meta.slot import SlotWork, fit_head, prepare
+from workers.meta.learning.slot import SlotWork, fit_head, prepare
 from workers.priors.model import HEAD_BIAS, HEAD_WEIGHT, mode_of, prior_features, supernet_likelihood
 from workers.tasks.distribution import TaskDistribution
 

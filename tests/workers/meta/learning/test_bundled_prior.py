@@ -7,14 +7,14 @@ from statistics import fmean
 
 import pytest
 
-from workers.contracts.meta_runs import MetaConfig
-from workers.meta.data import load_meta_data
-from workers.meta.loop import LOG, meta_train
+from workers.contracts.meta_config import MetaConfig
+from workers.meta.learning.data import load_meta_data
+from workers.meta.learning.loop import LOG, meta_train
 from workers.priors.registry import bundled_cards, bundled_folder
 from workers.tasks.class_split import ClassSplit
 
 FOLDER = bundled_folder() / "nas_bench_201-v1"
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 DATA = Path(os.environ.get("ARCHPRIOR_SHARED_DATA", ROOT.parent / "shared" / "data")) / "imagenet32_200c.npz"
 NUM_STEPS = 50
 # Mean over the first 50 steps of the run that made the prior, from its log.

@@ -23,7 +23,7 @@ from workers.bayes.heads import fit_ridge_head
 from workers.bayes.meta_gradient import MetaGradient, meta_gradient
 from workers.bayes.randomness import slot_generator
 from workers.bayes.relaxation import one_hot_choices, sample_choices
-from workers.contracts.meta_runs import MetaConfig
+from workers.contracts.meta_config import MetaConfig
 from workers.priors.model import HEAD_BIAS, HEAD_WEIGHT, as_choices, full_macro, prior_features, supernet_likelihood
 from workers.tasks.batches import augment, to_batch
 from workers.tasks.distribution import RawTask, TaskDistribution

@@ -7,10 +7,10 @@ from typing import TextIO
 
 from workers.bayes.aggregate import MeanGradient, aggregate, is_finite
 from workers.contracts.errors import DivergedError, InvalidDatasetError
-from workers.contracts.meta_runs import MetaConfig
-from workers.meta.evaluation import adaptation_curve
-from workers.meta.slot import SlotWork, joint_gradient, task_gradient
-from workers.meta.state import CHECKPOINT, MetaState, StepLog
+from workers.contracts.meta_config import MetaConfig
+from workers.meta.learning.evaluation import adaptation_curve
+from workers.meta.learning.slot import SlotWork, joint_gradient, task_gradient
+from workers.meta.learning.state import CHECKPOINT, MetaState, StepLog
 from workers.tasks.distribution import ClassImages, TaskDistribution
 
 LOG = "log.jsonl"

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from workers.bayes.aggregate import aggregate
 from workers.contracts.errors import CheckpointMismatchError, DivergedError, InvalidDatasetError
-from workers.contracts.meta_runs import MetaConfig
-from workers.meta.loop import LOG, meta_train
-from workers.meta.slot import SlotWork, joint_gradient, task_gradient
-from workers.meta.state import CHECKPOINT, MetaState
+from workers.contracts.meta_config import MetaConfig
+from workers.meta.learning.loop import LOG, meta_train
+from workers.meta.learning.slot import SlotWork, joint_gradient, task_gradient
+from workers.meta.learning.state import CHECKPOINT, MetaState
 from workers.tasks.distribution import ClassImages, TaskDistribution
 
 

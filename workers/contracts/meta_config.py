@@ -1,0 +1,128 @@
+"""How a meta-prior is learned: the configuration that its card records and its checkpoints must agree with."""
+
+from collections.abc import Mapping
+from typing import Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from workers.contracts.base import StoredContract
+from workers.contracts.priors import MacroSpec
+
+# Where a configuration names a length only: uniform warm-up, then joint learning of the choices, then inner loops.
+WARMUP_SHARE: Final = 0.6
+JOINT_SHARE: Final = 0.95
+
+
+class MetaConfig(StoredContract):
+    """Everything that changes the numbers of a meta-training; same config, data and machine type: same prior.
+
+    A run has three parts. During the first `warmup_steps` every class keeps a head of its own, paths are drawn
+    uniformly and there are no inner steps: plain multi-task learning, which gives weights that a choice can be judged
+    on. Up to `joint_steps` the heads stay, and the choices learn too, so that paths worth taking are taken more often.
+    After that, each slot fits a fresh head, takes `num_inner_steps` inner steps from the prior on its support, and the
+    prior moves by `rule` on its query.
+
+    Attributes:
+        rule: Of the meta-gradient: `kl`, `first_order`, `unrolled`.
+        estimator: Of the gradient through choices: `relaxed`, `straight_through`, `score_function`.
+        family: Of the weights' posterior: `gaussian` or `delta`.
+        weighting: Of the tasks of a step: `task` (uniform) or `examples`.
+        mode: `synchronous`: a step is the mean of its own `num_slots` slots, whoever computes them: 1 worker gives the
+            same prior as 8. `asynchronous`: it is the mean of the next `num_slots` gradients that arrive, each at most
+            `max_staleness` versions old and times `staleness_discount` for each of them.
+        num_slots: Tasks per meta-step.
+        resolutions: Image sides in pixels; a task draws one, by `resolution_weights`.
+        min_ways, max_ways: Classes of a task of the third part; before it all classes take part.
+        joint_batch: Images of a slot before the third part.
+        num_support: Images of each inner step.
+        num_query: Images that judge the adapted posterior.
+        num_arch_samples: Architectures per score-function estimate.
+        temperature: Of the relaxation, where one is used.
+        inner_lr, inner_head_lr, inner_arch_lr, inner_scale_lr: Rates of the inner steps on weights, head, option logits
+            and (`gaussian`) log scales; what has rate 0 stays at the prior's value.
+        weight_kl, arch_kl: lambda_w and lambda_z of the meta-objective.
+        inner_weight_kl, inner_arch_kl: lambda_w and lambda_z of the inner objective.
+        weight_scale: sigma of the prior over weights, before it is learned (`gaussian`) or for good (`delta`).
+        lr: Peak rate on the prior's weights: linear rise over `lr_rise_steps`, then a cosine to zero at `num_steps`.
+        arch_lr: Rate on the prior's option logits (Adam).
+        clip: Largest gradient norm of each group.
+        precision: Of the forward and backward passes; `bfloat16` is mixed precision, weights stay float32.
+        evaluate_every, checkpoint_every: Meta-steps between held-out curves, and between checkpoints.
+    """
+
+    search_space: str = "nas_bench_201"
+    macro: MacroSpec = MacroSpec(num_channels=16, num_cells=1)
+    seed: int = Field(0, ge=0)
+    num_steps: int = Field(2000, ge=1)
+    warmup_steps: int = Field(1200, ge=0)
+    joint_steps: int = Field(1900, ge=0)
+    mode: Literal["synchronous", "asynchronous"] = "synchronous"
+    max_staleness: int = Field(4, ge=0)
+    staleness_discount: float = Field(0.9, gt=0, le=1)
+    num_slots: int = Field(1, ge=1)
+    rule: Literal["kl", "first_order", "unrolled"] = "first_order"
+    estimator: Literal["relaxed", "straight_through", "score_function"] = "score_function"
+    family: Literal["gaussian", "delta"] = "delta"
+    weighting: Literal["task", "examples"] = "task"
+    resolutions: tuple[int, ...] = (16,)
+    resolution_weights: tuple[float, ...] = (1.0,)
+    min_ways: int = Field(5, ge=2)
+    max_ways: int = Field(20, ge=2)
+    joint_batch: int = Field(128, ge=2)
+    num_support: int = Field(128, ge=2)
+    num_query: int = Field(128, ge=2)
+    num_inner_steps: int = Field(4, ge=0)
+    inner_lr: float = Field(0.01, ge=0)
+    inner_head_lr: float = Field(0.1, ge=0)
+    inner_arch_lr: float = Field(0.0, ge=0)
+    inner_scale_lr: float = Field(0.0, ge=0)
+    num_arch_samples: int = Field(2, ge=2)
+    temperature: float = Field(1.0, gt=0)
+    weight_kl: float = Field(0.0, ge=0)
+    arch_kl: float = Field(0.0, ge=0)
+    inner_weight_kl: float = Field(0.0, ge=0)
+    inner_arch_kl: float = Field(0.0, ge=0)
+    weight_scale: float = Field(0.1, gt=0)
+    lr: float = Field(0.1, gt=0)
+    lr_rise_steps: int = Field(200, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    arch_lr: float = Field(0.02, ge=0)
+    clip: float = Field(5.0, gt=0)
+    flip: bool = True
+    precision: Literal["float32", "bfloat16"] = "float32"
+    evaluate_every: int = Field(500, ge=1)
+    checkpoint_every: int = Field(500, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shares_of_the_run(cls, given: object) -> object:
+        """Fill in the lengths of the parts that were left out, as shares of the run's."""
+        if not isinstance(given, Mapping):
+            return given
+        num_steps = given.get("num_steps", cls.model_fields["num_steps"].default)
+        if not isinstance(num_steps, int):
+            return given
+        joint = given.get("joint_steps", round(JOINT_SHARE * num_steps))
+        warmup = round(WARMUP_SHARE * num_steps)
+        return {"joint_steps": joint, "warmup_steps": min(warmup, joint) if isinstance(joint, int) else warmup, **given}
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if len(self.resolutions) != len(self.resolution_weights) or not self.resolutions:
+            raise ValueError("resolution_weights: give one weight for each of resolutions, and at least one")
+        if not self.warmup_steps <= self.joint_steps <= self.num_steps:
+            raise ValueError("warmup_steps, joint_steps, num_steps: must not decrease")
+        if self.max_ways < self.min_ways:
+            raise ValueError("max_ways: at least min_ways")
+        if self.inner_arch_lr == 0 and (self.arch_kl > 0 or self.inner_arch_kl > 0):
+            raise ValueError("arch_kl, inner_arch_kl: act only on choices that move: set inner_arch_lr above 0")
+        if self.family == "gaussian" and self.inner_scale_lr == 0 and self.weight_kl > 0:
+            raise ValueError("weight_kl: the gaussian family needs scales that move: set inner_scale_lr above 0")
+        if self.family == "delta" and self.inner_scale_lr > 0:
+            raise ValueError("inner_scale_lr: the delta family has no scales to move")
+        if self.rule == "unrolled" and self.num_inner_steps > 32:
+            raise ValueError("num_inner_steps: at most 32 can be unrolled")
+        if self.rule == "unrolled" and self.estimator != "relaxed":
+            raise ValueError("rule unrolled: needs the relaxed estimator, whose gradient is exact for common noise")
+        return self
