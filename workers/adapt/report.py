@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from workers.contracts.adaptations import Point
 from workers.contracts.artifacts import Metrics
+from workers.contracts.series import Point
 
 NUM_CANDIDATES_SHOWN = 10
 

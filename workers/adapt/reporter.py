@@ -1,18 +1,17 @@
 """What a running attempt tells (`progress.json`) and what it is told (`control.json`)."""
 
 import logging
-import math
 import time
 from collections.abc import Callable
 
 from workers.adapt.budget import Budget, PhaseTimer
-from workers.contracts.adaptations import Candidate, Control, Phase, Point, Progress
+from workers.contracts.adaptations import Candidate, Control, Phase, Progress
 from workers.contracts.errors import CancelledError, ObjectMissingError, StoreError
+from workers.contracts.series import Point, Series
 from workers.store.protocol import Store
 
 log = logging.getLogger("archprior.adapt")
 
-MAX_POINTS = 200
 WRITE_EVERY_S = 1.0
 POLL_EVERY_S = 2.0
 
@@ -40,9 +39,7 @@ class Reporter:
         self.timer = PhaseTimer(clock)
         self._store, self._key, self._budget = store, attempt_key, budget
         self._active, self._clock = active, clock
-        self._series: dict[str, list[Point]] = {}
-        self._strides: dict[str, int] = {}
-        self._counts: dict[str, int] = {}
+        self._series = Series()
         self._best: Candidate | None = None
         self._step = 0
         self._expected_s = budget.total_s
@@ -52,7 +49,7 @@ class Reporter:
     @property
     def series(self) -> dict[str, tuple[Point, ...]]:
         """The curves so far, by name."""
-        return {name: tuple(points) for name, points in self._series.items()}
+        return self._series.curves
 
     def enter(self, phase: Phase, message: str = "") -> None:
         """Begin a phase and say so at once."""
@@ -67,21 +64,8 @@ class Reporter:
         self._expected_s = min(self._budget.total_s, self._budget.elapsed_s + seconds)
 
     def record(self, name: str, step: int, value: float) -> None:
-        """Add a point to a curve, unless its value is not finite, which no JSON can hold.
-
-        A long curve is thinned by dropping every other point, so its size is bounded.
-        """
-        if not math.isfinite(value):
-            return
-        count = self._counts[name] = self._counts.get(name, 0) + 1
-        stride = self._strides.setdefault(name, 1)
-        if (count - 1) % stride:
-            return
-        points = self._series.setdefault(name, [])
-        points.append((step, round(self._budget.elapsed_s, 3), round(value, 6)))
-        if len(points) > MAX_POINTS:
-            self._series[name] = points[::2]
-            self._strides[name] = 2 * stride
+        """Add a point to a curve, unless its value is not finite; curves are bounded in size."""
+        self._series.record(name, step, self._budget.elapsed_s, value)
 
     def found(self, candidate: Candidate) -> None:
         """Name an architecture; the best by held-out accuracy is kept."""

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from workers.contracts.base import Contract, StoredContract
+from workers.contracts.series import Point
 
 Search = Literal["adapt", "prior_mode", "random"]
 Phase = Literal["starting", "staging", "searching", "training", "exporting", "done"]
@@ -19,8 +20,8 @@ class AdaptationRequest(Contract):
     Attributes:
         dataset_id: A dataset of this service.
         search_space: Name of a search space.
-        prior: Id of a meta-prior, or `none` to search from random weights. Absent: the bundled prior of the space, or
-            `none` where the space has no bundled prior.
+        prior: Id of a meta-prior, or `none` to search from random weights. Absent: the one of the
+            space that was promoted last, else the bundled one, else `none`.
         search: `adapt` contracts the posterior on this dataset; `prior_mode` takes the prior's most likely
             architecture and `random` one drawn uniformly, both then trained like any other: the baselines.
         budget_s: Seconds from staging to manifest, over all attempts.
@@ -67,9 +68,6 @@ class Candidate(Contract):
 
     architecture: str
     query_accuracy: float
-
-
-Point = tuple[int, float, float]
 
 
 class Progress(StoredContract):

@@ -4,8 +4,9 @@ from typing import Final
 
 from pydantic import Field
 
-from workers.contracts.adaptations import AdaptationRequest, Point
+from workers.contracts.adaptations import AdaptationRequest
 from workers.contracts.base import Contract, StoredContract
+from workers.contracts.series import Point
 
 MANIFEST: Final = "manifest.json"
 MEDIA_TYPES: Final[dict[str, str]] = {

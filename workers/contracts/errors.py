@@ -55,3 +55,21 @@ class CancelledError(ArchPriorError):
     """The work was asked to stop by `control.json`."""
 
     code = "cancelled"
+
+
+class CrewTimeoutError(ArchPriorError):
+    """A wait of a meta-run that took too long; names what was waited for."""
+
+    code = "timeout"
+
+
+class WorkersLostError(ArchPriorError):
+    """A meta-run without workers, or whose work ends every worker that takes it."""
+
+    code = "workers_lost"
+
+
+class OutOfMemoryError(ArchPriorError):
+    """Workers with too little memory for the work that was asked for."""
+
+    code = "out_of_memory"

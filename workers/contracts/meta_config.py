@@ -121,8 +121,6 @@ class MetaConfig(StoredContract):
             raise ValueError("weight_kl: the gaussian family needs scales that move: set inner_scale_lr above 0")
         if self.family == "delta" and self.inner_scale_lr > 0:
             raise ValueError("inner_scale_lr: the delta family has no scales to move")
-        if self.rule == "unrolled" and self.num_inner_steps > 32:
-            raise ValueError("num_inner_steps: at most 32 can be unrolled")
         if self.rule == "unrolled" and self.estimator != "relaxed":
             raise ValueError("rule unrolled: needs the relaxed estimator, whose gradient is exact for common noise")
         return self

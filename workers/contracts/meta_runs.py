@@ -8,11 +8,11 @@ from workers.contracts.artifacts import Artifact
 from workers.contracts.base import Contract, StoredContract
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.priors import PRIOR_ID
+from workers.contracts.series import Point
 
 MetaPhase = Literal["starting", "loading", "learning", "judging", "publishing", "done"]
 META_PHASES: tuple[MetaPhase, ...] = ("starting", "loading", "learning", "judging", "publishing", "done")
 Kind = Literal["learn", "compare"]
-Point = tuple[int, float, float]
 ClassNames = tuple[Annotated[str, Field(min_length=1, max_length=200)], ...]
 
 
@@ -59,7 +59,7 @@ class MetaRunRequest(Contract):
     prior_id: str | None = Field(None, pattern=f"^{PRIOR_ID}$")
     parent: str | None = Field(None, max_length=128)
     priors: tuple[str, ...] = Field((), max_length=20)
-    num_tasks: int = Field(5, ge=1, le=200)
+    num_tasks: int = Field(20, ge=1, le=200)
     max_workers: int | None = Field(None, ge=1, le=1024)
     cpus_per_worker: int = Field(1, ge=1, le=64)
     use_gpu: bool | None = None

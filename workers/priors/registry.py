@@ -1,7 +1,6 @@
 """Which meta-priors there are: those bundled with the package and those in the store. Free of torch."""
 
 import hashlib
-import logging
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -17,30 +16,18 @@ from workers.contracts.priors import PRIOR_ID, PriorCard
 from workers.store import layout
 from workers.store.protocol import Store
 
-log = logging.getLogger("archprior.priors")
-
 CARD: Final = "card.json"
 TENSORS: Final = "prior.safetensors"
-# What a request gets that names a space but no prior.
+# What a request gets that names a space but no prior, until another one is promoted.
 DEFAULTS: Final[Mapping[str, str]] = {"nas_bench_201": "nas_bench_201-v1"}
 _ID = re.compile(PRIOR_ID)
 
 
 class PriorRegistry:
-    """Finds meta-priors by id. A bundled id cannot be shadowed by a stored one."""
+    """Finds the bytes of meta-priors by id, for jobs. A bundled id cannot be shadowed by a stored one."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-
-    def list(self) -> tuple[PriorCard, ...]:
-        """Return the cards of all priors, the bundled ones first; a stored one that cannot be read is left out."""
-        cards = dict(bundled_cards())
-        for prior_id in self._ids():
-            try:
-                cards.setdefault(prior_id, self.card(prior_id))
-            except InvalidPriorError as error:
-                log.warning("left out of the list: %s", error)
-        return tuple(cards.values())
 
     def card(self, prior_id: str) -> PriorCard:
         """Return one prior's card.
@@ -78,11 +65,6 @@ class PriorRegistry:
                 f"the tensors of prior {prior_id} are not those of its card", todo="Put both files there once more."
             )
         return path
-
-    def default_for(self, space_name: str) -> str | None:
-        """Return the id of the prior that a request without one gets, or None where the space has none."""
-        default = DEFAULTS.get(space_name)
-        return default if default in bundled_cards() else None
 
     def _ids(self) -> tuple[str, ...]:
         keys = [item.key.split("/") for item in self._store.list("priors/")]
@@ -122,6 +104,12 @@ def parse_card(data: bytes, place: str, *, any_id: bool = False) -> PriorCard:
 def bundled_folder() -> Path:
     """Return the folder that holds one folder per bundled prior."""
     return Path(str(resources.files("workers.priors"))) / "bundled"
+
+
+def bundled_default(space_name: str) -> str | None:
+    """Return the id of the bundled prior that a space begins from, or None where it has none."""
+    default = DEFAULTS.get(space_name)
+    return default if default in bundled_cards() else None
 
 
 @cache

@@ -1,14 +1,8 @@
 """Whether an uploaded zip is a dataset, and what is in it; refusals name the file and the reason. Free of torch."""
 
 import json
-import logging
-import os
-import signal
 import statistics
 import struct
-import subprocess
-import sys
-import threading
 import warnings
 import zipfile
 import zlib
@@ -16,11 +10,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
 
-from search_spaces.errors import ArchPriorError
 from workers.contracts.datasets import DatasetReport, SkippedImage
 from workers.contracts.errors import InvalidDatasetError
+from workers.tasks.check_process import Checks, run_module
 from workers.tasks.decoding import ImageFacts, OversizedImageError, UnreadableImageError, measure_image
 from workers.tasks.layout import Placed, place_images
 from workers.tasks.limits import ArchiveLimits
@@ -38,22 +31,6 @@ DAMAGED_MEMBER = (
     EOFError,
     NotImplementedError,
 )
-# How a process ends that a reader of images has crashed.
-CRASHES: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL})
-
-logger = logging.getLogger(__name__)
-
-
-class CheckFailedError(ArchPriorError):
-    """The check itself has failed, which says nothing of the archive."""
-
-    code = "check_failed"
-
-
-class CheckKilledError(ArchPriorError):
-    """The process that checked was killed from outside: by a machine short of memory, or by a service that ends."""
-
-    code = "check_killed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,37 +68,8 @@ def check_archive(path: Path, limits: ArchiveLimits) -> DatasetReport:
     return _report(readable, facts, skipped)
 
 
-class Checks:
-    """The processes of the checks that run, so that whoever ends can end them too."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running: set[subprocess.Popen[bytes]] = set()
-        self._closed = False
-
-    def close(self) -> None:
-        """Kill every check that runs; those that begin later are killed at once."""
-        with self._lock:
-            self._closed = True
-            for process in self._running:
-                process.kill()
-
-    def add(self, process: subprocess.Popen[bytes]) -> None:
-        with self._lock:
-            self._running.add(process)
-            if self._closed:
-                process.kill()
-
-    def remove(self, process: subprocess.Popen[bytes]) -> None:
-        with self._lock:
-            self._running.discard(process)
-
-
 def run_check(path: Path, limits: ArchiveLimits, checks: Checks | None = None) -> DatasetReport:
     """Return what `check_archive` returns, from a process of its own with bounded memory and time.
-
-    A reader of images that an upload crashes, or drives out of memory, takes only that process with it; the process
-    sees none of this one's environment, where secrets may be.
 
     Args:
         path: Of the archive.
@@ -133,27 +81,18 @@ def run_check(path: Path, limits: ArchiveLimits, checks: Checks | None = None) -
         CheckKilledError: The process was killed from outside.
         CheckFailedError: The check failed by a fault of its own; the log tells it.
     """
-    checks = checks or Checks()
-    command = [sys.executable, "-B", "-m", "workers.tasks.check_archive", str(path.absolute())]
-    passed_on = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ}
-    with subprocess.Popen(
-        [*command, json.dumps(asdict(limits))],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**passed_on, "PYTHONUTF8": "1"},
-    ) as process:
-        checks.add(process)
-        try:
-            output, told = process.communicate(timeout=limits.timeout_s)
-        except subprocess.TimeoutExpired:
-            raise _out_of_time(limits) from None
-        finally:
-            process.kill()  # does nothing where it has ended
-            checks.remove(process)
-    if process.returncode != 0:
-        raise _ended_without_verdict(process.returncode, told.decode(errors="replace"), limits)
-    verdict = json.loads(output)
+    arguments = (str(path.absolute()), json.dumps(asdict(limits)))
+    ended = run_module("workers.tasks.check_archive", *arguments, timeout_s=limits.timeout_s, checks=checks or Checks())
+    if ended.out_of_time:
+        what = f"the check of the archive took longer than {limits.timeout_s} s"
+        raise InvalidDatasetError(what, todo="Upload fewer or smaller images.")
+    if ended.crashed_by is not None:
+        todo = "Look for a damaged or unusual image; save the images again."
+        what = "an image of the archive ended the process that read it"
+        raise InvalidDatasetError(what, got=ended.crashed_by, todo=todo)
+    if ended.code != 0:
+        raise ended.without_verdict("archive")
+    verdict = json.loads(ended.output)
     if "error" in verdict:
         raise InvalidDatasetError.from_dict(verdict["error"])
     return DatasetReport.model_validate(verdict["report"])
@@ -239,22 +178,3 @@ def _too_many_unreadable(skipped: Sequence[SkippedImage], limits: ArchiveLimits)
         expected=f"at most {limits.max_unreadable:.0%} of all images",
         todo="Save these images again, or leave them out.",
     )
-
-
-def _ended_without_verdict(code: int, told: str, limits: ArchiveLimits) -> ArchPriorError:
-    if -code == signal.SIGXCPU:
-        return _out_of_time(limits)
-    if -code in CRASHES:
-        todo = "Look for a damaged or unusual image; save the images again."
-        what = "an image of the archive ended the process that read it"
-        return InvalidDatasetError(what, got=signal.Signals(-code).name, todo=todo)
-    if code < 0:
-        todo = "Try again in a moment; the archive may be all right."
-        return CheckKilledError("the check of the archive was killed", got=signal.Signals(-code).name, todo=todo)
-    logger.error("the check of an archive ended with code %d:\n%s", code, told)
-    return CheckFailedError("the archive could not be checked", todo="The service's log says why.")
-
-
-def _out_of_time(limits: ArchiveLimits) -> InvalidDatasetError:
-    what = f"the check of the archive took longer than {limits.timeout_s} s"
-    return InvalidDatasetError(what, todo="Upload fewer or smaller images.")

@@ -1,36 +1,13 @@
 """The process that `archive.run_check` starts: bounds itself, checks one archive, says the verdict as JSON."""
 
-import ctypes
 import json
-import resource
-import signal
 import sys
 from pathlib import Path
 
 from workers.contracts.errors import InvalidDatasetError
 from workers.tasks.archive import check_archive
+from workers.tasks.check_process import bound_this_process, end_with_parent
 from workers.tasks.limits import ArchiveLimits
-
-PR_SET_PDEATHSIG = 1
-
-
-def end_with_parent() -> None:
-    """Have Linux kill this process when the one that started it ends, however that ends."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def bound_this_process(limits: ArchiveLimits) -> None:
-    """Bound memory and CPU time from here on, and forbid to write files or a memory dump."""
-    for kind, bound, spare in (
-        (resource.RLIMIT_AS, limits.max_memory_bytes, 0),
-        # At the soft bound comes SIGXCPU, which tells the reason; at the hard one SIGKILL, which tells none.
-        (resource.RLIMIT_CPU, limits.timeout_s, 1),
-        (resource.RLIMIT_FSIZE, 0, 0),
-        (resource.RLIMIT_CORE, 0, 0),
-    ):
-        _, hard = resource.getrlimit(kind)
-        soft, new_hard = (one if hard == resource.RLIM_INFINITY else min(one, hard) for one in (bound, bound + spare))
-        resource.setrlimit(kind, (soft, new_hard))
 
 
 def verdict(path: Path, limits: ArchiveLimits) -> dict[str, object]:
@@ -47,5 +24,5 @@ def verdict(path: Path, limits: ArchiveLimits) -> dict[str, object]:
 if __name__ == "__main__":
     limits_of_call = ArchiveLimits(**json.loads(sys.argv[2]))
     end_with_parent()
-    bound_this_process(limits_of_call)
+    bound_this_process(max_memory_bytes=limits_of_call.max_memory_bytes, timeout_s=limits_of_call.timeout_s)
     sys.stdout.write(json.dumps(verdict(Path(sys.argv[1]), limits_of_call)))

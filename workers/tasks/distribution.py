@@ -1,5 +1,6 @@
 """Where meta-training's tasks come from: N-way subsets of the classes of some datasets, at several resolutions."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -127,18 +128,25 @@ class RawTask:
 class TaskDistribution:
     """Draws tasks; every draw is a function of the generator alone.
 
-    A task keeps to one dataset, drawn by its number of classes, so that every class is met equally often.
+    A task keeps to one dataset, and its classes are drawn alike.
 
     Args:
         classes: What tasks are made of.
         resolutions: Image sides in pixels, by weight.
+        dataset_weights: How often tasks, and images of batches, come from each dataset, relative; in the order of
+            `dataset_ids`. None: by its number of classes, so that every class is met equally often.
 
     Raises:
         InvalidDatasetError: Fewer than two classes, or a class with fewer than two images.
-        InvalidOptionError: Weights of resolutions that are not positive.
+        InvalidOptionError: Weights that are not positive, or not one for each dataset.
     """
 
-    def __init__(self, classes: ClassImages, resolutions: Mapping[int, float]) -> None:
+    def __init__(
+        self,
+        classes: ClassImages,
+        resolutions: Mapping[int, float],
+        dataset_weights: Sequence[float] | None = None,
+    ) -> None:
         if len(classes.class_names) < 2:
             raise InvalidDatasetError("too few classes for tasks", got=len(classes.class_names), expected="at least 2")
         if not resolutions or min(resolutions) < 1 or min(resolutions.values()) <= 0:
@@ -155,10 +163,24 @@ class TaskDistribution:
                 raise InvalidDatasetError(f"the class {name} has too few images", got=count, expected="at least 2")
         ids = classes.dataset_ids or (0,) * self.num_classes
         self._datasets = [torch.nonzero(torch.tensor(ids) == number).flatten() for number in sorted(set(ids))]
+        sizes = torch.tensor(self.num_classes_by_dataset, dtype=torch.float64)
+        self._dataset_weights, self._class_weights = sizes, None
+        if dataset_weights is not None:
+            if len(dataset_weights) != len(sizes) or not all(0 < weight < math.inf for weight in dataset_weights):
+                expected = f"a weight > 0 for each of {len(sizes)} datasets"
+                raise InvalidOptionError("dataset_weights", got=tuple(dataset_weights), expected=expected)
+            self._dataset_weights = torch.tensor(dataset_weights, dtype=torch.float64)
+            self._class_weights = torch.empty(self.num_classes, dtype=torch.float64)
+            for members, share in zip(self._datasets, self._dataset_weights / sizes, strict=True):
+                self._class_weights[members] = share
 
     @property
     def num_classes(self) -> int:
         return len(self.classes.class_names)
+
+    @property
+    def num_classes_by_dataset(self) -> tuple[int, ...]:
+        return tuple(map(len, self._datasets))
 
     def sample(self, generator: torch.Generator, *, num_ways: tuple[int, int], sizes: tuple[int, int]) -> RawTask:
         """Draw a task.
@@ -173,7 +195,7 @@ class TaskDistribution:
             InvalidDatasetError: A dataset has fewer classes than the fewest ways.
         """
         fewest, most = num_ways
-        smallest = min(map(len, self._datasets))
+        smallest = min(self.num_classes_by_dataset)
         if fewest > smallest:
             todo = "Ask for fewer ways, or leave the dataset out."
             expected = f"at least {fewest}"
@@ -204,12 +226,15 @@ class TaskDistribution:
         )
 
     def sample_batch(self, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor, int]:
-        """Draw images of all classes of all datasets alike, whatever their numbers of images.
+        """Draw images of all classes of a dataset alike, whatever their numbers of images.
 
         Returns:
             uint8 [size, r, r, 3], class ids int64 [size], and the side to resize to, in pixels.
         """
-        class_ids = torch.randint(self.num_classes, (size,), generator=generator)
+        if self._class_weights is None:
+            class_ids = torch.randint(self.num_classes, (size,), generator=generator)
+        else:
+            class_ids = torch.multinomial(self._class_weights, size, replacement=True, generator=generator)
         turns = (torch.rand(size, generator=generator) * self._counts[class_ids]).long()
         index = self._order[self._starts[class_ids] + turns]
         return self.classes.images.index_select(0, index), class_ids, self._draw_side(generator)
@@ -218,8 +243,7 @@ class TaskDistribution:
         """Return the class ids of a dataset."""
         if len(self._datasets) == 1:
             return self._datasets[0]
-        sizes = torch.tensor([len(members) for members in self._datasets], dtype=torch.float64)
-        return self._datasets[int(torch.multinomial(sizes, 1, generator=generator))]
+        return self._datasets[int(torch.multinomial(self._dataset_weights, 1, generator=generator))]
 
     def _draw_side(self, generator: torch.Generator) -> int:
         return self._sides[int(torch.multinomial(self._weights, 1, generator=generator))]

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from workers.adapt.budget import Budget
-from workers.adapt.reporter import MAX_POINTS, Reporter
+from workers.adapt.reporter import Reporter
 from workers.contracts.adaptations import Progress
 from workers.contracts.errors import CancelledError
+from workers.contracts.series import MAX_POINTS
 from workers.store.folder import FolderStore
 
 

@@ -9,8 +9,83 @@ from workers.contracts.adaptations import AttemptRequest, Control, Failure, Plan
 from workers.contracts.artifacts import Manifest
 from workers.contracts.base import StoredContract
 from workers.contracts.datasets import DatasetReport
+from workers.contracts.meta_config import MetaConfig
+from workers.contracts.meta_runs import (
+    CheckpointManifest,
+    MetaAttemptRequest,
+    MetaControl,
+    MetaEvents,
+    MetaManifest,
+    MetaMetrics,
+    MetaProgress,
+)
+from workers.contracts.priors import PriorCard
+
+META_CONFIG = """{"schema_version":1,"search_space":"nas_bench_201","macro":{"skeleton":"cifar","num_channels":16,
+        "num_cells":1},"seed":0,"num_steps":2000,"warmup_steps":1200,"joint_steps":1900,"mode":"synchronous",
+        "max_staleness":4,"staleness_discount":0.9,"num_slots":1,"rule":"first_order",
+        "estimator":"score_function","family":"delta","weighting":"task","resolutions":[16],
+        "resolution_weights":[1.0],"min_ways":5,"max_ways":20,"joint_batch":128,"num_support":128,
+        "num_query":128,"num_inner_steps":4,"inner_lr":0.01,"inner_head_lr":0.1,"inner_arch_lr":0.0,
+        "inner_scale_lr":0.0,"num_arch_samples":2,"temperature":1.0,"weight_kl":0.0,"arch_kl":0.0,
+        "inner_weight_kl":0.0,"inner_arch_kl":0.0,"weight_scale":0.1,"lr":0.1,"lr_rise_steps":200,
+        "momentum":0.9,"weight_decay":0.0001,"arch_lr":0.02,"clip":5.0,"flip":true,"precision":"float32",
+        "evaluate_every":500,"checkpoint_every":500}"""
+
+META_DATASET = """{"dataset_id":"d","name":"n","sha256":"0","archive_key":"a","report_key":"r","weight":2.0,
+        "terms":"free","meta_train":["a","b"],"meta_validation":["c","d"],"meta_test":["e"]}"""
+
+META_REQUEST = (
+    """{"kind":"learn","name":null,"datasets":[{"dataset_id":"d","weight":2.0,"meta_validation":["c","d"],
+        "meta_test":["e"]}],"config":"""
+    + META_CONFIG
+    + ""","prior_id":null,"parent":"p","priors":[],"num_tasks":20,"max_workers":null,"cpus_per_worker":1,
+        "use_gpu":null,"budget_s":60.0}"""
+)
 
 GOLDEN: dict[type[StoredContract], str] = {
+    CheckpointManifest: (
+        """{"schema_version":1,"step":4,"config":"""
+        + META_CONFIG
+        + ""","class_names":["a","b"],"adjustments":[{"step":3,"what":"batch_divisor","value":2,"why":"w"}],
+        "files":[{"name":"metrics.json","num_bytes":2,"sha256":"0","media_type":"application/json"}]}"""
+    ),
+    MetaAttemptRequest: (
+        """{"schema_version":1,"meta_run_id":"m","attempt":2,"request":"""
+        + META_REQUEST
+        + ""","datasets":["""
+        + META_DATASET
+        + """],"prior_id":"p2","spent_s":3.0}"""
+    ),
+    MetaConfig: META_CONFIG,
+    MetaControl: """{"schema_version":1,"desired":"stop","max_workers":0}""",
+    MetaEvents: """{"schema_version":1,"events":[{"sequence":1,"at":1.0,"kind":"judged","step":4,"message":"m",
+        "data":{"after 0 steps":0.5}}]}""",
+    MetaManifest: """{"schema_version":1,"meta_run_id":"m","attempt":1,"prior_id":"p","step":4,"complete":false,
+        "artifacts":[{"name":"metrics.json","num_bytes":2,"sha256":"0","media_type":"application/json"}]}""",
+    MetaMetrics: (
+        """{"schema_version":1,"meta_run_id":"m","attempt":1,"request":"""
+        + META_REQUEST
+        + ""","prior_id":"p","complete":true,"num_steps":4,"scores":[{"prior_id":"p","accuracy":{"0":0.5},
+        "interval":{"0":0.1},"tasks":{"0":[0.4,0.6]}}],"counters":{"slots":8,"not_finite":0,"stale":1,
+        "duplicate":0,"backups":0,"lost_workers":0,"recomputed_steps":0},"adjustments":[{"step":3,
+        "what":"batch_divisor","value":2,"why":"w"}],"data_wait":0.1,"series":{"loss":[[1,2.0]]},
+        "seconds":{"learning":3.0},"datasets":["""
+        + META_DATASET
+        + """],"versions":{"torch":"2"}}"""
+    ),
+    MetaProgress: """{"schema_version":1,"phase":"learning","step":4,"num_steps":9,"fraction":0.5,"elapsed_s":3.0,
+        "eta_s":3.0,"loss":2.0,"gradient_norms":{"loc":1.0},"entropies":[1.0],"slots_per_s":1.5,"staleness":0.5,
+        "data_wait":0.1,"workers":[{"id":"w","state":"busy","node":"n","pid":1,"device":"CPU","actor_id":"a",
+        "doing":"slot","num_done":3}],"max_workers":2,"counters":{"slots":8,"not_finite":0,"stale":0,
+        "duplicate":0,"backups":0,"lost_workers":0,"recomputed_steps":0},"adjustments":[{"step":3,
+        "what":"batch_divisor","value":2,"why":"w"}],"checkpoint_step":2,"series":{"loss":[[1,2.0,3.0]]},
+        "message":"m","updated_at":1.0}""",
+    PriorCard: """{"schema_version":1,"id":"p","search_space":"nas_bench_201","macro":{"skeleton":"cifar",
+        "num_channels":16,"num_cells":1},"sha256":"0","num_bytes":2,"mode":"x","resolutions":[16],"num_steps":4,
+        "inherits":"i","command":"c","config":{"seed":0},"data":[{"name":"n","sha256":"0","terms":"t",
+        "classes":["a"]}],"curves":{"loss":[[1,2.0]]},"created_at":"2026-01-01T00:00:00+00:00",
+        "versions":{"torch":"2"},"parent":"q","meta_run_id":"m","adjustments":["a"]}""",
     AttemptRequest: """{"schema_version":1,"adaptation_id":"a","attempt":1,"request":{"dataset_id":"d","name":null,
         "search_space":"nas_bench_201","prior":"none","search":"adapt","budget_s":60.0,"max_params":null,
         "max_macs":null,"resolution":null,"num_workers":1,"seed":0},"dataset_key":"datasets/0/archive.zip",

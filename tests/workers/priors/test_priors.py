@@ -14,7 +14,7 @@ from workers.bayes.relaxation import one_hot_choices
 from workers.contracts.errors import InvalidPriorError
 from workers.contracts.priors import PriorCard
 from workers.priors.model import HEAD_NAMES, body_shapes, fresh_prior, mode_of, supernet_likelihood
-from workers.priors.registry import PriorRegistry, bundled_cards, bundled_folder
+from workers.priors.registry import DEFAULTS, PriorRegistry, bundled_cards, bundled_default, bundled_folder
 from workers.priors.tensors import load_prior, save_prior
 from workers.store.folder import FolderStore
 
@@ -80,13 +80,12 @@ def test_unknown_priors_are_answered_with_the_known_ones(tmp_path: Path) -> None
             registry.card(name)
 
 
-def test_strange_keys_and_unreadable_cards_break_neither_the_list_nor_the_answer(tmp_path: Path) -> None:
+def test_strange_keys_and_unreadable_cards_do_not_break_the_answer(tmp_path: Path) -> None:
     store = FolderStore(tmp_path, create=True)
     for key in ("priors/a/b/card.json", "priors/_x/card.json", "priors/bad/card.json"):
         store.put_bytes(key, b"{}")
     registry = PriorRegistry(store)
-    assert [card.id for card in registry.list()] == sorted(bundled_cards())
-    with pytest.raises(UnknownNameError):
+    with pytest.raises(UnknownNameError, match="one of nas_bench_201-v1, bad, or 'none'"):
         registry.card("nope")
     with pytest.raises(InvalidPriorError, match="bad"):
         registry.card("bad")
@@ -101,11 +100,11 @@ def test_tensors_that_are_not_those_of_the_card_are_refused(tmp_path: Path) -> N
         PriorRegistry(store).fetch("mine", tmp_path)
 
 
-def test_a_stored_prior_is_listed_beside_the_bundled_ones(tmp_path: Path) -> None:
-    store = FolderStore(tmp_path, create=True)
-    card = bundled_cards()["nas_bench_201-v1"].model_copy(update={"id": "mine"})
-    store.put_bytes("priors/mine/card.json", card.model_dump_json().encode())
-    assert [listed.id for listed in PriorRegistry(store).list()] == ["nas_bench_201-v1", "mine"]
+@pytest.mark.parametrize("space", sorted(SPACES))
+def test_the_bundled_default_of_a_space_is_a_bundled_prior_of_it(space: str) -> None:
+    default = bundled_default(space)
+    assert default is None or bundled_cards()[default].search_space == space
+    assert (default is None) == (space not in DEFAULTS)
 
 
 @pytest.mark.parametrize("prior_id", sorted(bundled_cards()))

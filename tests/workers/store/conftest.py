@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from workers.store.open import open_store
+from workers.store.patient import PatientStore
 from workers.store.protocol import Store
 
 ACCESS_KEY, SECRET = "archprior-tests-key", "archprior-tests-secret"
@@ -47,9 +48,11 @@ def s3_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return s3_endpoint
 
 
-@pytest.fixture(params=["folder", "s3", "s3_prefix"])
+@pytest.fixture(params=["folder", "s3", "s3_prefix", "patient"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """An empty store."""
+    if request.param == "patient":
+        return PatientStore(open_store((tmp_path / "store").as_uri(), create=True), patience_s=5.0)
     if request.param == "folder":
         return open_store((tmp_path / "store").as_uri(), create=True)
     request.getfixturevalue("s3_environment")

@@ -16,7 +16,8 @@ from PIL import Image
 from search_spaces.errors import InvalidOptionError
 from workers.contracts.datasets import SkippedImage
 from workers.contracts.errors import InvalidDatasetError
-from workers.tasks.archive import CheckFailedError, CheckKilledError, Checks, check_archive, run_check
+from workers.tasks.archive import check_archive, run_check
+from workers.tasks.check_process import CheckFailedError, CheckKilledError, Checks
 from workers.tasks.limits import ArchiveLimits
 
 ZipOf = Callable[[dict[str, bytes]], Path]
@@ -226,7 +227,7 @@ def test_checks_that_are_closed_kill_what_runs_and_what_begins_later(
 
 
 def test_a_check_does_not_outlive_who_started_it() -> None:
-    check = "import sys; from workers.tasks.check_archive import end_with_parent; end_with_parent(); "
+    check = "import sys; from workers.tasks.check_process import end_with_parent; end_with_parent(); "
     check += "print('up', flush=True); sys.stdin.read()"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {check!r}])"
     pipe = subprocess.PIPE

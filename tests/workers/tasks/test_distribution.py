@@ -120,6 +120,57 @@ def test_a_batch_has_all_classes_alike_whatever_their_sizes() -> None:
     assert set(images[class_ids == 3][:, 0, 0, 1].tolist()) == set(range(60))
 
 
+def test_weights_say_how_often_each_dataset_gives_tasks_and_images() -> None:
+    joined = ClassImages.join([numbered("a", 4, 6), numbered("b", 12, 6, first=4)])
+    distribution = TaskDistribution(joined, SIDES, [3.0, 1.0])
+    generator = seeded(0)
+
+    from_first = sum(
+        int(distribution.sample(generator, num_ways=(3, 3), sizes=(6, 3)).class_ids[0]) < 4 for _ in range(800)
+    )
+    _, class_ids, _ = distribution.sample_batch(generator, 8000)
+
+    # 800 draws at 3/4: mean 600, standard deviation 12.2; four of those.
+    assert abs(from_first - 600) < 49
+    met = torch.bincount(class_ids, minlength=16)
+    # Of 8000 images, 1500 of each of the first 4 classes and 167 of each of the other 12; four standard deviations.
+    assert (met[:4] - 1500).abs().max() < 140
+    assert (met[4:] - 2000 / 12).abs().max() < 52
+
+
+def test_without_weights_every_class_counts_alike_and_draws_stay_as_they_were() -> None:
+    joined = ClassImages.join([numbered("a", 4, 6), numbered("b", 12, 6, first=4)])
+    plain, weighted = TaskDistribution(joined, SIDES), TaskDistribution(joined, SIDES, [4, 12])
+
+    for seed in range(5):
+        one, other = (draw(distribution, seed, ways=3) for distribution in (plain, weighted))
+        assert torch.equal(one.support_images, other.support_images)
+        assert torch.equal(one.class_ids, other.class_ids)
+    # What priors that were learned before there were weights replay.
+    assert torch.equal(plain.sample_batch(seeded(1), 50)[1], torch.randint(16, (50,), generator=seeded(1)))
+
+
+def test_the_weight_of_a_single_dataset_changes_no_task() -> None:
+    one, other = (draw(TaskDistribution(CLASSES, SIDES, weights)) for weights in (None, [7.0]))
+
+    assert torch.equal(one.query_images, other.query_images)
+
+
+def test_classes_are_counted_by_dataset() -> None:
+    joined = ClassImages.join([numbered("a", 4, 6), numbered("b", 12, 6, first=4)])
+
+    assert TaskDistribution(joined.subset(["b3", "a0", "b1", "a2", "b7"]), SIDES).num_classes_by_dataset == (2, 3)
+    assert TaskDistribution(CLASSES, SIDES).num_classes_by_dataset == (10,)
+
+
+@pytest.mark.parametrize("weights", [[], [1.0], [1.0, 1.0, 1.0], [1.0, 0.0], [1.0, -1.0], [1.0, float("nan")]])
+def test_weights_that_do_not_fit_are_refused(weights: list[float]) -> None:
+    joined = ClassImages.join([numbered("a", 3, 6), numbered("b", 3, 6, first=3)])
+
+    with pytest.raises(InvalidOptionError, match=r"dataset_weights.* a weight > 0 for each of 2 datasets"):
+        TaskDistribution(joined, SIDES, weights)
+
+
 def test_a_subset_is_relabeled_in_its_order_and_remembers_datasets() -> None:
     joined = ClassImages.join([numbered("a", 3, 4), numbered("b", 3, 4, first=3)])
 
