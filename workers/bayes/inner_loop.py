@@ -22,6 +22,7 @@ from search_spaces.errors import InvalidOptionError
 from workers.bayes.distributions import Batch, MetaPrior, Posterior
 from workers.bayes.elbo import Objective, expected_nll
 from workers.bayes.kl_gradients import kl_gradient_by_posterior
+from workers.bayes.recomputation import recomputed
 
 InnerLr = float | Mapping[str, float]
 """One rate for all tensors, or rates by tensor (`loc/NAME`) or by group (`arch_logits`, `loc`, `log_scale`, `head`).
@@ -51,8 +52,8 @@ def adapt(
         num_inner_steps: L; with 0 the posterior comes back as it is.
         inner_lr: eta.
         generator: Of the noise, drawn step after step.
-        create_graph: Keep the graph of every step, so that phi^L can be differentiated by phi^0 and W. Memory grows
-            with L times that of one step.
+        create_graph: Whether phi^L can be differentiated, once, by phi^0 and W. Each step is taken a second time on
+            the way back (`recomputation.py`), so that memory grows by a copy of phi for every step, not by its graph.
 
     Raises:
         InvalidOptionError: L is negative, there are no batches to step on, or a rate is bad or names nothing.
@@ -62,9 +63,11 @@ def adapt(
         raise InvalidOptionError("bad num_inner_steps", got=num_inner_steps, expected=expected)
     rates = resolve_rates(posterior, objective, inner_lr)
     arrays = posterior.to_arrays()
+    if not rates:
+        return posterior
+    take = _recomputed_step if create_graph else _step
     for step in range(num_inner_steps):
-        batch = batches[step % len(batches)]
-        arrays = _step(arrays, prior, batch, objective, num_examples, rates, generator, create_graph)
+        arrays = take(arrays, prior, batches[step % len(batches)], objective, num_examples, rates, generator)
     return Posterior.from_arrays(arrays)
 
 
@@ -112,6 +115,29 @@ def resolve_rates(posterior: Posterior, objective: Objective, inner_lr: InnerLr)
     return {key: rate for key, rate in rates.items() if rate > 0}
 
 
+def _recomputed_step(
+    arrays: dict[str, Tensor],
+    prior: MetaPrior,
+    batch: Batch,
+    objective: Objective,
+    num_examples: int,
+    rates: dict[str, float],
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """Return what `_step` does, as one node of the graph: phi^l and W go in, what moves comes out."""
+    of_prior = prior.to_arrays()
+    keys, keys_of_prior = list(arrays), list(of_prior)
+
+    def step(inputs: Sequence[Tensor], generator: torch.Generator, create_graph: bool) -> list[Tensor]:
+        phi = dict(zip(keys, inputs[: len(keys)], strict=True))
+        start = MetaPrior.from_arrays(dict(zip(keys_of_prior, inputs[len(keys) :], strict=True)))
+        moved = _step(phi, start, batch, objective, num_examples, rates, generator, create_graph=create_graph)
+        return [moved[key] for key in rates]
+
+    moved = recomputed(step, [*arrays.values(), *of_prior.values()], generator)
+    return {**arrays, **dict(zip(rates, moved, strict=True))}
+
+
 def _step(
     arrays: dict[str, Tensor],
     prior: MetaPrior,
@@ -120,10 +146,9 @@ def _step(
     num_examples: int,
     rates: dict[str, float],
     generator: torch.Generator,
-    create_graph: bool,
+    *,
+    create_graph: bool = False,
 ) -> dict[str, Tensor]:
-    if not rates:
-        return arrays
     moving = {key: _differentiable(arrays[key], keep_graph=create_graph) for key in rates}
     arrays = {**arrays, **moving}
     posterior = Posterior.from_arrays(arrays)

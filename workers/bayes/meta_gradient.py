@@ -35,8 +35,6 @@ from workers.bayes.elbo import Objective, expected_nll, kl_penalty, negative_elb
 from workers.bayes.inner_loop import InnerLr, adapt
 from workers.bayes.kl_gradients import kl_gradient_by_prior
 
-MAX_UNROLLED_STEPS: Final = 32
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MetaGradient:
@@ -88,14 +86,13 @@ def meta_gradient(
 
     Raises:
         UnknownNameError: No such rule.
-        InvalidOptionError: `inner` and `outer` differ in family; or `unrolled` meets an estimator that is not smooth,
-            or more than MAX_UNROLLED_STEPS steps.
+        InvalidOptionError: `inner` and `outer` differ in family; or `unrolled` meets an estimator that is not smooth.
     """
     compute = lookup(RULES, rule, kind="meta-gradient rule")
     if inner.family != outer.family:
         raise InvalidOptionError("inner and outer objective differ in family", got=(inner.family, outer.family))
     if rule == "unrolled":
-        _check_unrolled(inner, outer, num_inner_steps)
+        _check_unrolled(inner, outer)
 
     def contract(start: MetaPrior, batches: Sequence[Batch], create_graph: bool) -> Posterior:
         return adapt(
@@ -178,7 +175,7 @@ def _gradient(value: Tensor, by: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: gradient for key, gradient in zip(by, found, strict=True) if gradient is not None}
 
 
-def _check_unrolled(inner: Objective, outer: Objective, num_inner_steps: int) -> None:
+def _check_unrolled(inner: Objective, outer: Objective) -> None:
     for name, estimator in (("inner", inner.estimator), ("outer", outer.estimator)):
         if not estimator.smooth:
             raise InvalidOptionError(
@@ -187,10 +184,3 @@ def _check_unrolled(inner: Objective, outer: Objective, num_inner_steps: int) ->
                 expected="a smooth one: Relaxed",
                 todo="Choose that estimator, or the rule `kl` or `first_order`.",
             )
-    if num_inner_steps > MAX_UNROLLED_STEPS:
-        raise InvalidOptionError(
-            "too many inner steps to unroll",
-            got=num_inner_steps,
-            expected=f"at most {MAX_UNROLLED_STEPS}; memory grows with every step",
-            todo="Take fewer steps, or the rule `kl` or `first_order`.",
-        )

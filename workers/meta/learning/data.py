@@ -1,27 +1,71 @@
 """The datasets of a meta-training: read, split into classes to learn from and classes to judge by, and named."""
 
 import hashlib
+import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Final, Literal
 
+import numpy as np
+import PIL
+import torch
+
+from workers.contracts.base import StoredContract
+from workers.contracts.datasets import DatasetReport
 from workers.contracts.errors import InvalidDatasetError
+from workers.contracts.meta_runs import MetaDataset
 from workers.contracts.priors import LearnedFrom
-from workers.tasks.class_split import ClassSplit
+from workers.store.protocol import Store
+from workers.tasks.class_split import MIN_CLASSES, ClassSplit
+from workers.tasks.decoded import append_images, growing_pixels, images_by_class, map_pixels
 from workers.tasks.distribution import ClassImages
+from workers.tasks.images import checked_archive, num_decoders
+from workers.tasks.node_cache import NodeCache
 from workers.tasks.sources import load_source
+
+Part = Literal["meta_train", "meta_validation"]
+PARTS: Final[tuple[Part, ...]] = ("meta_train", "meta_validation")
+COUNTS: Final = "counts.json"
+# Of the files in the cache; goes up whenever the same datasets would give other bytes.
+FORMAT: Final = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetaData:
-    """Classes to learn from, classes to judge by (None: nothing is held out), and what the card says of them."""
+    """The images of a run, and what the prior's card says of them.
 
-    meta_train: ClassImages
+    Attributes:
+        meta_train: Classes to learn from; None for a comparison, which learns nothing.
+        meta_validation: Classes to judge by; None: nothing is held out.
+        learned_from: The datasets of `meta_train`.
+        dataset_weights: How often tasks come from each dataset of `meta_train`, for `TaskDistribution`; None: by its
+            number of classes.
+    """
+
+    meta_train: ClassImages | None
     meta_validation: ClassImages | None
     learned_from: tuple[LearnedFrom, ...]
+    dataset_weights: tuple[float, ...] | None = None
 
 
-def load_meta_data(paths: Sequence[Path], split: ClassSplit | None, resolution: int, terms: str) -> MetaData:
+@dataclass(frozen=True, kw_only=True)
+class LocalMetaData(MetaData):
+    """What local files hold: always something to learn from."""
+
+    meta_train: ClassImages
+
+
+class _Counts(StoredContract):
+    """Images of each class by part, in the order of datasets and of their classes (`counts.json` of the cache)."""
+
+    meta_train: tuple[int, ...]
+    meta_validation: tuple[int, ...]
+
+
+def load_meta_data(paths: Sequence[Path], split: ClassSplit | None, resolution: int, terms: str) -> LocalMetaData:
     """Read datasets for meta-training; of one that declares splits, only its training images.
 
     Args:
@@ -42,7 +86,7 @@ def load_meta_data(paths: Sequence[Path], split: ClassSplit | None, resolution: 
     joined = ClassImages.join(parts)
     split = split or ClassSplit(meta_train=joined.class_names)
     learned = set(split.meta_train)
-    return MetaData(
+    return LocalMetaData(
         meta_train=joined.subset(split.meta_train),
         meta_validation=joined.subset(split.meta_validation) if split.meta_validation else None,
         learned_from=tuple(
@@ -55,6 +99,149 @@ def load_meta_data(paths: Sequence[Path], split: ClassSplit | None, resolution: 
             for path, part in zip(paths, parts, strict=True)
         ),
     )
+
+
+def fetch_meta_data(store: Store, datasets: Sequence[MetaDataset], resolution: int, cache: NodeCache) -> MetaData:
+    """Return the images of a run, decoded once on this node and mapped by every process that asks.
+
+    Only meta_train and meta_validation classes are decoded; of datasets that declare splits, only training images. With
+    several datasets a class is named `<dataset>/<class>`, by the dataset's id where names of datasets collide.
+
+    Args:
+        store: Holds the archives and the findings of their checks.
+        datasets: Of the run, in its order.
+        resolution: Side that images are kept at, the largest of the run.
+        cache: Of this node; the images stay there while it is not closed.
+
+    Raises:
+        InvalidDatasetError: An archive is not the one that was recorded, or classes or images are too few.
+        StoreError: An archive cannot be fetched, or the cache's disk fails.
+    """
+    for dataset in datasets:
+        _check_parts(dataset)
+    reports = [store.get_bytes(dataset.report_key) for dataset in datasets]
+    key = _cache_key(datasets, reports, resolution)
+    folder = cache.folder(key, partial(_decode, store, datasets, reports, resolution))
+    counts = _Counts.model_validate_json((folder / COUNTS).read_bytes())
+    learned = [dataset for dataset in datasets if dataset.meta_train]
+    return MetaData(
+        meta_train=_map_part(folder, "meta_train", datasets, counts.meta_train),
+        meta_validation=_map_part(folder, "meta_validation", datasets, counts.meta_validation),
+        learned_from=tuple(
+            LearnedFrom(name=item.name, sha256=item.sha256, terms=item.terms, classes=item.meta_train)
+            for item in learned
+        ),
+        dataset_weights=_weights(learned),
+    )
+
+
+def learned_class_names(datasets: Sequence[MetaDataset]) -> tuple[str, ...]:
+    """Return the names of the classes that a run learns from, by label, as `fetch_meta_data` gives them."""
+    return tuple(name for name, _ in _named(datasets, "meta_train"))
+
+
+def _check_parts(dataset: MetaDataset) -> None:
+    sizes = {part: len(_classes(dataset, part)) for part in PARTS}
+    if not any(sizes.values()):
+        todo = "Leave the dataset out."
+        raise InvalidDatasetError(f"no class of the dataset {dataset.name} is to be used", todo=todo)
+    for part, size in sizes.items():
+        if 0 < size < MIN_CLASSES:
+            raise InvalidDatasetError(
+                f"the dataset {dataset.name} has too few classes for {part}",
+                got=", ".join(_classes(dataset, part)),
+                expected=f"at least {MIN_CLASSES}",
+                todo="Name other classes, or leave the dataset out.",
+            )
+
+
+def _cache_key(datasets: Sequence[MetaDataset], reports: Sequence[bytes], resolution: int) -> str:
+    """Return the hash of everything that decides the pixels: the report does too, by what it skips."""
+    content = [
+        (dataset.sha256, hashlib.sha256(report).hexdigest(), [_classes(dataset, part) for part in PARTS])
+        for dataset, report in zip(datasets, reports, strict=True)
+    ]
+    document = json.dumps([FORMAT, PIL.__version__, resolution, content])
+    return f"images-{hashlib.sha256(document.encode()).hexdigest()}"
+
+
+def _decode(
+    store: Store, datasets: Sequence[MetaDataset], reports: Sequence[bytes], resolution: int, folder: Path
+) -> None:
+    """Fill a folder of the cache: the pixels of each part that has any, and the counts."""
+    counts: dict[Part, list[int]] = {part: [] for part in PARTS}
+    path = folder / "archive.zip"
+    with ExitStack() as stack:
+        files = {
+            part: stack.enter_context(growing_pixels(folder / f"{part}.npy", resolution))
+            for part in PARTS
+            if any(_classes(dataset, part) for dataset in datasets)
+        }
+        for dataset, findings in zip(datasets, reports, strict=True):
+            report = DatasetReport.model_validate_json(findings)
+            _fetch_archive(store, dataset, path)
+            with checked_archive(path, report) as (archive, images):
+                for part, file in files.items():
+                    for members in images_by_class(images, _classes(dataset, part), dataset=dataset.name).values():
+                        append_images(file, archive, members, resolution, num_decoders(report))
+                        counts[part].append(len(members))
+            path.unlink()
+    (folder / COUNTS).write_text(_Counts.model_validate(counts).model_dump_json())
+
+
+def _fetch_archive(store: Store, dataset: MetaDataset, path: Path) -> None:
+    store.get_file(dataset.archive_key, path)
+    got = _hash(path)
+    if got != dataset.sha256:
+        raise InvalidDatasetError(
+            f"the archive of the dataset {dataset.name} is not the one that was recorded",
+            got=got,
+            expected=dataset.sha256,
+            todo="Upload the dataset again.",
+        )
+
+
+def _map_part(folder: Path, part: Part, datasets: Sequence[MetaDataset], counts: Sequence[int]) -> ClassImages | None:
+    """Return a part's classes over mapped images, or None where it has none."""
+    if not counts:
+        return None
+    names = _named(datasets, part)
+    labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+    return ClassImages(
+        images=torch.from_numpy(map_pixels(folder / f"{part}.npy")),
+        labels=torch.from_numpy(labels),
+        class_names=tuple(name for name, _ in names),
+        dataset_ids=tuple(number for _, number in names),
+    )
+
+
+def _named(datasets: Sequence[MetaDataset], part: Part) -> list[tuple[str, int]]:
+    """Return name and number of dataset of each class of a part, by label."""
+    members = [dataset for dataset in datasets if _classes(dataset, part)]
+    prefixes = _prefixes(datasets)
+    return [
+        (prefixes[dataset.dataset_id] + name, number)
+        for number, dataset in enumerate(members)
+        for name in _classes(dataset, part)
+    ]
+
+
+def _prefixes(datasets: Sequence[MetaDataset]) -> dict[str, str]:
+    """Return what each dataset's classes begin with, by its id."""
+    if len(datasets) == 1:
+        return {datasets[0].dataset_id: ""}
+    taken = [dataset.name for dataset in datasets] + [dataset.dataset_id for dataset in datasets]
+    return {item.dataset_id: f"{item.name if taken.count(item.name) == 1 else item.dataset_id}/" for item in datasets}
+
+
+def _classes(dataset: MetaDataset, part: Part) -> tuple[str, ...]:
+    return dataset.meta_train if part == "meta_train" else dataset.meta_validation
+
+
+def _weights(learned: Sequence[MetaDataset]) -> tuple[float, ...] | None:
+    if all(dataset.weight is None for dataset in learned):
+        return None
+    return tuple(float(len(item.meta_train)) if item.weight is None else item.weight for item in learned)
 
 
 def _hash(path: Path) -> str:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TextIO
 
 from workers.bayes.aggregate import MeanGradient, aggregate, is_finite
-from workers.contracts.errors import DivergedError, InvalidDatasetError
+from workers.contracts.errors import DivergedError
 from workers.contracts.meta_config import MetaConfig
 from workers.meta.learning.evaluation import adaptation_curve
-from workers.meta.learning.slot import SlotWork, joint_gradient, task_gradient
+from workers.meta.learning.slot import SlotWork, draw, gradient
 from workers.meta.learning.state import CHECKPOINT, MetaState, StepLog
+from workers.tasks.class_split import check_ways
 from workers.tasks.distribution import ClassImages, TaskDistribution
 
 LOG = "log.jsonl"
@@ -43,13 +44,8 @@ def meta_train(
     resolutions = dict(zip(config.resolutions, config.resolution_weights, strict=True))
     work = SlotWork.build(config, TaskDistribution(classes, resolutions))
     held_out_tasks = None if held_out is None else TaskDistribution(held_out, resolutions)
-    if config.joint_steps < config.num_steps and config.min_ways > work.distribution.num_classes:
-        raise InvalidDatasetError(
-            "too few classes for min_ways",
-            got=work.distribution.num_classes,
-            expected=f"at least {config.min_ways}",
-            todo="Lower min_ways, or learn from more classes.",
-        )
+    if config.joint_steps < config.num_steps:
+        check_ways(work.distribution.num_classes_by_dataset, config.min_ways)
     state = MetaState(config, classes.class_names)
     out.mkdir(parents=True, exist_ok=True)
     if (out / CHECKPOINT).exists():
@@ -72,15 +68,9 @@ def meta_train(
 def step_gradient(work: SlotWork, state: MetaState) -> MeanGradient:
     """Return the aggregated gradient of the state's next step, its slots computed here one after another."""
     config, step = work.config, state.step
-    if step < config.joint_steps:
-        prior = state.prior_with_heads
-        num_paths = 1 if state.warming_up else config.num_arch_samples
-        gradients = [
-            joint_gradient(work, prior, step=step, slot=slot, num_paths=num_paths) for slot in range(config.num_slots)
-        ]
-    else:
-        gradients = [task_gradient(work, state.prior, step=step, slot=slot) for slot in range(config.num_slots)]
-    finite = [gradient for gradient in gradients if is_finite(gradient)]
+    prior = state.prior_with_heads
+    gradients = [gradient(work, prior, draw(work, step=step, slot=slot)) for slot in range(config.num_slots)]
+    finite = [found for found in gradients if is_finite(found)]
     if not finite:
         raise DivergedError(
             f"no slot of step {step} has a finite gradient",

@@ -44,24 +44,25 @@ class MetaState:
     Args:
         config: Of the run.
         class_names: Of the classes that keep a head during the warm-up, in the order of their labels.
+        parent: Prior to begin from, of the same space and skeleton; None: fresh weights and uniform choices.
     """
 
-    def __init__(self, config: MetaConfig, class_names: Sequence[str]) -> None:
+    def __init__(self, config: MetaConfig, class_names: Sequence[str], parent: MetaPrior | None = None) -> None:
         self.config = config
         self.step = 0
-        self._class_names = list(class_names)
+        self.class_names = tuple(class_names)
         num_classes = len(class_names)
         macro = full_macro(config.macro, num_classes=num_classes, image_size=max(config.resolutions))
         generator = slot_generator(config.seed, 0, 0, "weights")
-        fresh = fresh_prior(config.search_space, macro, generator, weight_scale=config.weight_scale)
+        fresh = parent or fresh_prior(config.search_space, macro, generator, weight_scale=config.weight_scale)
         num_features = _num_features(config.search_space, macro)
         heads = {
             HEAD_NAMES[0]: torch.randn(num_classes, num_features, generator=generator) / math.sqrt(num_features),
             HEAD_NAMES[1]: torch.zeros(num_classes),
         }
         self._arch_logits = fresh.arch_logits.clone().requires_grad_()
-        self._loc = {name: value.requires_grad_() for name, value in {**fresh.loc, **heads}.items()}
-        self._log_scale = {name: value.requires_grad_() for name, value in fresh.log_scale.items()}
+        self._loc = {name: value.clone().requires_grad_() for name, value in {**fresh.loc, **heads}.items()}
+        self._log_scale = {name: value.clone().requires_grad_() for name, value in fresh.log_scale.items()}
         self._weights_optimizer = torch.optim.SGD(
             self._loc.values(), lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0
         )
@@ -130,7 +131,7 @@ class MetaState:
         torch.save(
             {
                 "config": self.config.model_dump_json(),
-                "class_names": self._class_names,
+                "class_names": list(self.class_names),
                 "step": self.step,
                 "arch_logits": self._arch_logits.detach(),
                 "loc": {name: value.detach() for name, value in self._loc.items()},
@@ -149,12 +150,12 @@ class MetaState:
             CheckpointMismatchError: Another configuration or another set of classes wrote it.
         """
         saved = torch.load(path, weights_only=True)
-        if saved["config"] != self.config.model_dump_json():
+        if MetaConfig.model_validate_json(saved["config"]) != self.config:
             raise CheckpointMismatchError(
                 f"checkpoint {path} belongs to another configuration",
                 todo="Resume with the configuration that wrote it, or choose another output folder.",
             )
-        if saved["class_names"] != self._class_names:
+        if tuple(saved["class_names"]) != self.class_names:
             raise CheckpointMismatchError(
                 f"checkpoint {path} belongs to other classes",
                 todo="Resume with the datasets and the split that wrote it, or choose another output folder.",

@@ -6,13 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from workers.bayes.aggregate import aggregate
 from workers.contracts.errors import CheckpointMismatchError, DivergedError, InvalidDatasetError
 from workers.contracts.meta_config import MetaConfig
 from workers.meta.learning.loop import LOG, meta_train
-from workers.meta.learning.slot import SlotWork, joint_gradient, task_gradient
 from workers.meta.learning.state import CHECKPOINT, MetaState
-from workers.tasks.distribution import ClassImages, TaskDistribution
+from workers.tasks.distribution import ClassImages
 
 
 def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
@@ -73,30 +71,6 @@ def test_held_out_curves_are_logged_where_asked(config: MetaConfig, classes: Cla
     assert all(0 <= value <= 1 for value in entries[-1]["held_out"].values())
 
 
-@pytest.mark.parametrize("part", ["joint", "task"])
-def test_a_slot_is_a_function_of_seed_step_and_slot_whoever_computes_it(
-    part: str, config: MetaConfig, classes: ClassImages
-) -> None:
-    def gradients(order: tuple[int, ...]) -> Mapping[str, Tensor]:
-        work = SlotWork.build(config, TaskDistribution(classes, {8: 1.0}))
-        state = MetaState(config, classes.class_names)
-        torch.manual_seed(order[0])  # the global generator must not matter
-        if part == "joint":
-            made = [joint_gradient(work, state.prior_with_heads, step=4, slot=slot, num_paths=2) for slot in order]
-        else:
-            made = [task_gradient(work, state.prior, step=7, slot=slot) for slot in order]
-        return aggregate(made).arrays
-
-    assert same(gradients((0, 1, 2)), gradients((2, 0, 1)))
-
-
-def test_different_slots_and_steps_draw_different_tasks(config: MetaConfig, classes: ClassImages) -> None:
-    work = SlotWork.build(config, TaskDistribution(classes, {8: 1.0}))
-    prior = MetaState(config, classes.class_names).prior
-    losses = {task_gradient(work, prior, step=s, slot=i).loss for s in (7, 8) for i in (0, 1)}
-    assert len(losses) == 4
-
-
 @pytest.mark.parametrize(
     ("rule", "estimator"),
     [("kl", "score_function"), ("first_order", "relaxed"), ("unrolled", "relaxed"), ("kl", "straight_through")],
@@ -146,19 +120,6 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(
     with pytest.raises(OSError, match="No space"):
         state.save(tmp_path / CHECKPOINT)
     assert (tmp_path / CHECKPOINT).read_bytes() == before
-
-
-def test_choices_move_in_the_inner_loop_and_lambda_z_acts_where_they_do(
-    config: MetaConfig, classes: ClassImages
-) -> None:
-    def gradient(arch_kl: float) -> Tensor:
-        update = {"rule": "kl", "inner_arch_lr": 0.5, "arch_kl": arch_kl, "joint_steps": 0, "warmup_steps": 0}
-        chosen = MetaConfig.model_validate({**config.model_dump(), **update})
-        work = SlotWork.build(chosen, TaskDistribution(classes, {8: 1.0}))
-        return task_gradient(work, MetaState(chosen, classes.class_names).prior, step=0, slot=0).arrays["arch_logits"]
-
-    assert not torch.equal(gradient(1.0), torch.zeros(6, 5))
-    assert torch.allclose(gradient(2.0), 2 * gradient(1.0))
 
 
 def test_too_few_classes_for_the_ways_are_refused_before_the_first_step(

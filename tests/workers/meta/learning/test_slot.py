@@ -1,0 +1,180 @@
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import Tensor
+
+from search_spaces.errors import InvalidOptionError
+from workers.bayes.aggregate import aggregate
+from workers.bayes.distributions import Batch
+from workers.contracts.meta_config import MetaConfig
+from workers.meta.learning.slot import Drawn, SlotWork, TaskData, draw, gradient, part_of, without_heads
+from workers.meta.learning.state import MetaState
+from workers.priors.model import HEAD_NAMES
+from workers.tasks.distribution import ClassImages, TaskDistribution
+
+WARMUP, JOINT, TASK = 0, 4, 7
+
+
+def work_of(config: MetaConfig, classes: ClassImages) -> SlotWork:
+    return SlotWork.build(config, TaskDistribution(classes, {8: 1.0}))
+
+
+def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def sizes(drawn: Drawn) -> tuple[int, ...]:
+    if isinstance(drawn.data, TaskData):
+        return (*(len(batch.labels) for batch in drawn.data.task.support), len(drawn.data.task.query.labels))
+    return (len(drawn.data.labels),)
+
+
+def test_a_run_warms_up_then_learns_jointly_then_task_by_task(config: MetaConfig) -> None:
+    assert [part_of(config, step) for step in range(9)] == ["warmup"] * 3 + ["joint"] * 3 + ["task"] * 3
+
+
+@pytest.mark.parametrize("step", [WARMUP, JOINT, TASK])
+def test_a_slot_is_a_function_of_seed_step_and_slot_whoever_computes_it(
+    step: int, config: MetaConfig, classes: ClassImages
+) -> None:
+    def gradients(order: tuple[int, ...]) -> Mapping[str, Tensor]:
+        work = work_of(config, classes)
+        prior = MetaState(config, classes.class_names).prior_with_heads
+        torch.manual_seed(order[0])  # the global generator must not matter
+        made = [gradient(work, prior, draw(work, step=step, slot=slot)) for slot in order]
+        return aggregate(made).arrays
+
+    assert same(gradients((0, 1, 2)), gradients((2, 0, 1)))
+
+
+@pytest.mark.parametrize("step", [JOINT, TASK])
+def test_data_drawn_long_before_and_used_twice_give_the_same_gradient(
+    step: int, config: MetaConfig, classes: ClassImages
+) -> None:
+    work = work_of(config, classes)
+    prior = MetaState(config, classes.class_names).prior_with_heads
+    first, second = (draw(work, step=step, slot=slot) for slot in (0, 1))
+    late = gradient(work, prior, second)
+    found = [gradient(work, prior, first) for _ in range(2)]
+    assert same(found[0].arrays, found[1].arrays)
+    assert not same(found[0].arrays, late.arrays)
+
+
+# Of the code before drawing and computing came apart: what is drawn, and in which order, must not change.
+@pytest.mark.parametrize(("step", "loss"), [(WARMUP, 2.192651), (JOINT, 2.158249), (TASK, 0.690359)])
+def test_a_slot_draws_what_it_always_drew(step: int, loss: float, config: MetaConfig, classes: ClassImages) -> None:
+    work = work_of(config, classes)
+    prior = MetaState(config, classes.class_names).prior_with_heads
+    assert gradient(work, prior, draw(work, step=step, slot=1)).loss == pytest.approx(loss, rel=1e-4)
+
+
+def test_different_slots_and_steps_draw_different_tasks(config: MetaConfig, classes: ClassImages) -> None:
+    work = work_of(config, classes)
+    prior = MetaState(config, classes.class_names).prior_with_heads
+    losses = {gradient(work, prior, draw(work, step=s, slot=i)).loss for s in (7, 8) for i in (0, 1)}
+    assert len(losses) == 4
+
+
+def test_heads_learn_while_they_stay_and_options_after_the_warm_up(config: MetaConfig, classes: ClassImages) -> None:
+    work = work_of(config, classes)
+    prior = MetaState(config, classes.class_names).prior_with_heads
+    heads = {f"loc/{name}" for name in HEAD_NAMES}
+
+    def learned(step: int) -> set[str]:
+        arrays = gradient(work, prior, draw(work, step=step, slot=0)).arrays
+        return {key for key, value in arrays.items() if bool(value.any())}
+
+    assert heads <= learned(WARMUP)
+    assert "arch_logits" not in learned(WARMUP)
+    assert heads | {"arch_logits"} <= learned(JOINT)
+    assert "arch_logits" in learned(TASK)
+    assert not heads & learned(TASK)
+
+
+def test_a_task_reads_no_persistent_head(config: MetaConfig, classes: ClassImages) -> None:
+    work = work_of(config, classes)
+    prior = MetaState(config, classes.class_names).prior_with_heads
+    drawn = draw(work, step=TASK, slot=0)
+    bare = without_heads(prior)
+    assert not bare.loc.keys() & set(HEAD_NAMES)
+    assert same(gradient(work, prior, drawn).arrays, gradient(work, bare, drawn).arrays)
+
+
+def test_a_divisor_makes_batches_smaller_and_the_gradient_another(config: MetaConfig, classes: ClassImages) -> None:
+    work = work_of(config, classes)
+    prior = MetaState(config, classes.class_names).prior_with_heads
+    for step, whole, halved in ((JOINT, (16,), (8,)), (TASK, (12, 12, 12), (6, 6, 6))):
+        assert sizes(draw(work, step=step, slot=0)) == whole
+        smaller = draw(work, step=step, slot=0, batch_divisor=2)
+        assert sizes(smaller) == halved
+        arrays = gradient(work, prior, smaller).arrays
+        assert not same(arrays, gradient(work, prior, draw(work, step=step, slot=0)).arrays)
+
+
+def test_no_divisor_takes_what_a_task_needs(config: MetaConfig, classes: ClassImages) -> None:
+    greedy = config.model_copy(update={"min_ways": 6, "max_ways": 6})
+    work = work_of(greedy, classes)
+    assert sizes(draw(work, step=JOINT, slot=0, batch_divisor=1000)) == (2,)
+    drawn = draw(work, step=TASK, slot=0, batch_divisor=1000)
+    assert sizes(drawn) == (3, 3, 6)
+    assert isinstance(drawn.data, TaskData)
+    assert set(drawn.data.plain.labels.tolist()) == set(drawn.data.task.query.labels.tolist()) == set(range(6))
+
+
+def test_a_configuration_that_asks_for_less_is_not_given_more(config: MetaConfig, classes: ClassImages) -> None:
+    modest = config.model_copy(update={"max_ways": 6, "num_inner_steps": 1, "num_support": 4, "num_query": 2})
+    work = work_of(modest, classes)
+    for slot in range(4):
+        drawn = draw(work, step=TASK, slot=slot)
+        assert isinstance(drawn.data, TaskData)
+        assert sizes(drawn) == (max(4, drawn.data.num_ways), max(2, drawn.data.num_ways))
+
+
+def test_a_divisor_below_one_is_refused(config: MetaConfig, classes: ClassImages) -> None:
+    with pytest.raises(InvalidOptionError, match="batch_divisor"):
+        draw(work_of(config, classes), step=0, slot=0, batch_divisor=0)
+
+
+@pytest.mark.parametrize("step", [WARMUP, TASK])
+@pytest.mark.parametrize("rule", ["first_order", "unrolled"])
+def test_mixed_precision_gives_nearly_the_same_gradient_in_float32(
+    step: int, rule: str, config: MetaConfig, classes: ClassImages
+) -> None:
+    relaxed = MetaConfig.model_validate({**config.model_dump(), "rule": rule, "estimator": "relaxed"})
+    prior = MetaState(relaxed, classes.class_names).prior_with_heads
+    found = []
+    for precision in ("float32", "bfloat16"):
+        work = work_of(relaxed.model_copy(update={"precision": precision}), classes)
+        found.append(gradient(work, prior, draw(work, step=step, slot=1)))
+    exact, mixed = found
+    assert {value.dtype for value in mixed.arrays.values()} == {torch.float32}
+    assert not same(exact.arrays, mixed.arrays)
+    # bfloat16 errs by up to 2^-9 at each of a few dozen ops, which batch norm over so few pixels makes larger.
+    assert mixed.loss == pytest.approx(exact.loss, rel=0.02)
+    flat = [torch.cat([value.flatten() for value in each.arrays.values()]) for each in found]
+    assert float((flat[0] - flat[1]).norm() / flat[0].norm()) < 0.3
+
+
+def test_choices_move_in_the_inner_loop_and_lambda_z_acts_where_they_do(
+    config: MetaConfig, classes: ClassImages
+) -> None:
+    def slope(arch_kl: float) -> Tensor:
+        update = {"rule": "kl", "inner_arch_lr": 0.5, "arch_kl": arch_kl, "joint_steps": 0, "warmup_steps": 0}
+        chosen = MetaConfig.model_validate({**config.model_dump(), **update})
+        work = work_of(chosen, classes)
+        prior = MetaState(chosen, classes.class_names).prior_with_heads
+        return gradient(work, prior, draw(work, step=0, slot=0)).arrays["arch_logits"]
+
+    assert not torch.equal(slope(1.0), torch.zeros(6, 5))
+    assert torch.allclose(slope(2.0), 2 * slope(1.0))
+
+
+def test_data_are_drawn_on_the_cpu_as_a_batch_or_as_a_task(config: MetaConfig, classes: ClassImages) -> None:
+    work = work_of(config, classes)
+    joint, task = draw(work, step=JOINT, slot=0), draw(work, step=TASK, slot=0)
+    assert isinstance(joint.data, Batch)
+    assert joint.data.images.shape == (16, 3, 8, 8)
+    assert isinstance(task.data, TaskData)
+    assert task.data.plain.images.shape == (24, 3, 8, 8)
+    assert 2 <= task.data.num_ways <= 3
