@@ -2,9 +2,9 @@
 
 import hashlib
 import io
-import json
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +15,10 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from search_spaces.registry import SPACES
+from workers.bayes.distributions import MetaPrior
+from workers.contracts.meta_config import MetaConfig
 from workers.contracts.priors import LearnedFrom, PriorCard
+from workers.meta.learning.log import StepEntry, read_log
 from workers.meta.learning.loop import LOG
 from workers.meta.learning.state import MetaState
 from workers.priors.model import mode_of
@@ -28,60 +31,95 @@ LIBRARIES: Final = ("archprior", "torch", "numpy")
 Curve = tuple[tuple[int, float], ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a prior comes from, for its card.
+
+    Attributes:
+        command: That made it, or makes it again.
+        data: What it learned from.
+        parent: Prior that it began from; None: fresh weights.
+        meta_run_id: Meta-run that made it; None: the command line did.
+        adjustments: In words: what faults changed of the configuration.
+    """
+
+    command: str
+    data: Sequence[LearnedFrom]
+    parent: str | None = None
+    meta_run_id: str | None = None
+    adjustments: tuple[str, ...] = ()
+
+
 def finish(state: MetaState, out: Path, *, prior_id: str, command: str, data: Sequence[LearnedFrom]) -> PriorCard:
-    """Write `prior.safetensors`, `card.json` and `curves.svg` of a meta-training into its folder.
+    """Write the prior of a meta-training in this process into its folder, which holds its log; see `write_prior`."""
+    entries = read_log((out / LOG).read_text(encoding="utf-8").splitlines())
+    origin = Origin(command=command, data=data)
+    return write_prior(state.prior, state.config, entries, out, prior_id=prior_id, origin=origin)
+
+
+def write_prior(
+    prior: MetaPrior, config: MetaConfig, entries: Sequence[StepEntry], out: Path, *, prior_id: str, origin: Origin
+) -> PriorCard:
+    """Write `prior.safetensors`, `card.json` and `curves.svg` into a folder.
 
     Args:
-        state: At its last step.
-        out: Folder that holds the run's log.
+        prior: Without the persistent heads.
+        config: It was learned with.
+        entries: Of the log, one a step.
+        out: The folder.
         prior_id: Name of the prior.
-        command: That made it.
-        data: What it learned from.
+        origin: For the card.
     """
-    config = state.config
     space = SPACES[config.search_space]
     path = out / TENSORS
-    save_prior(state.prior, path)
-    curves = read_curves(out / LOG)
+    save_prior(prior, path)
+    curves = read_curves(entries)
     card = PriorCard(
         id=prior_id,
         search_space=space.name,
         macro=config.macro,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         num_bytes=path.stat().st_size,
-        mode=space.format(mode_of(state.prior, space)),
+        mode=space.format(mode_of(prior, space)),
         resolutions=config.resolutions,
-        num_steps=state.step,
+        num_steps=len(entries),
         inherits=(
             f"An exported network has this prior's skeleton ({config.macro.skeleton}, {config.macro.num_channels} "
             f"channels, {config.macro.num_cells} cells): stem, reductions and the chosen ops of its cells begin at the "
             "prior's means and are trained on. The classifier and the statistics of batch norm are the dataset's own."
         ),
-        command=command,
+        command=origin.command,
         config=config.model_dump(mode="json"),
-        data=tuple(data),
+        data=tuple(origin.data),
         curves=curves,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
+        versions=versions(),
+        parent=origin.parent,
+        meta_run_id=origin.meta_run_id,
+        adjustments=origin.adjustments,
     )
     (out / CARD).write_text(card.model_dump_json(indent=1), encoding="utf-8")
     (out / CURVES).write_text(draw(curves), encoding="utf-8")
     return card
 
 
-def read_curves(log: Path) -> dict[str, Curve]:
+def versions() -> dict[str, str]:
+    """Return the versions of what the numbers depend on."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}
+
+
+def read_curves(entries: Sequence[StepEntry]) -> dict[str, Curve]:
     """Return the run's curves, at most MAX_POINTS points each: loss and entropy as means over stretches of steps."""
-    entries = [json.loads(line) for line in log.read_text().splitlines()]
     stretch = max(1, -(-len(entries) // MAX_POINTS))
     parts = [entries[start : start + stretch] for start in range(0, len(entries), stretch)]
     curves: dict[str, Curve] = {
-        "loss": tuple((part[-1]["step"] + 1, round(fmean(e["loss"] for e in part), 4)) for part in parts),
-        "entropy": tuple((part[-1]["step"] + 1, round(fmean(part[-1]["entropy"]), 4)) for part in parts),
+        "loss": tuple((part[-1].step + 1, round(fmean(entry.loss for entry in part), 4)) for part in parts),
+        "entropy": tuple((part[-1].step + 1, round(fmean(part[-1].entropy), 4)) for part in parts),
     }
-    judged = [entry for entry in entries if "held_out" in entry]
-    for steps in judged[0]["held_out"] if judged else ():
-        name = f"held-out accuracy after {steps} steps"
-        curves[name] = tuple((entry["step"] + 1, round(entry["held_out"][steps], 4)) for entry in judged)
+    for entry in entries:
+        for steps, value in (entry.held_out or {}).items():
+            name = f"held-out accuracy after {steps} steps"
+            curves[name] = (*curves.get(name, ()), (entry.step + 1, round(value, 4)))
     return curves
 
 

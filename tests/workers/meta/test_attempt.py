@@ -1,0 +1,232 @@
+"""An attempt leaves a prior that others can use, and says nothing but what it measured."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from search_spaces.errors import UnknownNameError
+from workers.contracts.artifacts import MANIFEST
+from workers.contracts.errors import StoreError
+from workers.contracts.meta_runs import (
+    DatasetChoice,
+    MetaAttemptRequest,
+    MetaControl,
+    MetaDataset,
+    MetaManifest,
+    MetaMetrics,
+    MetaRunRequest,
+)
+from workers.meta.attempt import Attempt, stored_prior
+from workers.meta.elastic import Share
+from workers.meta.learning.slot import without_heads
+from workers.priors.registry import PriorRegistry
+from workers.store.folder import FolderStore
+
+pytestmark = pytest.mark.usefixtures("small_judgements")
+
+KEY = "meta-runs/mr_1/attempts/1"
+LETTERS = MetaDataset(
+    dataset_id="ds_1",
+    name="letters",
+    sha256="5" * 64,
+    archive_key="a",
+    report_key="r",
+    terms="free",
+    meta_train=tuple(f"class {label}" for label in range(6)),
+    meta_validation=("d", "e"),
+)
+
+
+class Desk:
+    """Runs attempts over one store."""
+
+    def __init__(self, make_run: Callable[..., Any]) -> None:
+        self._make_run = make_run
+        self.store = make_run().store
+        self.run: Any = None
+
+    def attempt(self, *, prior_id: str = "p", held_out: bool = True, key: str = KEY, **changes: Any) -> Attempt:
+        asked, rest = {}, {}
+        for name, value in changes.items():
+            (asked if name in MetaRunRequest.model_fields else rest)[name] = value
+        run = self.run = self._make_run(folder="checkpoints of " + prior_id, held_out=held_out, **rest)
+        request = MetaRunRequest.model_validate(
+            {"datasets": (DatasetChoice(dataset_id="ds_1"),), "config": run.config, "num_tasks": 3, "max_workers": 2}
+            | asked
+        )
+        return Attempt(
+            store=self.store,
+            key=key,
+            request=MetaAttemptRequest(
+                meta_run_id="mr_1", attempt=1, request=request, datasets=(LETTERS,), prior_id=prior_id
+            ),
+            crew=run.crew,
+            watch=run.watch,
+            control=lambda: run.control(),
+            fetch=run.crew.fetch,
+            share=Share(cpus=1, gpus=0),
+        )
+
+    def metrics(self, key: str = KEY) -> MetaMetrics:
+        return MetaMetrics.model_validate_json(self.store.get_bytes(f"{key}/metrics.json"))
+
+
+@pytest.fixture
+def desk(make_run: Callable[..., Any]) -> Desk:
+    return Desk(make_run)
+
+
+def test_a_finished_run_publishes_a_prior_that_the_registry_finds(desk: Desk, tmp_path: Path) -> None:
+    manifest = desk.attempt().run()
+    assert (manifest.prior_id, manifest.step, manifest.complete) == ("p", 6, True)
+    card = PriorRegistry(desk.store).card("p")
+    assert (card.num_steps, card.meta_run_id, card.parent) == (6, "mr_1", None)
+    assert [(data.name, data.sha256, data.classes) for data in card.data] == [("letters", "5" * 64, LETTERS.meta_train)]
+    assert card.config == desk.run.config.model_dump(mode="json")
+    found = stored_prior(desk.store, "p").to_arrays()
+    server_prior = without_heads(desk.run.crew.server._state.prior_with_heads).to_arrays()
+    assert found.keys() == server_prior.keys()
+    # Weights are stored in half precision.
+    assert all(torch.allclose(found[name], server_prior[name], rtol=1e-3, atol=1e-6) for name in found)
+    # The last point of the curves is there, too.
+    assert [step for step, _ in card.curves["held-out accuracy after 0 steps"]] == [3, 6]
+    phases = [event.message.partition(":")[0] for event in desk.run.told.all_events if event.kind == "phase"]
+    assert phases == ["loading", "learning", "judging", "publishing", "done"]
+
+
+def test_the_manifest_lists_what_is_there_by_size_and_hash(desk: Desk) -> None:
+    manifest = desk.attempt().run()
+    stored = MetaManifest.model_validate_json(desk.store.get_bytes(f"{KEY}/{MANIFEST}"))
+    assert stored == manifest
+    names = {artifact.name for artifact in manifest.artifacts}
+    assert names == {
+        *("metrics.json", "report.md", "log.jsonl", "scores.svg", "curves.svg", "card.json", "prior.safetensors")
+    }
+    for artifact in manifest.artifacts:
+        data = desk.store.get_bytes(f"{KEY}/{artifact.name}")
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (artifact.num_bytes, artifact.sha256)
+    steps = [json.loads(line)["step"] for line in desk.store.get_bytes(f"{KEY}/log.jsonl").decode().splitlines()]
+    assert steps == list(range(6))
+
+
+def test_a_manifest_is_written_after_everything_else_and_a_card_after_its_tensors(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: list[str] = []
+    put = FolderStore._put
+
+    def noted(store: FolderStore, key: str, write: Callable[..., object]) -> None:
+        keys.append(key)
+        put(store, key, write)
+
+    monkeypatch.setattr(FolderStore, "_put", noted)
+    desk.attempt().run()
+    written = [key for key in keys if not key.startswith("checkpoints/")]
+    assert written[-1] == f"{KEY}/{MANIFEST}"
+    assert written[:3] == ["priors/p/prior.safetensors", "priors/p/curves.svg", "priors/p/card.json"]
+
+
+def test_a_store_that_fails_while_publishing_leaves_no_manifest(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = FolderStore._put
+
+    def broken(store: FolderStore, key: str, write: Callable[..., object]) -> None:
+        if key.endswith("report.md"):
+            raise StoreError("the store is full", got=key)
+        put(store, key, write)
+
+    monkeypatch.setattr(FolderStore, "_put", broken)
+    with pytest.raises(StoreError):
+        desk.attempt().run()
+    assert desk.store.size(f"{KEY}/{MANIFEST}") is None
+
+
+def test_every_number_of_the_report_is_in_the_metrics(desk: Desk) -> None:
+    attempt = desk.attempt()
+    desk.run.crew.fate = lambda worker, slot, divisor, before: "out of memory" if divisor == 1 else "fine"
+    attempt.run()
+    metrics = desk.metrics()
+    report = desk.store.get_bytes(f"{KEY}/report.md").decode()
+    (score,) = metrics.scores
+    known = {"95", "1", str(metrics.num_steps), f"{100 * metrics.data_wait:.1f}", str(metrics.request.num_tasks)}
+    known |= {f"{100 * value:.1f}" for value in (*score.accuracy.values(), *score.interval.values())}
+    known |= {str(steps) for steps in score.accuracy}
+    known |= {f"{seconds:.1f}" for seconds in metrics.seconds.values()}
+    known |= {str(len(classes)) for classes in (LETTERS.meta_train, LETTERS.meta_validation, LETTERS.meta_test)}
+    known |= {str(value) for value in metrics.counters.model_dump().values()}
+    (change,) = metrics.adjustments
+    known |= {str(change.step), str(change.value), *re.findall(r"\d+", change.why)}
+    # Names that hold digits are no numbers: ids, hashes, the architecture's string.
+    text = re.sub(r"`[^`]*`|mr_1", "", report)
+    assert set(re.findall(r"\d+(?:\.\d+)?", text)) <= known
+    assert "batch_divisor 2" in report
+    assert PriorRegistry(desk.store).card("p").adjustments
+
+
+def test_a_stopped_run_publishes_under_the_name_of_its_steps_unjudged(desk: Desk) -> None:
+    attempt = desk.attempt()
+    run = desk.run
+    run.control = lambda: MetaControl(desired="stop" if len(run.crew.pushed) >= 4 else "run")
+    manifest = attempt.run()
+    assert (manifest.prior_id, manifest.step, manifest.complete) == ("p-s2", 2, False)
+    assert PriorRegistry(desk.store).card("p-s2").num_steps == 2
+    assert desk.metrics().scores == ()
+    report = desk.store.get_bytes(f"{KEY}/report.md").decode()
+    assert "2 steps, ended early" in report
+    assert "No classes were held out" not in report
+
+
+def test_a_run_stopped_before_its_first_step_publishes_no_prior(desk: Desk) -> None:
+    attempt = desk.attempt()
+    desk.run.control = lambda: MetaControl(desired="stop")
+    manifest = attempt.run()
+    assert (manifest.prior_id, manifest.step, manifest.complete) == (None, 0, False)
+    assert {artifact.name for artifact in manifest.artifacts} == {"metrics.json", "report.md"}
+    assert list(desk.store.list("priors/")) == []
+    assert "# No prior" in desk.store.get_bytes(f"{KEY}/report.md").decode()
+
+
+def test_a_spent_budget_leaves_what_the_earlier_attempts_learned(desk: Desk) -> None:
+    attempt = desk.attempt(budget_s=60.0)
+    spent = attempt.request.model_copy(update={"spent_s": 60.0})
+    object.__setattr__(attempt, "request", spent)
+    manifest = attempt.run()
+    assert (manifest.prior_id, manifest.step) == (None, 0)
+
+
+def test_a_new_prior_is_judged_beside_its_parent_on_the_same_tasks(desk: Desk) -> None:
+    desk.attempt(prior_id="first").run()
+    desk.attempt(prior_id="second", parent="first", seed=1).run()
+    scores = desk.metrics().scores
+    assert [score.prior_id for score in scores] == ["second", "first"]
+    assert all(len(tasks) == 3 for score in scores for tasks in score.tasks.values())
+    assert PriorRegistry(desk.store).card("second").parent == "first"
+
+
+def test_a_parent_that_is_not_there_is_told_with_the_known_ones(desk: Desk) -> None:
+    with pytest.raises(UnknownNameError, match="nas_bench_201-v1"):
+        desk.attempt(parent="ghost").run()
+
+
+def test_a_comparison_judges_priors_on_the_same_tasks_and_publishes_none(desk: Desk) -> None:
+    desk.attempt(prior_id="one").run()
+    desk.attempt(prior_id="same").run()
+    desk.attempt(prior_id="other", seed=4).run()
+    before = {item.key for item in desk.store.list("priors/")}
+    key = "meta-runs/mr_2/attempts/1"
+    manifest = desk.attempt(kind="compare", priors=("one", "same", "other"), num_tasks=4, key=key).run()
+    assert (manifest.prior_id, manifest.complete) == (None, True)
+    assert {artifact.name for artifact in manifest.artifacts} == {"metrics.json", "report.md", "scores.svg"}
+    one, same, other = desk.metrics(key).scores
+    assert [len(tasks) for tasks in one.tasks.values()] == [4, 4]
+    assert (one.tasks, one.accuracy, one.interval) == (same.tasks, same.accuracy, same.interval)
+    assert other.tasks != one.tasks
+    assert {item.key for item in desk.store.list("priors/")} == before
+    assert "# Comparison of 3 priors" in desk.store.get_bytes(f"{key}/report.md").decode()
+    # Who compares learns nothing.
+    assert (desk.run.crew.begun, desk.run.crew.num_servers) == ([], 0)

@@ -1,0 +1,268 @@
+"""Who computes what next. Pure: no Ray, no clock, no tensors; told what happened, it says what to do.
+
+| symbol | meaning | in code |
+|---|---|---|
+| s, i | meta-step, slot of that step | `Slot(step, number)` |
+| T | slots of a step | `num_slots` |
+| v | version of the prior: steps taken | `version` |
+
+Synchronous: the slots of step v, each once; a step is over when all of them have been pushed. Asynchronous: slots
+follow one another without end, and the version grows as gradients arrive.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from statistics import median
+
+from workers.contracts.meta_config import MetaConfig
+
+NUM_DURATIONS = 50
+
+
+@dataclass(frozen=True, order=True)
+class Slot:
+    """One task of one meta-step: with the run's seed it fixes the task, its images and all randomness."""
+
+    step: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"slot {self.number} of step {self.step}"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One held-out task on which one prior is judged."""
+
+    subject: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"held-out task {self.number} of {self.subject}"
+
+
+Item = Slot | Judgement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """When work counts as slow, and when as hung.
+
+    Attributes:
+        slow_factor, slow_s: An item that takes this many times the median, and at least this many seconds, is given to
+            a second worker as well, if one is idle.
+        hung_factor, hung_s: The same, after which its worker counts as hung. The first items of each part of a run
+            have no median: they may take `first_s`.
+        max_losses: Workers that one item may cost, before it counts as what kills them.
+    """
+
+    slow_factor: float = 3.0
+    slow_s: float = 2.0
+    hung_factor: float = 10.0
+    hung_s: float = 60.0
+    first_s: float = 300.0
+    max_losses: int = 5
+
+
+@dataclass(frozen=True)
+class _Held:
+    item: Item
+    since_s: float
+
+
+class Board:
+    """The work of one run, and who holds which part of it. Every worker holds one item at a time.
+
+    Args:
+        config: Of the run.
+        patience: With slow and hung workers.
+        version: Steps taken already.
+    """
+
+    def __init__(self, config: MetaConfig, patience: Patience, *, version: int = 0) -> None:
+        self._num_slots, self._num_steps = config.num_slots, config.num_steps
+        self._parts = config.warmup_steps, config.joint_steps
+        self._synchronous, self._max_staleness = config.mode == "synchronous", config.max_staleness
+        self._patience = patience
+        self._held: dict[str, _Held | None] = {}
+        self._judgements: list[Judgement] = []
+        # By kind of work: a task takes many times as long as a batch of the warm-up.
+        self._durations: dict[str, deque[float]] = {}
+        self._losses: dict[Item, int] = {}
+        self.num_backups = 0
+        self.rewound(version)
+
+    def rewound(self, version: int) -> None:
+        """Begin again from a version: what is computed for later ones no longer counts."""
+        self.version = version
+        self._computed: set[Slot] = set()
+        self._again: list[Slot] = []
+        self._next = version * self._num_slots
+
+    def advanced(self, version: int) -> None:
+        """The prior has taken a step."""
+        self.version = version
+        # What comes later than this is too old to count anyway.
+        oldest = version if self._synchronous else version - self._max_staleness - 1
+        self._computed = {slot for slot in self._computed if slot.step >= oldest}
+
+    @property
+    def learned(self) -> bool:
+        """Whether all steps are taken."""
+        return self.version >= self._num_steps
+
+    @property
+    def judged(self) -> bool:
+        """Whether nothing is left to be judged."""
+        return not self._judgements
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """Those that can compute, in the order in which they joined."""
+        return tuple(self._held)
+
+    def holds(self, worker: str) -> Item | None:
+        """Return what a worker computes now."""
+        held = self._held.get(worker)
+        return None if held is None else held.item
+
+    def joined(self, worker: str) -> None:
+        """A worker can compute."""
+        self._held[worker] = None
+
+    def left(self, worker: str, *, lost: bool) -> int:
+        """A worker is gone; what it held is open again. Return how many workers that item has cost by now.
+
+        Args:
+            worker: Its name; nothing happens if it never joined.
+            lost: Whether it died or hung, rather than being told to go.
+        """
+        held = self._held.pop(worker, None)
+        if held is None:
+            return 0
+        if isinstance(held.item, Slot) and held.item not in self._computed and not self._holders(held.item):
+            self.reopen(held.item)
+        if lost:
+            self._losses[held.item] = self._losses.get(held.item, 0) + 1
+        return self._losses.get(held.item, 0)
+
+    def judge(self, subject: str, num_tasks: int) -> None:
+        """Add the held-out tasks of one prior."""
+        self._judgements += [Judgement(subject, number) for number in range(num_tasks)]
+
+    def next_item(self, worker: str, now_s: float, *, learn: bool = True) -> Item | None:
+        """Give a worker its next item, or nothing if there is none for it now.
+
+        Args:
+            worker: That joined and holds nothing.
+            now_s: Seconds, of any monotonic clock.
+            learn: Whether slots are given out too; else only judgements.
+        """
+        item = self._choose(now_s, learn=learn)
+        if item is not None:
+            self._held[worker] = _Held(item, now_s)
+        return item
+
+    def finished(self, worker: str, item: Item, now_s: float) -> bool:
+        """A worker has computed its item; return whether it was the first to do so, and the result counts."""
+        held = self._held.get(worker)
+        if held is not None and held.item == item:
+            self._durations.setdefault(self._kind(item), deque(maxlen=NUM_DURATIONS)).append(now_s - held.since_s)
+            self._held[worker] = None
+        self._losses.pop(item, None)
+        if isinstance(item, Judgement):
+            first = item in self._judgements
+            if first:
+                self._judgements.remove(item)
+            return first
+        if item in self._computed or (self._synchronous and item.step != self.version):
+            return False
+        self._computed.add(item)
+        return True
+
+    def reopen(self, slot: Slot) -> None:
+        """A slot's gradient was lost on its way, or came too late: compute it again, if it can still count."""
+        self._computed.discard(slot)
+        if self._synchronous or slot in self._again:
+            return
+        given_out = slot.step * self._num_slots + slot.number < self._next  # else its turn is still to come
+        if given_out and self._part(slot.step) >= self._part(self.version):
+            self._again.append(slot)
+
+    def hung(self, now_s: float) -> tuple[str, ...]:
+        """Return the workers that have held their item for so long that they count as hung."""
+        return tuple(
+            worker
+            for worker, held in self._held.items()
+            if held is not None and now_s - held.since_s > self._hung_after(held.item)
+        )
+
+    def hint(self, item: Item) -> Slot | None:
+        """Return the slot that the holder of this one is likely to get next, so that it can draw its data already."""
+        if not isinstance(item, Slot):
+            return None
+        ticket = item.step * self._num_slots + item.number + max(1, len(self._held))
+        step, number = divmod(ticket, self._num_slots)
+        return Slot(step, number) if step < self._num_steps else None
+
+    def _choose(self, now_s: float, *, learn: bool) -> Item | None:
+        slots: tuple[Item, ...] = self._open_slots() if learn and not self.learned else ()
+        # Asynchronous slots never run out, so judgements would never have their turn after them.
+        for item in (*slots, *self._judgements) if self._synchronous else (*self._judgements, *slots):
+            if not self._holders(item):
+                if not self._synchronous and isinstance(item, Slot):
+                    self._taken(item)
+                return item
+        return self._backup(now_s, learn=learn)
+
+    def _open_slots(self) -> tuple[Slot, ...]:
+        if self._synchronous:
+            slots = (Slot(self.version, number) for number in range(self._num_slots))
+            return tuple(slot for slot in slots if slot not in self._computed)
+        step, number = divmod(self._next, self._num_slots)
+        # A gradient of the next part would be dropped: it waits until this part's last one is in.
+        ahead = self._part(step) > self._part(self.version)
+        return tuple(self._again) if ahead else (*self._again, Slot(step, number))
+
+    def _taken(self, slot: Slot) -> None:
+        if slot in self._again:
+            self._again.remove(slot)
+        else:
+            self._next += 1
+
+    def _backup(self, now_s: float, *, learn: bool) -> Item | None:
+        """Return the item that has been slow for longest and that one worker alone holds."""
+        slow = []
+        for held in self._held.values():
+            if held is None or len(self._holders(held.item)) > 1:
+                continue
+            counts = held.item in self._judgements if isinstance(held.item, Judgement) else learn and not self.learned
+            if counts and now_s - held.since_s > self._slow_after(held.item):
+                slow.append(held)
+        if not slow:
+            return None
+        self.num_backups += 1
+        return min(slow, key=lambda held: held.since_s).item
+
+    def _holders(self, item: Item) -> list[str]:
+        return [worker for worker, held in self._held.items() if held is not None and held.item == item]
+
+    def _part(self, step: int) -> bool:
+        """Return whether a step comes after the persistent heads, whose gradients have other arrays."""
+        return step >= self._parts[1]
+
+    def _kind(self, item: Item) -> str:
+        if isinstance(item, Judgement):
+            return "judgement"
+        warmup, joint = self._parts
+        return "warmup" if item.step < warmup else "joint" if item.step < joint else "task"
+
+    def _slow_after(self, item: Item) -> float:
+        known = self._durations.get(self._kind(item))
+        patience = self._patience
+        return max(patience.slow_s, patience.slow_factor * median(known)) if known else patience.first_s
+
+    def _hung_after(self, item: Item) -> float:
+        known = self._durations.get(self._kind(item))
+        patience = self._patience
+        return max(patience.hung_s, patience.hung_factor * median(known)) if known else patience.first_s
