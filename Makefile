@@ -4,11 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo serve test lint types unit install constraints bench-adapt clean
+.PHONY: demo serve test lint types unit install constraints bench-adapt bench-tasks bench-actor bench-meta bench-faults clean
 
 demo: install
 	$(BIN)/python examples/digits.py build/digits.zip
 	$(BIN)/archprior adapt build/digits.zip --name digits --out build/demo
+
+# Two minutes of meta-learning by two workers, then an adaptation that uses what they learned.
+.PHONY: meta-demo
+meta-demo: install
+	$(BIN)/python examples/glyphs.py build/glyphs.zip
+	$(BIN)/python examples/digits.py build/digits.zip
+	$(BIN)/python examples/meta_demo.py build/glyphs.zip build/digits.zip build/meta-demo
 
 serve: install
 	$(BIN)/archprior serve
@@ -28,6 +35,14 @@ unit: install
 
 bench-adapt: install
 	$(BIN)/python -m benchmarks.adapt
+
+bench-tasks: install
+	$(BIN)/python -m benchmarks.tasks
+
+# One thread a process, which gives up its CPU while it waits; Ray on loopback only, with its token.
+bench-actor bench-meta bench-faults: install
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 RAY_AUTH_MODE=token \
+		$(BIN)/python -m benchmarks.$(@:bench-%=%)
 
 install: $(INSTALLED)
 

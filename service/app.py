@@ -14,7 +14,7 @@ from service import logs, problems
 from service.cluster import Cluster, open_cluster
 from service.parts import running
 from service.request_ids import RequestIds
-from service.routes import adaptations, artifacts, datasets, health, priors, search_spaces
+from service.routes import adaptations, artifacts, datasets, health, meta_runs, priors, search_spaces
 from service.settings import Settings, is_loopback
 
 DESCRIPTION: Final = """Post a dataset, get a network that fits it: an architecture, its weights, its cost.
@@ -25,6 +25,8 @@ ROUTERS: Final = (
     datasets.router,
     adaptations.router,
     artifacts.router,
+    meta_runs.router,
+    meta_runs.comparisons,
     priors.router,
     search_spaces.router,
     health.router,
@@ -32,6 +34,7 @@ ROUTERS: Final = (
 TAGS: Final = [
     {"name": "datasets", "description": "Zips of class folders, checked and kept."},
     {"name": "adaptations", "description": "One dataset, one network."},
+    {"name": "meta-runs", "description": "Learning a new version of a prior from many datasets."},
     {"name": "priors", "description": "What earlier datasets have taught."},
     {"name": "search spaces", "description": "What can be built."},
     {"name": "health", "description": "For whoever watches the service."},

@@ -1,39 +1,26 @@
-"""One attempt: its names on the cluster, and its files in the store.
+"""One attempt of an adaptation: its names on the cluster, and its files in the store.
 
 The service writes `request.json` and `control.json`; the job writes all the others, `manifest.json` last.
 """
 
-import json
-import shlex
-from typing import Final, TypeVar
-
 from pydantic import TypeAdapter, ValidationError
 
+from service.attempt_files import JobFiles, command
 from service.errors import InvalidAttemptFileError
 from service.records.model import Adaptation
 from service.schemas import Result
 from workers.contracts.adaptations import AttemptRequest, Control, Failure, Progress
 from workers.contracts.artifacts import MANIFEST, Manifest, Metrics
-from workers.contracts.base import StoredContract
 from workers.contracts.errors import ObjectMissingError
 from workers.store import layout
 from workers.store.protocol import Store
 
-Stored = TypeVar("Stored", bound=StoredContract)
-
-JSON: Final = "application/json"
 _DOCUMENT: TypeAdapter[dict[str, object]] = TypeAdapter(dict[str, object])
 
 
-def submission_id(adaptation: Adaptation) -> str:
-    """Return the id of the current attempt's job on the cluster."""
-    return f"{adaptation.id}-a{adaptation.attempt}"
-
-
 def entrypoint(store: Store, adaptation: Adaptation) -> str:
-    """Return the shell command of the current attempt's job. It holds no secret."""
-    prefix = layout.attempt(adaptation.id, adaptation.attempt)
-    return shlex.join(("python", "-m", "workers.adapt.job", "--store", store.url, "--attempt", prefix))
+    """Return the shell command of the current attempt's job."""
+    return command("workers.adapt.job", store, layout.attempt(adaptation.id, adaptation.attempt))
 
 
 def metadata(adaptation: Adaptation) -> dict[str, str]:
@@ -46,25 +33,17 @@ def metadata(adaptation: Adaptation) -> dict[str, str]:
     }
 
 
-class AttemptFiles:
-    """The files of an adaptation's current attempt.
-
-    Every reader returns None where the file does not exist, and raises `InvalidAttemptFileError` where it cannot be
-    read as what it should be.
-    """
+class AttemptFiles(JobFiles):
+    """The files of an adaptation's current attempt."""
 
     def __init__(self, store: Store, adaptation: Adaptation) -> None:
-        self._store, self._adaptation = store, adaptation
-        self._prefix = layout.attempt(adaptation.id, adaptation.attempt)
-
-    def key(self, name: str) -> str:
-        """Return the store's key of one of the files."""
-        return f"{self._prefix}/{name}"
+        super().__init__(store, layout.attempt(adaptation.id, adaptation.attempt))
+        self._adaptation = adaptation
 
     def write_request(self) -> None:
         """Write what the job reads first."""
         adaptation = self._adaptation
-        self._write(
+        self.write(
             "request.json",
             AttemptRequest(
                 adaptation_id=adaptation.id,
@@ -78,21 +57,21 @@ class AttemptFiles:
 
     def write_cancel(self) -> None:
         """Ask the job to end by itself."""
-        self._write("control.json", Control(desired="cancel"))
+        self.write("control.json", Control(desired="cancel"))
 
     def cancel_written(self) -> bool:
         """Return whether the job has been asked to end."""
-        control = self._read("control.json", Control)
+        control = self.read("control.json", Control)
         return control is not None and control.desired == "cancel"
 
     def progress(self) -> Progress | None:
-        return self._read("progress.json", Progress)
+        return self.read("progress.json", Progress)
 
     def failure(self) -> Failure | None:
-        return self._read("failure.json", Failure)
+        return self.read("failure.json", Failure)
 
     def manifest(self) -> Manifest | None:
-        return self._read(MANIFEST, Manifest)
+        return self.read(MANIFEST, Manifest)
 
     def result(self) -> Result:
         """Return the outcome that the finished job's `metrics.json` and `architecture.json` tell.
@@ -100,7 +79,7 @@ class AttemptFiles:
         Raises:
             InvalidAttemptFileError: One of the two is missing or cannot be read.
         """
-        metrics = self._read("metrics.json", Metrics)
+        metrics = self.read("metrics.json", Metrics)
         if metrics is None:
             raise InvalidAttemptFileError("the job left a manifest but no metrics.json", got=self.key("metrics.json"))
         return Result(
@@ -116,18 +95,6 @@ class AttemptFiles:
 
     def _document(self, name: str) -> dict[str, object]:
         try:
-            return _DOCUMENT.validate_json(self._store.get_bytes(self.key(name)))
+            return _DOCUMENT.validate_json(self.store.get_bytes(self.key(name)))
         except (ObjectMissingError, ValidationError) as error:
             raise InvalidAttemptFileError(f"{name} is missing or cannot be read", got=self.key(name)) from error
-
-    def _read(self, name: str, kind: type[Stored]) -> Stored | None:
-        try:
-            return kind.model_validate_json(self._store.get_bytes(self.key(name)))
-        except ObjectMissingError:
-            return None
-        except ValidationError as error:
-            raise InvalidAttemptFileError(f"{name} is no {kind.__name__}: {error}", got=self.key(name)) from error
-
-    def _write(self, name: str, document: StoredContract) -> None:
-        data = json.dumps(document.model_dump(mode="json"), indent=1).encode()
-        self._store.put_bytes(self.key(name), data, media_type=JSON)

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from service.errors import ClusterUnavailableError
-from service.jobs import JobClient, RayJobs
+from service.jobs import Capacity, JobClient, RayJobs
 from service.local_ray import LocalRay
 from service.settings import Settings
 
@@ -24,8 +24,8 @@ class Cluster(Protocol):
         """
         ...
 
-    def num_cpus(self) -> int:
-        """Return the CPUs there are now. Raises `ClusterUnavailableError`."""
+    def capacity(self) -> Capacity:
+        """Return the CPUs and GPUs that there are now. Raises `ClusterUnavailableError`."""
         ...
 
     def check(self) -> None:
@@ -47,8 +47,8 @@ class RemoteRay:
     def connect(self) -> JobClient:
         return self._jobs
 
-    def num_cpus(self) -> int:
-        return self._jobs.num_cpus()
+    def capacity(self) -> Capacity:
+        return self._jobs.capacity()
 
     def check(self) -> None:
         self._jobs.check()

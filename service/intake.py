@@ -4,28 +4,40 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Final, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from search_spaces.errors import lookup
 from search_spaces.registry import SPACES
 from service.errors import InvalidRequestError
+from service.prior_catalog import PriorCatalog
 from service.records.adaptations import AdaptationRecords
 from service.records.datasets import DatasetRecords
 from service.records.model import Adaptation, Dataset
-from service.uploads import FILE_FIELD, Body, Upload
+from service.schemas import DatasetChange
+from service.uploads import Body, Upload
 from workers.adapt.plan import check_request
 from workers.contracts.adaptations import NO_PRIOR, AdaptationRequest
+from workers.contracts.base import Contract
 from workers.contracts.datasets import DatasetReport
-from workers.priors.registry import PriorRegistry
 from workers.store import layout
 from workers.store.protocol import Store
-from workers.tasks.archive import Checks, run_check
+from workers.tasks.archive import run_check
+from workers.tasks.check_process import Checks
 from workers.tasks.limits import ArchiveLimits
 
+DATASET_FILE: Final = "dataset"
 MAX_NAME: Final = 200
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+Fields = TypeVar("Fields", bound=Contract)
+
+
+class DatasetFields(DatasetChange):
+    """What a form may say of the dataset that it brings; a dataset of which nothing is said is not learned from."""
+
+    name: str | None = Field(None, description="Absent: the file's name.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +56,7 @@ class Intake:
     datasets: DatasetRecords
     adaptations: AdaptationRecords
     store: Store
-    priors: PriorRegistry
+    priors: PriorCatalog
     limits: ArchiveLimits
     checks: Checks
 
@@ -55,17 +67,14 @@ class Intake:
             InvalidRequestError: The body holds no file, or fields that are not known.
             InvalidDatasetError: The file is no dataset; says why.
         """
-        unknown = body.fields.keys() - {"name"}
-        if unknown:
-            raise InvalidRequestError(
-                "unknown fields", got=", ".join(sorted(unknown)), expected=f"{FILE_FIELD} (a file), name"
-            )
-        if body.upload is None:
-            raise InvalidRequestError("the form holds no file", expected=f"the zip as field {FILE_FIELD}")
-        found = self.datasets.find(body.upload.sha256, owner=owner)
+        fields = parse_fields(DatasetFields, body.fields)
+        upload = body.uploads.get(DATASET_FILE)
+        if upload is None:
+            raise InvalidRequestError("the form holds no file", expected=f"the zip as field {DATASET_FILE}")
+        found = self.datasets.find(upload.sha256, owner=owner)
         if found is not None:
             return found, False
-        return self._admit(body.upload, self._check(body.upload), body.fields.get("name"), owner=owner)
+        return self._admit(upload, self._check(upload), fields, owner=owner)
 
     def add_adaptation(self, body: Body, *, owner: str) -> Adaptation:
         """Return the new adaptation that a body asks for; its dataset comes along, or is named by id.
@@ -77,60 +86,65 @@ class Intake:
             NotFoundError: No such dataset.
             ArchPriorError: The dataset, the search space, the prior or the limits cannot be accepted.
         """
-        request = self._resolve(parse_request(body.fields))
-        card = None if request.prior == NO_PRIOR else self.priors.card(request.prior or "")
-        upload, dataset_id = body.upload, request.dataset_id
+        request = self._resolve(parse_fields(AdaptationRequest, body.fields), owner=owner)
+        card = None if request.prior == NO_PRIOR else self.priors.card(request.prior or "", owner=owner)
+        upload, dataset_id = body.uploads.get(DATASET_FILE), request.dataset_id
         if upload is not None and dataset_id is None:
             known = self.datasets.find(upload.sha256, owner=owner)
             report = self._check(upload) if known is None else known.report
             check_request(request, report, card)
-            dataset = known or self._admit(upload, report, None, owner=owner)[0]
+            dataset = known or self._admit(upload, report, DatasetFields(), owner=owner)[0]
         elif upload is None and dataset_id is not None:
             dataset = self.datasets.get(dataset_id, owner=owner)
             check_request(request, dataset.report, card)
         else:
-            expected = f"a zip as field {FILE_FIELD}, or a dataset_id"
+            expected = f"a zip as field {DATASET_FILE}, or a dataset_id"
             raise InvalidRequestError("an adaptation needs one dataset", expected=expected)
         return self.adaptations.add(request.model_copy(update={"dataset_id": dataset.id}), dataset, owner=owner)
 
-    def _resolve(self, request: AdaptationRequest) -> AdaptationRequest:
+    def _resolve(self, request: AdaptationRequest, *, owner: str) -> AdaptationRequest:
+        """Name the prior that a request without one gets: what is promoted later does not change it."""
         lookup(SPACES, request.search_space, kind="search space")
-        prior = request.prior or self.priors.default_for(request.search_space) or NO_PRIOR
+        prior = request.prior or self.priors.default_for(request.search_space, owner=owner) or NO_PRIOR
         return request.model_copy(update={"prior": prior})
 
     def _check(self, upload: Upload) -> DatasetReport:
         return run_check(upload.path, self.limits, self.checks)
 
-    def _admit(self, upload: Upload, report: DatasetReport, name: object, *, owner: str) -> tuple[Dataset, bool]:
+    def _admit(
+        self, upload: Upload, report: DatasetReport, fields: DatasetFields, *, owner: str
+    ) -> tuple[Dataset, bool]:
         self.store.put_file(layout.dataset_archive(upload.sha256), upload.path, media_type="application/zip")
         self.store.put_bytes(
             layout.dataset_report(upload.sha256), report.model_dump_json().encode(), media_type="application/json"
         )
         # Recorded last: a record always has its bytes, and bytes without a record are found by their hash again.
         return self.datasets.add(
-            name=_display_name(str(name or PurePosixPath(upload.filename.replace("\\", "/")).stem)),
+            name=_display_name(fields.name or PurePosixPath(upload.filename.replace("\\", "/")).stem),
             sha256=upload.sha256,
             num_bytes=upload.num_bytes,
             report=report,
             owner=owner,
+            meta_use=bool(fields.meta_use),
+            terms=fields.terms,
         )
 
 
-def parse_request(fields: Mapping[str, object]) -> AdaptationRequest:
-    """Return the request that a body's fields make; a form's strings become numbers where numbers are due.
+def parse_fields(schema: type[Fields], fields: Mapping[str, object]) -> Fields:
+    """Return what a body's fields make; a form's strings become numbers where numbers are due.
 
     Raises:
         InvalidRequestError: Names every field that is wrong, and where one is not known, those that are.
     """
     try:
-        return AdaptationRequest.model_validate(dict(fields))
+        return schema.model_validate(dict(fields))
     except ValidationError as error:
         findings = error.errors(include_url=False)
         unknown = any(found["type"] == "extra_forbidden" for found in findings)
         raise InvalidRequestError(
             "the request cannot be accepted",
             findings=(_finding(found["loc"], found["msg"], found["input"]) for found in findings),
-            todo=f"Known fields: {', '.join(AdaptationRequest.model_fields)}." if unknown else "Correct these fields.",
+            todo=f"Known fields: {', '.join(schema.model_fields)}." if unknown else "Correct these fields.",
         ) from error
 
 
@@ -139,4 +153,4 @@ def _finding(place: tuple[int | str, ...], message: str, given: object) -> str:
 
 
 def _display_name(name: str) -> str:
-    return _UNPRINTABLE.sub("", name)[:MAX_NAME] or FILE_FIELD
+    return _UNPRINTABLE.sub("", name)[:MAX_NAME] or DATASET_FILE

@@ -4,7 +4,8 @@
 failing cluster by the text of an exception only.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
@@ -15,6 +16,8 @@ from pydantic import AliasPath, BaseModel, ConfigDict, Field, FiniteFloat, Valid
 from service.errors import ClusterUnavailableError
 
 TIMEOUT_S: Final = 15.0
+# The question costs a small cluster 30 ms of CPU, and is asked at every look at what waits.
+CAPACITY_AGE_S: Final = 5.0
 
 
 class JobStatus(StrEnum):
@@ -35,6 +38,14 @@ class JobReport:
 
     status: JobStatus
     message: str = ""
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What all nodes of a cluster have together, in use or not: whole CPUs and GPUs."""
+
+    cpus: int
+    gpus: int
 
 
 class JobClient(Protocol):
@@ -95,9 +106,12 @@ class RayJobs:
     Args:
         url: Of the cluster's dashboard, such as `http://127.0.0.1:8265`.
         token: The cluster's token, if it asks for one.
+        clock: Seconds from any beginning.
     """
 
-    def __init__(self, url: str, *, token: str | None) -> None:
+    def __init__(self, url: str, *, token: str | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._capacity: tuple[float, Capacity] | None = None
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         # A cluster's own addresses are never behind the proxy that the environment may name.
         self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
@@ -131,14 +145,22 @@ class RayJobs:
         """Ask the cluster whether it is well. Raises `ClusterUnavailableError` if it is not."""
         self._checked(self._call("GET", "/api/gcs_healthz"))
 
-    def num_cpus(self) -> int:
-        """Return the CPUs of all nodes of the cluster that live."""
+    def capacity(self) -> Capacity:
+        """Return what the nodes that live have together; what was answered is believed for `CAPACITY_AGE_S`."""
+        now_s = self._clock()
+        if self._capacity is None or now_s - self._capacity[0] >= CAPACITY_AGE_S:
+            self._capacity = (now_s, self._ask_capacity())
+        return self._capacity[1]
+
+    def _ask_capacity(self) -> Capacity:
         response = self._checked(self._call("GET", "/api/v0/nodes", params={"detail": "true", "limit": "10000"}))
         try:
             listed = _Nodes.model_validate_json(response.content).nodes
         except ValidationError as error:
             raise ClusterUnavailableError("Ray's answer about its nodes cannot be read") from error
-        return int(sum(node.resources_total.get("CPU", 0.0) for node in listed if node.state == "ALIVE"))
+        alive = [node.resources_total for node in listed if node.state == "ALIVE"]
+        cpus, gpus = (int(sum(resources.get(name, 0.0) for resources in alive)) for name in ("CPU", "GPU"))
+        return Capacity(cpus, gpus)
 
     def close(self) -> None:
         """Close the connections."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from service import processes
 from service.errors import ClusterUnavailableError
-from service.jobs import RayJobs
+from service.jobs import Capacity, RayJobs
 from service.ray_process import REMEMBERED, RayProcess, new_head, write_token
 
 START_TIMEOUT_S: Final = 90.0
@@ -59,14 +59,11 @@ class LocalRay:
                 todo = f"Look at the free space and the permissions of {SHORT_FOLDER} and of the data folder."
                 raise ClusterUnavailableError("the local Ray cannot be started", got=str(error), todo=todo) from error
 
-    def num_cpus(self) -> int:
-        return self._num_cpus
+    def capacity(self) -> Capacity:
+        return self._current().capacity()
 
     def check(self) -> None:
-        jobs = self._jobs  # another thread may be replacing it
-        if jobs is None:
-            raise ClusterUnavailableError("the local Ray is starting")
-        jobs.check()
+        self._current().check()
 
     def close(self) -> None:
         self._closing.set()
@@ -74,6 +71,12 @@ class LocalRay:
             running = self._running or RayProcess.remembered(self._file)
             if running is not None:
                 self._end(running)
+
+    def _current(self) -> RayJobs:
+        jobs = self._jobs  # another thread may be replacing it
+        if jobs is None:
+            raise ClusterUnavailableError("the local Ray is starting")
+        return jobs
 
     def _find(self) -> RayJobs | None:
         """Attach to the Ray that an earlier service left running; clear away one that is not well."""

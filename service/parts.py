@@ -19,22 +19,29 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.cluster import Cluster, readiness
 from service.data_dir import claim
 from service.intake import Intake
-from service.reconcile.decide import Limits
+from service.meta_runs.intake import MetaRunIntake
+from service.meta_runs.views import MetaRunViews
+from service.prior_catalog import PriorCatalog
+from service.prior_intake import PriorIntake
+from service.reconcile.adaptations import AdaptationSteps
+from service.reconcile.decisions import Limits
 from service.reconcile.executor import Reconciler
 from service.reconcile.loop import ReconcileLoop
+from service.reconcile.meta_runs import MetaRunSteps
 from service.records.adaptations import AdaptationRecords
 from service.records.database import Database
 from service.records.datasets import DatasetRecords
 from service.records.lease import RECONCILER, Lease
+from service.records.meta_runs import MetaRunRecords
+from service.records.priors import PriorRecords
 from service.schemas import Health
 from service.settings import Settings
 from service.views import Views
 from workers.contracts.errors import StoreError
-from workers.priors.registry import PriorRegistry
 from workers.store.folder import FolderStore
 from workers.store.open import open_store
 from workers.store.protocol import Store
-from workers.tasks.archive import Checks
+from workers.tasks.check_process import Checks
 from workers.tasks.limits import ArchiveLimits
 
 LEASE_TTL_S = 15.0
@@ -56,10 +63,14 @@ class Parts:
     cluster: Cluster
     datasets: DatasetRecords
     adaptations: AdaptationRecords
-    priors: PriorRegistry
+    meta_runs: MetaRunRecords
+    prior_catalog: PriorCatalog
     intake: Intake
+    prior_intake: PriorIntake
+    meta_intake: MetaRunIntake
     intake_threads: CapacityLimiter
     views: Views
+    meta_views: MetaRunViews
     loop: ReconcileLoop
     uploads: Path
 
@@ -93,7 +104,9 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
         uploads = settings.data_dir / "uploads"
         shutil.rmtree(uploads, ignore_errors=True)  # what a killed service was receiving
         uploads.mkdir()
-        adaptations, datasets, priors = AdaptationRecords(database), DatasetRecords(database), PriorRegistry(store)
+        adaptations, datasets = AdaptationRecords(database), DatasetRecords(database)
+        meta_runs = MetaRunRecords(database)
+        prior_catalog = PriorCatalog(PriorRecords(database), store)
         folder = _folder_name(settings.data_dir)
         lease = Lease(database, name=RECONCILER, holder=f"{folder}:{secrets.token_hex(8)}", ttl_s=LEASE_TTL_S)
         # The folder is ours alone, so whoever held the lease for it is dead, and a killed service's successor need not
@@ -101,13 +114,18 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
         lease.end_those_of(folder)
         stack.callback(lease.release)
         cluster = open_cluster(settings)
+        limits = Limits(
+            max_attempts=settings.max_attempts,
+            cancel_grace_s=settings.cancel_grace_s,
+            stop_grace_s=settings.stop_grace_s,
+        )
         reconciler = Reconciler(
-            adaptations=adaptations,
-            store=store,
+            adaptations=AdaptationSteps(records=adaptations, store=store, limits=limits),
+            meta_runs=MetaRunSteps(records=meta_runs, store=store, limits=limits),
             cluster=cluster,
             lease=lease,
-            limits=Limits(max_attempts=settings.max_attempts, cancel_grace_s=settings.cancel_grace_s),
             max_submitted=settings.max_submitted_jobs,
+            max_meta_runs=settings.max_meta_runs,
         )
         loop = ReconcileLoop(reconciler, interval_s=settings.reconcile_interval_s)
         # From here on in this order: no new step, then the cluster, which a step may still be starting, then the rest.
@@ -125,17 +143,21 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
             cluster=cluster,
             datasets=datasets,
             adaptations=adaptations,
-            priors=priors,
+            meta_runs=meta_runs,
+            prior_catalog=prior_catalog,
             intake=Intake(
                 datasets=datasets,
                 adaptations=adaptations,
                 store=store,
-                priors=priors,
+                priors=prior_catalog,
                 limits=archive_limits,
                 checks=checks,
             ),
+            meta_intake=MetaRunIntake(datasets=datasets, meta_runs=meta_runs, priors=prior_catalog),
+            prior_intake=PriorIntake(catalog=prior_catalog, checks=checks),
             intake_threads=CapacityLimiter(os.cpu_count() or 1),
             views=Views(adaptations=adaptations, store=store, cluster=cluster),
+            meta_views=MetaRunViews(meta_runs=meta_runs, store=store, cluster=cluster),
             loop=loop,
             uploads=uploads,
         )

@@ -37,7 +37,7 @@ from workers.contracts.errors import (
     ObjectMissingError,
     StoreError,
 )
-from workers.tasks.archive import CheckKilledError
+from workers.tasks.check_process import CheckKilledError
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -118,6 +118,7 @@ def _invalid(request: Request, error: RequestValidationError) -> Response:
             title="The request cannot be accepted",
             status=HTTPStatus.UNPROCESSABLE_ENTITY,
             code=InvalidRequestError.code,
+            todo="Correct these fields; /docs lists all there are.",
             errors=findings,
         ),
     )

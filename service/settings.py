@@ -29,10 +29,14 @@ class Settings(BaseSettings):
         ray_token: Token of that cluster; Ray's own variable.
         ray_num_cpus: CPUs of the local Ray. Absent: all of this machine.
         max_submitted_jobs: Adaptations that run at once; the others stay QUEUED. Absent: as many as find CPUs.
-        max_attempts: Attempts before a job that keeps getting lost counts as failed.
-        cancel_grace_s: Seconds a job has to end by itself once it is asked to.
+        max_meta_runs: Meta-runs that run at once; the others stay QUEUED.
+        max_attempts: Attempts before a job that keeps getting lost counts as failed; of a meta-run, those in a row that
+            reached no new checkpoint.
+        cancel_grace_s: Seconds a job has to end by itself once it is asked to cancel.
+        stop_grace_s: Seconds a meta-run has to publish its prior once it is asked to stop.
         reconcile_interval_s: Seconds between two looks at what is not finished.
         max_upload_bytes: Largest archive that is taken.
+        max_prior_bytes: Largest tensors of an imported prior that are taken.
         log_level: Of the service's own log.
     """
 
@@ -48,10 +52,13 @@ class Settings(BaseSettings):
     ray_token: SecretStr | None = Field(None, validation_alias="RAY_AUTH_TOKEN")
     ray_num_cpus: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     max_submitted_jobs: int | None = Field(None, ge=1)
+    max_meta_runs: int = Field(1, ge=1)
     max_attempts: int = Field(3, ge=1)
     cancel_grace_s: float = Field(10.0, ge=0)
+    stop_grace_s: float = Field(120.0, ge=0)
     reconcile_interval_s: float = Field(0.5, gt=0)
     max_upload_bytes: int = Field(2 * GIB, ge=1)
+    max_prior_bytes: int = Field(GIB // 4, ge=1)
     log_level: LogLevel = "INFO"
 
     @field_validator("data_dir")

@@ -1,10 +1,10 @@
-"""Request bodies with a dataset: streamed to the disk while they are hashed, bounded at every byte."""
+"""Request bodies with files: streamed to the disk while they are hashed, bounded at every byte."""
 
 import hashlib
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,10 +19,26 @@ from service.errors import InvalidBodyError, InvalidRequestError, TooLargeError,
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-FILE_FIELD: Final = "dataset"
 MAX_FIELDS: Final = 50
 MAX_FIELD_BYTES: Final = 16_384
 MAX_JSON_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileField:
+    """A file that a form may hold.
+
+    Attributes:
+        what: It is, in words.
+        example: A name for such a file.
+        max_bytes: Largest that is taken.
+        todo: What to do about a larger one.
+    """
+
+    what: str
+    example: str
+    max_bytes: int
+    todo: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,25 +59,25 @@ class Upload:
 
 @dataclass(frozen=True, kw_only=True)
 class Body:
-    """What a request brought: fields (strings, where it was a form), and the file if there was one."""
+    """What a request brought: fields (strings, where it was a form), and files by their field's name."""
 
     fields: Mapping[str, object]
-    upload: Upload | None = None
+    uploads: Mapping[str, Upload] = field(default_factory=dict)
 
 
 @asynccontextmanager
-async def receive(request: Request, *, folder: Path, max_file_bytes: int) -> AsyncIterator[Body]:
-    """Yield a request's body, a form (`multipart/form-data`) or JSON; remove its file afterwards.
+async def receive(request: Request, *, folder: Path, files: Mapping[str, FileField]) -> AsyncIterator[Body]:
+    """Yield a request's body, a form (`multipart/form-data`) or JSON; remove its files afterwards.
 
     Args:
         request: Whose body was not read yet.
-        folder: Where the file lies meanwhile.
-        max_file_bytes: Largest file that is taken.
+        folder: Where the files lie meanwhile.
+        files: That a form may hold, by their field's name.
 
     Raises:
         UnsupportedMediaTypeError: The body is neither.
         InvalidBodyError: It cannot be read.
-        InvalidRequestError: A field came twice, or a file under another name than `dataset`.
+        InvalidRequestError: A field came twice, a file under another name than one of `files`, or a string under one.
         TooLargeError: It is, or a part of it is, over a limit.
     """
     media_type, options = parse_options_header(request.headers.get("content-type"))
@@ -69,13 +85,16 @@ async def receive(request: Request, *, folder: Path, max_file_bytes: int) -> Asy
         yield Body(fields=await _json_object(request))
     elif media_type == b"multipart/form-data" and b"boundary" in options:
         with tempfile.TemporaryDirectory(dir=folder) as own:
-            form = _Form(Path(own) / "upload", options[b"boundary"], max_file_bytes)
-            yield await form.read(request)
+            form = _Form(Path(own), options[b"boundary"], files)
+            try:
+                yield await form.read(request)
+            finally:
+                form.close()
     else:
         raise UnsupportedMediaTypeError(
             "a body of this kind is not taken",
             got=media_type.decode("latin-1") or None,
-            expected="multipart/form-data with the zip as field `dataset`, or application/json with a dataset_id",
+            expected=f"multipart/form-data with {_listed(files)}, or application/json",
         )
 
 
@@ -97,32 +116,34 @@ async def _json_object(request: Request) -> dict[str, object]:
 class _Form:
     """Takes a form apart as it arrives."""
 
-    def __init__(self, path: Path, boundary: bytes, max_file_bytes: int) -> None:
+    def __init__(self, folder: Path, boundary: bytes, files: Mapping[str, FileField]) -> None:
         self._parser = self._new_parser(boundary)
-        self._path, self._max_file_bytes = path, max_file_bytes
+        self._folder, self._files = folder, files
         self._fields: dict[str, object] = {}
-        self._upload: Upload | None = None
-        self._filename: str | None = None
-        self._digest = hashlib.sha256()
-        self._num_bytes = 0
+        self._uploads: dict[str, Upload] = {}
+        self._incoming: _Incoming | None = None
         self._ended = False
 
     async def read(self, request: Request) -> Body:
         """Return what the request brings. Writing and hashing happen outside the event loop."""
         # With the bytes between and after its parts, a form is bounded too.
-        most, num_bytes = self._max_file_bytes + MAX_FIELDS * 2 * MAX_FIELD_BYTES, 0
+        most, num_bytes = sum(one.max_bytes for one in self._files.values()) + MAX_FIELDS * 2 * MAX_FIELD_BYTES, 0
         content_length = request.headers.get("content-length", "")
         if content_length.isdecimal() and int(content_length[:19]) > most:
-            raise self._too_large()
-        with await run_in_threadpool(self._path.open, "wb") as self._file:
-            async for chunk in request.stream():
-                num_bytes += len(chunk)
-                if num_bytes > most:
-                    raise self._too_large()
-                await run_in_threadpool(self._write, chunk)
+            raise _too_large(self._files.values())
+        async for chunk in request.stream():
+            num_bytes += len(chunk)
+            if num_bytes > most:
+                raise _too_large(self._files.values())
+            await run_in_threadpool(self._write, chunk)
         if not self._ended:
             raise InvalidBodyError("the form has no end", todo="Was the upload interrupted? Send it again.")
-        return Body(fields=self._fields, upload=self._upload)
+        return Body(fields=self._fields, uploads=self._uploads)
+
+    def close(self) -> None:
+        """Close the file that was being received, if the form has broken off in one."""
+        if self._incoming is not None:
+            self._incoming.file.close()
 
     def _new_parser(self, boundary: bytes) -> MultipartParser:
         callbacks: MultipartCallbacks = {
@@ -148,11 +169,10 @@ class _Form:
             raise InvalidBodyError(f"the form cannot be read: {error}") from error
 
     def _begin_part(self) -> None:
-        if len(self._fields) + (self._upload is not None) >= MAX_FIELDS:
+        if len(self._fields) + len(self._uploads) >= MAX_FIELDS:
             raise TooLargeError("the form has too many fields", expected=f"at most {MAX_FIELDS}")
         self._headers: dict[bytes, bytes] = {}
-        self._part_name, self._filename = "", None
-        self._value = bytearray()
+        self._part_name, self._value = "", bytearray()
 
     def _begin_header(self) -> None:
         self._name, self._header = bytearray(), bytearray()
@@ -171,43 +191,65 @@ class _Form:
         self._part_name = options.get(b"name", b"").decode(errors="replace")
         if not self._part_name:
             raise InvalidBodyError("a part of the form has no name")
-        if self._part_name in self._fields or (self._part_name == FILE_FIELD and self._upload is not None):
-            raise InvalidRequestError(f"the field {self._part_name} came twice")
+        name, kind = self._part_name, self._files.get(self._part_name)
+        if name in self._fields or name in self._uploads:
+            raise InvalidRequestError(f"the field {name} came twice")
         if b"filename" in options:
-            self._filename = options[b"filename"].decode(errors="replace")
-            if self._part_name != FILE_FIELD:
-                what = f"a file came as field {self._part_name}"
-                raise InvalidRequestError(what, expected=f"the zip as field {FILE_FIELD}")
-        elif self._part_name == FILE_FIELD:
-            what = f"the field {FILE_FIELD} is no file"
-            raise InvalidRequestError(what, todo=f"With curl write {FILE_FIELD}=@pets.zip.")
+            if kind is None:
+                raise InvalidRequestError(f"a file came as field {name}", expected=_listed(self._files))
+            filename = options[b"filename"].decode(errors="replace")
+            self._incoming = _Incoming(self._folder / name, filename, kind)
+        elif kind is not None:
+            raise InvalidRequestError(f"the field {name} is no file", todo=f"With curl write {name}=@{kind.example}.")
 
     def _content(self, data: bytes, start: int, end: int) -> None:
-        if self._filename is not None:
-            self._num_bytes += end - start
-            if self._num_bytes > self._max_file_bytes:
-                raise self._too_large()
-            self._digest.update(data[start:end])
-            self._file.write(data[start:end])
+        if self._incoming is not None:
+            self._incoming.write(data[start:end])
             return
         self._value += data[start:end]
         if len(self._value) > MAX_FIELD_BYTES:
             raise TooLargeError(f"the field {self._part_name} is too long", expected=f"at most {MAX_FIELD_BYTES} bytes")
 
     def _end_part(self) -> None:
-        if self._filename is None:
+        if self._incoming is None:
             self._fields[self._part_name] = self._value.decode(errors="replace")
             return
-        self._upload = Upload(
-            path=self._path, filename=self._filename, num_bytes=self._num_bytes, sha256=self._digest.hexdigest()
-        )
+        self._uploads[self._part_name] = self._incoming.finished()
+        self._incoming = None
 
     def _end(self) -> None:
         self._ended = True
 
-    def _too_large(self) -> TooLargeError:
-        return TooLargeError(
-            "the upload is too large",
-            expected=f"at most {self._max_file_bytes} bytes",
-            todo="Send fewer or smaller images, or raise ARCHPRIOR_MAX_UPLOAD_BYTES.",
+
+class _Incoming:
+    """A file while it arrives."""
+
+    def __init__(self, path: Path, filename: str, kind: FileField) -> None:
+        self._path, self._filename, self._kind = path, filename, kind
+        self._digest = hashlib.sha256()
+        self._num_bytes = 0
+        self.file = path.open("wb")
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes. Raises `TooLargeError`."""
+        self._num_bytes += len(data)
+        if self._num_bytes > self._kind.max_bytes:
+            raise _too_large([self._kind])
+        self._digest.update(data)
+        self.file.write(data)
+
+    def finished(self) -> Upload:
+        """Return the file now that all of it is here."""
+        self.file.close()
+        return Upload(
+            path=self._path, filename=self._filename, num_bytes=self._num_bytes, sha256=self._digest.hexdigest()
         )
+
+
+def _listed(files: Mapping[str, FileField]) -> str:
+    return ", ".join(f"{one.what} as field {name}" for name, one in files.items())
+
+
+def _too_large(files: Collection[FileField]) -> TooLargeError:
+    bounds = ", ".join(f"{one.what} of at most {one.max_bytes} bytes" for one in files)
+    return TooLargeError("the upload is too large", expected=bounds, todo=" ".join(one.todo for one in files))

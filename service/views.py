@@ -1,15 +1,18 @@
 """From records to what the API shows."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from service.attempts import AttemptFiles, submission_id
+from service.attempt_files import submission_id
+from service.attempts import AttemptFiles
 from service.cluster import Cluster
 from service.errors import InvalidAttemptFileError
 from service.records.adaptations import AdaptationRecords
 from service.records.model import Adaptation, Dataset
 from service.schemas import FINAL_STATES, AdaptationView, ArtifactView, DatasetView, Links
 from workers.contracts.adaptations import Progress
+from workers.contracts.artifacts import Artifact
 from workers.contracts.errors import StoreError
 from workers.store.protocol import Store
 
@@ -53,7 +56,7 @@ class Views:
             best=None if progress is None else progress.best,
             result=adaptation.result,
             error=adaptation.error,
-            artifacts=artifact_views(adaptation),
+            artifacts=adaptation_artifacts(adaptation),
             links=self._links(adaptation),
         )
 
@@ -87,15 +90,19 @@ def dataset_view(dataset: Dataset) -> DatasetView:
         num_bytes=dataset.num_bytes,
         report=dataset.report,
         created_at=dataset.created_at,
+        meta_use=dataset.meta_use,
+        terms=dataset.terms,
     )
 
 
-def artifact_views(adaptation: Adaptation) -> tuple[ArtifactView, ...]:
+def adaptation_artifacts(adaptation: Adaptation) -> tuple[ArtifactView, ...]:
     """Return what can be downloaded; empty until the adaptation has succeeded."""
-    folder = f"{adaptation_path(adaptation.id)}/artifacts"
-    return tuple(
-        ArtifactView(**artifact.model_dump(), href=f"{folder}/{artifact.name}") for artifact in adaptation.artifacts
-    )
+    return artifact_views(adaptation.artifacts, f"{adaptation_path(adaptation.id)}/artifacts")
+
+
+def artifact_views(artifacts: Iterable[Artifact], folder: str) -> tuple[ArtifactView, ...]:
+    """Return files with the paths to download them from, which lie under `folder`."""
+    return tuple(ArtifactView(**artifact.model_dump(), href=f"{folder}/{artifact.name}") for artifact in artifacts)
 
 
 def adaptation_path(adaptation_id: str) -> str:

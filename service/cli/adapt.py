@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from search_spaces.errors import InvalidOptionError
 from service.cli.embedded import data_folder, embedded_service
 from service.cli.errors import as_invalid_option
-from service.cli.inputs import as_archive, install_prior, prior_folder
+from service.cli.inputs import as_archive, named_prior
 from service.cli.interrupts import interruptible
 from service.cli.options import DataDirOption, JsonOption, ServerOption
 from service.cli.outcome import as_document, fetch, require_success, tell
@@ -21,9 +21,8 @@ from service.cli.output import print_json, stdout
 from service.cli.progress import Display, display
 from service.client import Client, ServiceError, ServiceUnreachableError
 from service.schemas import FINAL_STATES, AdaptationView
-from service.settings import Settings
 from workers.contracts.adaptations import AdaptationRequest, Search
-from workers.store.open import open_store
+from workers.priors.registry import CARD, TENSORS
 
 DEFAULTS = AdaptationRequest()
 CANCEL_TIMEOUT_S = 30.0
@@ -75,8 +74,8 @@ def adapt(
 
     Without --server a service is started on this machine for this one call, and ended with it.
     """
-    own_prior = prior_folder(prior)
-    _check_combination(server, data_dir, own_prior, out)
+    own_prior = named_prior(prior)
+    _check_combination(server, data_dir, out)
     try:
         request = AdaptationRequest(
             name=name, search_space=search_space, prior=None if own_prior else prior, search=search,
@@ -92,12 +91,15 @@ def adapt(
     ):
         shown.step("reading the dataset")
         archive = None if server is not None and not Path(data).exists() else as_archive(Path(data), Path(scratch))
-        with _service(server, data_dir, own_prior, shown) as (client, prior_id):
+        with _service(server, data_dir, shown) as client:
             dataset_id = data
             if archive is not None:
                 shown.step(f"uploading {archive.name} ({archive.stat().st_size:,} bytes) and checking its images")
                 dataset_id = client.create_dataset(archive, name=Path(data).name).id
-            changes = {"dataset_id": dataset_id, **({"prior": prior_id} if prior_id else {})}
+            changes = {"dataset_id": dataset_id}
+            if own_prior is not None:
+                shown.step(f"handing in the prior of {own_prior}")
+                changes["prior"] = client.import_prior(own_prior / CARD, own_prior / TENSORS).card.id
             view = client.create_adaptation(request.model_copy(update=changes))
             view = _follow(client, view, shown, cancel=server is None)
             result = require_success(view)
@@ -109,39 +111,27 @@ def adapt(
         tell(stdout(), view, result, paths)
 
 
-def _check_combination(server: str | None, data_dir: Path | None, own_prior: Path | None, out: Path | None) -> None:
+def _check_combination(server: str | None, data_dir: Path | None, out: Path | None) -> None:
     if server is not None and data_dir is not None:
         raise InvalidOptionError("--data-dir is for a service of one's own", todo="Leave out --data-dir or --server.")
-    if server is not None and own_prior is not None:
-        raise InvalidOptionError(
-            "a prior's folder cannot be sent to a running service",
-            got=str(own_prior),
-            todo="Name one of its priors by id (`archprior priors --server URL`), or leave out --server.",
-        )
     if out is not None and out.exists() and not out.is_dir():
         raise InvalidOptionError("--out is no folder", got=str(out))
 
 
 @contextmanager
-def _service(
-    server: str | None, data_dir: Path | None, own_prior: Path | None, shown: Display
-) -> Iterator[tuple[Client, str | None]]:
-    """Yield a client of a service that can take work, and the id under which it has the prior of one's own."""
+def _service(server: str | None, data_dir: Path | None, shown: Display) -> Iterator[Client]:
+    """Yield a client of a service that can take work."""
     if server is not None:
         with Client(server) as client:
-            yield client, None
+            yield client
         return
     with data_folder(data_dir) as folder:
-        prior_id = None
-        if own_prior is not None:
-            settings = Settings.model_validate({"data_dir": folder})
-            prior_id = install_prior(own_prior, open_store(settings.objects, create=True))
         shown.step("starting the service")
         with (
             embedded_service(folder, lambda reason: shown.step(f"starting the service ({reason})")) as url,
             Client(url) as client,
         ):
-            yield client, prior_id
+            yield client
             shown.step("stopping the service")
 
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -11,6 +11,9 @@ from search_spaces.errors import ArchPriorError, InvalidArchitectureError, Inval
 from service.cli.output import print_json
 from service.client import ServiceError
 from service.schemas import Problem
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
@@ -67,7 +70,12 @@ def as_invalid_option(
     what: str, error: ValidationError, *, spell: Callable[[str], str] = as_flag
 ) -> InvalidOptionError:
     """Return a schema's findings as one error that names each field as its user knows it, by `spell`."""
-    findings = (
-        f"{spell('.'.join(map(str, found['loc'])))}: {found['msg']}, got {found['input']!r}" for found in error.errors()
-    )
+    findings = (_finding(found, spell) for found in error.errors())
     return InvalidOptionError(f"{what}: {'; '.join(findings)}")
+
+
+def _finding(found: "ErrorDetails", spell: Callable[[str], str]) -> str:
+    message = found["msg"].removeprefix("Value error, ")
+    if not found["loc"]:  # of several fields together: the message names them
+        return message
+    return f"{spell('.'.join(map(str, found['loc'])))}: {message}, got {found['input']!r}"

@@ -5,10 +5,7 @@ from pathlib import Path
 
 from search_spaces.errors import InvalidOptionError
 from workers.contracts.errors import InvalidPriorError
-from workers.contracts.priors import PriorCard
-from workers.priors.registry import CARD, TENSORS, bundled_cards, parse_card
-from workers.store import layout
-from workers.store.protocol import Store
+from workers.priors.registry import CARD, TENSORS, parse_card
 
 
 def as_archive(data: Path, scratch: Path) -> Path:
@@ -32,42 +29,34 @@ def as_archive(data: Path, scratch: Path) -> Path:
     return data
 
 
-def prior_folder(prior: str | None) -> Path | None:
-    """Return the folder of a prior named by its path, or None where `prior` is an id."""
+def named_prior(prior: str | None) -> Path | None:
+    """Return the folder of a prior named by its path, or None where `prior` is an id.
+
+    Raises:
+        InvalidOptionError: It is a path, and no prior lies there.
+        InvalidPriorError: The prior there is not whole.
+    """
     if prior is None:
         return None
     folder = Path(prior)
-    if (folder / CARD).is_file():
-        return folder
     if folder.is_dir() or len(folder.parts) > 1:
-        raise InvalidOptionError("no prior in this folder", got=prior, expected=f"a folder with {CARD} and {TENSORS}")
+        check_prior(folder)
+        return folder
     return None
 
 
-def install_prior(folder: Path, store: Store) -> str:
-    """Copy a prior into a store, its card last; return its id.
+def check_prior(folder: Path) -> None:
+    """See that a folder holds a whole prior, before it is sent anywhere.
 
     Raises:
-        InvalidPriorError: Its files do not match its card, or another prior bears its id.
+        InvalidOptionError: No prior lies there.
+        InvalidPriorError: Its card cannot be read, or its tensors are not those that the card names.
     """
+    if not (folder / CARD).is_file() or not (folder / TENSORS).is_file():
+        expected = f"a folder with {CARD} and {TENSORS}"
+        raise InvalidOptionError("no prior in this folder", got=str(folder), expected=expected)
     card = parse_card((folder / CARD).read_bytes(), str(folder), any_id=True)
     with (folder / TENSORS).open("rb") as file:
         found = file_digest(file, "sha256").hexdigest()
     if found != card.sha256:
         raise InvalidPriorError(f"{folder / TENSORS} does not match its card", got=found, expected=card.sha256)
-    present = _present(card.id, store)
-    if present is None:
-        store.put_file(f"{layout.prior(card.id)}/{TENSORS}", folder / TENSORS)
-        store.put_bytes(f"{layout.prior(card.id)}/{CARD}", (folder / CARD).read_bytes(), media_type="application/json")
-    elif present.sha256 != card.sha256:
-        raise InvalidPriorError(
-            "another prior bears this id already", got=card.id, todo="Give the new one an id of its own in its card."
-        )
-    return card.id
-
-
-def _present(prior_id: str, store: Store) -> PriorCard | None:
-    key = f"{layout.prior(prior_id)}/{CARD}"
-    if prior_id in bundled_cards() or store.size(key) is None:
-        return bundled_cards().get(prior_id)
-    return parse_card(store.get_bytes(key), prior_id)

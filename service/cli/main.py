@@ -1,4 +1,4 @@
-"""The command line: `archprior`. Each command lies in a file of its own."""
+"""The command line: `archprior`. Each command, or group of commands, lies in a file of its own."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -6,8 +6,10 @@ from typing import Final
 import typer
 
 from service.cli.adapt import adapt
+from service.cli.datasets import datasets
 from service.cli.errors import with_readable_errors
 from service.cli.inspect import inspect
+from service.cli.meta_runs import meta_runs
 from service.cli.meta_train import meta_train
 from service.cli.priors import priors
 from service.cli.records import cancel, list_adaptations, status
@@ -22,9 +24,9 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "status": status,
     "cancel": cancel,
     "spaces": spaces,
-    "priors": priors,
     "inspect": inspect,
 }
+GROUPS: Final[Mapping[str, typer.Typer]] = {"datasets": datasets, "meta-runs": meta_runs, "priors": priors}
 
 app = typer.Typer(
     name="archprior",
@@ -35,6 +37,8 @@ app = typer.Typer(
 )
 for _name, _command in COMMANDS.items():
     app.command(_name)(with_readable_errors(_command))
+for _name, _group in GROUPS.items():
+    app.add_typer(_group, name=_name)
 
 if __name__ == "__main__":
     app()

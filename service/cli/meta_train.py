@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from search_spaces.errors import InvalidOptionError
 from service.cli.interrupts import interruptible
+from service.cli.meta_options import read_config
 from service.cli.options import JsonOption
 from service.cli.output import print_json, stderr, stdout
-from workers.contracts.meta_config import MetaConfig
 from workers.contracts.priors import PRIOR_ID
 
 if TYPE_CHECKING:
@@ -43,7 +42,8 @@ def meta_train(
     as_json: JsonOption = False,
 ) -> None:
     """Learn a meta-prior over architectures and weights from datasets; goes on from its checkpoint if there is one."""
-    import torch
+    chosen = read_config(config)
+    import torch  # takes seconds, and comes with what follows
 
     from workers.meta.finish import finish
     from workers.meta.learning.data import load_meta_data
@@ -54,7 +54,6 @@ def meta_train(
     if not re.fullmatch(PRIOR_ID, name):
         raise InvalidOptionError("name of the prior", got=name, expected=PRIOR_ID, todo="Choose another with --id.")
     torch.set_num_threads(threads)
-    chosen = MetaConfig() if config is None else _read_config(config)
     with stderr().status("reading the datasets"):
         class_split = None if split is None else ClassSplit.read(split)
         meta_data = load_meta_data(data, class_split, max(chosen.resolutions), terms)
@@ -95,13 +94,3 @@ def _progress() -> Progress:
         TextColumn("{task.fields[loss]}"),
         console=stderr(),
     )
-
-
-def _read_config(path: Path) -> MetaConfig:
-    try:
-        return MetaConfig.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise InvalidOptionError(f"configuration {path} cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        findings = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'whole'}: {e['msg']}" for e in error.errors())
-        raise InvalidOptionError(f"configuration {path}: {findings}") from error

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 
 import typer
 from pydantic import BaseModel
@@ -39,6 +41,17 @@ def table(*columns: str, numbers: frozenset[int] = frozenset()) -> Table:
 def print_json(document: object) -> None:
     """Print one line of JSON; schemas become objects."""
     typer.echo(json.dumps(document, default=_plain, allow_nan=False))
+
+
+def print_files(paths: Mapping[str, Path], *, as_json: bool) -> None:
+    """Print what was downloaded, by name: where it lies and how large it is."""
+    if as_json:
+        print_json({name: str(path) for name, path in paths.items()})
+        return
+    files = table("file", "bytes", "path", numbers=frozenset({1}))
+    for name, path in paths.items():
+        files.add_row(name, f"{path.stat().st_size:,}", str(path))
+    stdout().print(files)
 
 
 def _plain(value: object) -> object:

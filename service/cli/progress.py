@@ -75,7 +75,7 @@ class Lines:
         if title == self._last_title and now_s - self._last_s < LINE_EVERY_S:
             return
         self._last_title, self._last_s = title, now_s
-        text = f"[{_clock_time(now_s - self._start_s)}] {title}  {rest}".rstrip()
+        text = f"[{clock_time(now_s - self._start_s)}] {title}  {rest}".rstrip()
         self._console.print(text, markup=False, soft_wrap=True)
 
 
@@ -136,7 +136,7 @@ def _share(view: AdaptationView) -> str:
 
 def _eta(view: AdaptationView) -> str:
     eta_s = view.progress.eta_s if view.progress else None
-    return "" if eta_s is None else f"ETA {_clock_time(eta_s)}"
+    return "" if eta_s is None else f"ETA {clock_time(eta_s)}"
 
 
 def _best(view: AdaptationView) -> str:
@@ -144,5 +144,6 @@ def _best(view: AdaptationView) -> str:
     return "" if best is None else f"best so far {best.query_accuracy:.1%}"
 
 
-def _clock_time(seconds: float) -> str:
+def clock_time(seconds: float) -> str:
+    """Return a length of time as hours, minutes and seconds."""
     return str(timedelta(seconds=max(round(seconds), 0)))

@@ -1,39 +1,24 @@
-"""Carries decisions out, one adaptation after the other."""
+"""Looks at all work that has not ended, and takes the next step of each."""
 
 import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import TypeVar
 
-from service.attempts import AttemptFiles, entrypoint, metadata, submission_id
+from service.attempt_files import Attempted
 from service.cluster import Cluster
-from service.errors import ClusterUnavailableError, InvalidAttemptFileError
-from service.jobs import JobClient, JobReport, JobStatus, NoJobs
-from service.reconcile.decide import (
-    ALIVE,
-    UNSEEN,
-    AskToEnd,
-    Cancel,
-    Decision,
-    Fail,
-    Limits,
-    Observation,
-    Retry,
-    Start,
-    StopJob,
-    Succeed,
-    Wait,
-    decide,
-)
-from service.records.adaptations import AdaptationRecords
+from service.errors import ClusterUnavailableError
+from service.jobs import Capacity, NoJobs
+from service.reconcile.adaptations import AdaptationSteps
+from service.reconcile.caps import need_of, worker_caps
+from service.reconcile.meta_runs import KEEP_CAP, Cap, MetaRunSteps
 from service.records.lease import Lease
-from service.records.model import Adaptation
-from service.records.transitions import Change
-from service.schemas import AdaptationState, Problem
+from service.records.model import Adaptation, MetaRun
 from workers.adapt.plan import MAX_CPUS_PER_WORKER
 from workers.contracts.errors import StoreError
-from workers.store.protocol import Store
 
-SUBMITTED: Final[frozenset[AdaptationState]] = frozenset({"RUNNING", "CANCELLING"})
+Work = TypeVar("Work", bound=Attempted)
 
 logger = logging.getLogger(__name__)
 
@@ -43,23 +28,24 @@ class Reconciler:
     """Brings what is recorded and what is real together.
 
     Attributes:
-        adaptations: The records.
-        store: Where attempts leave their files.
+        adaptations: What takes them a step further.
+        meta_runs: What takes them a step further.
         cluster: Where jobs run.
         lease: The right to act.
-        limits: How patient to be.
-        max_submitted: Jobs that may be submitted at once; None: as many as the cluster has CPUs for, at least one.
+        max_submitted: Jobs of adaptations that may be submitted at once; None: as many as the cluster has CPUs for, at
+            least one.
+        max_meta_runs: Jobs of meta-runs that may be submitted at once.
     """
 
-    adaptations: AdaptationRecords
-    store: Store
+    adaptations: AdaptationSteps
+    meta_runs: MetaRunSteps
     cluster: Cluster
     lease: Lease
-    limits: Limits
     max_submitted: int | None
+    max_meta_runs: int
 
     def step(self) -> None:
-        """Look at every adaptation that has not ended and take its next step; nothing if another process acts.
+        """Look at everything that has not ended and take its next step; nothing if another process acts.
 
         Raises:
             ClusterUnavailableError: The cluster cannot be reached, or refused something; all the rest was done.
@@ -70,119 +56,72 @@ class Reconciler:
             jobs, unavailable = self.cluster.connect(), None
         except ClusterUnavailableError as error:
             jobs, unavailable = NoJobs(error), error
-        unfinished = self.adaptations.unfinished()
-        num_slots = self._num_slots() if unavailable is None and unfinished else 0
-        num_free = num_slots - sum(adaptation.state in SUBMITTED for adaptation in unfinished)
-        now_s = self.adaptations.now()
-        for adaptation in unfinished:
-            if adaptation.state == "QUEUED" and num_free <= 0:
-                continue
+        up = unavailable is None
+        adaptations, meta_runs = self.adaptations.records.unfinished(), self.meta_runs.records.unfinished()
+        capacity = self._capacity(adaptations, meta_runs) if up else None
+        due = _due(adaptations, self._num_slots(capacity) if up else 0)
+        meta_due = _due(meta_runs, self.max_meta_runs if up else 0)
+        now_s = self.adaptations.records.now()
+        caps = self._caps(due, meta_due, capacity, now_s=now_s)
+        steps: list[tuple[Attempted, Callable[[], None]]] = [
+            *((one, partial(self.adaptations.advance, one, jobs, now_s=now_s)) for one in due),
+            *((one, partial(self.meta_runs.advance, one, jobs, now_s=now_s, cap=caps[one.id])) for one in meta_due),
+        ]
+        for work, advance in steps:
             if not self.lease.acquire():
                 return  # a step may take longer than the lease lasts
-            num_free -= adaptation.state == "QUEUED"
-            # One adaptation's trouble must not hold the others up; it is looked at again in the next step.
+            # The trouble of one must not hold the others up; it is looked at again in the next step.
             try:
-                self._advance(adaptation, jobs, now_s=now_s)
+                advance()
             except StoreError as error:
-                logger.warning("adaptation=%s attempt=%d %s", adaptation.id, adaptation.attempt, error)
+                logger.warning("work=%s attempt=%d %s", work.id, work.attempt, error)
             except ClusterUnavailableError as error:
                 unavailable = error
         if unavailable is not None:
             raise unavailable
 
-    def _num_slots(self) -> int:
+    def _capacity(self, adaptations: Sequence[Adaptation], meta_runs: Sequence[MetaRun]) -> Capacity | None:
+        """Return what the cluster has; None where nothing depends on it, or where it cannot be asked."""
+        for_slots = self.max_submitted is None and any(one.state == "QUEUED" for one in adaptations)
+        for_caps = bool(adaptations) and any(one.state != "QUEUED" for one in meta_runs)
+        if not (for_slots or for_caps):
+            return None
+        try:
+            return self.cluster.capacity()
+        except ClusterUnavailableError:
+            return None
+
+    def _num_slots(self, capacity: Capacity | None) -> int:
         if self.max_submitted is not None:
             return self.max_submitted
+        return 0 if capacity is None else max(1, capacity.cpus // MAX_CPUS_PER_WORKER)
+
+    def _caps(
+        self,
+        adaptations: Sequence[Adaptation],
+        meta_runs: Sequence[MetaRun],
+        capacity: Capacity | None,
+        *,
+        now_s: float,
+    ) -> Mapping[str, Cap]:
+        """Return the worker cap of each meta-run that runs or is due."""
+        if not adaptations:
+            return dict.fromkeys((one.id for one in meta_runs), None)
+        keep: dict[str, Cap] = dict.fromkeys((one.id for one in meta_runs), KEEP_CAP)
+        running = [one for one in meta_runs if one.state != "QUEUED"]
+        if capacity is None or not running:
+            return keep
         try:
-            return max(1, self.cluster.num_cpus() // MAX_CPUS_PER_WORKER)
-        except ClusterUnavailableError:
-            return 0
-
-    def _advance(self, adaptation: Adaptation, jobs: JobClient, *, now_s: float) -> None:
-        """Take the next step of an adaptation that has a slot."""
-        job = UNSEEN if adaptation.state == "QUEUED" else _report(jobs, adaptation)
-        try:
-            seen = self._observe(adaptation, job, now_s=now_s)
-            decision = decide(adaptation, seen, self.limits)
-            if isinstance(decision, Fail | Cancel):
-                _stop_living(jobs, adaptation, job)
-            self._execute(adaptation, decision, jobs)
-        except InvalidAttemptFileError as error:
-            _stop_living(jobs, adaptation, job)
-            self._move(adaptation, Change(state="FAILED", error=_unreadable(error)))
-
-    def _observe(self, adaptation: Adaptation, job: JobReport, *, now_s: float) -> Observation:
-        if adaptation.state == "QUEUED":
-            return Observation(slot_free=True)
-        files = AttemptFiles(self.store, adaptation)
-        asked_at = adaptation.cancel_requested_at
-        return Observation(
-            job=job,
-            manifest=files.manifest(),
-            failure=files.failure(),
-            cancel_written=adaptation.state == "CANCELLING" and files.cancel_written(),
-            cancel_age_s=0.0 if asked_at is None else now_s - asked_at.timestamp(),
-        )
-
-    def _execute(self, adaptation: Adaptation, decision: Decision, jobs: JobClient) -> None:
-        files = AttemptFiles(self.store, adaptation)
-        match decision:
-            case Wait():
-                pass
-            case Start():
-                self._start(adaptation, files, jobs)
-            case Retry(reason):
-                logger.warning("adaptation=%s attempt=%d lost: %s", adaptation.id, adaptation.attempt, reason)
-                progress = files.progress()
-                spent_s = 0.0 if progress is None else progress.elapsed_s
-                self._move(adaptation, Change(state="QUEUED", spent_s=spent_s))
-            case Succeed(manifest):
-                self._move(adaptation, Change(state="SUCCEEDED", result=files.result(), artifacts=manifest.artifacts))
-            case Fail(problem):
-                self._move(adaptation, Change(state="FAILED", error=problem))
-            case Cancel():
-                self._move(adaptation, Change(state="CANCELLED"))
-            case AskToEnd():
-                files.write_cancel()
-            case StopJob():
-                jobs.stop(submission_id(adaptation))
-
-    def _start(self, adaptation: Adaptation, files: AttemptFiles, jobs: JobClient) -> None:
-        """Submit the attempt's job; recorded first, so that a job that runs is never forgotten.
-
-        After an error the job may start all the same: the next step finds it, or counts the attempt as lost.
-        """
-        files.write_request()
-        if self._move(adaptation, Change(state="RUNNING")):  # else it was cancelled meanwhile
-            jobs.submit(submission_id(adaptation), entrypoint(self.store, adaptation), metadata(adaptation))
-
-    def _move(self, adaptation: Adaptation, change: Change) -> bool:
-        moved = self.adaptations.change(adaptation, change)
-        if moved:
-            logger.info(
-                "adaptation=%s attempt=%d %s -> %s", adaptation.id, adaptation.attempt, adaptation.state, change.state
-            )
-        return moved
+            starved = [self.adaptations.is_starved(one, now_s=now_s) for one in adaptations]
+        except StoreError:
+            return keep
+        needs = [need_of(one, capacity, starved=hungry) for one, hungry in zip(adaptations, starved, strict=True)]
+        return {**keep, **worker_caps(capacity, needs, running)}
 
 
-def _report(jobs: JobClient, adaptation: Adaptation) -> JobReport:
-    try:
-        return jobs.report(submission_id(adaptation))
-    except ClusterUnavailableError as error:
-        return JobReport(status=JobStatus.UNKNOWN, message=str(error))
-
-
-def _stop_living(jobs: JobClient, adaptation: Adaptation, job: JobReport) -> None:
-    """Stop a job that lives although its attempt is decided: one of its workers may hang, and hold its CPUs."""
-    if job.status in ALIVE:
-        jobs.stop(submission_id(adaptation))
-
-
-def _unreadable(error: InvalidAttemptFileError) -> Problem:
-    return Problem(
-        title="The adaptation's outcome cannot be read",
-        status=500,
-        detail=str(error),
-        code=error.code,
-        todo="Are the service and its jobs of the same version? Then post the adaptation again.",
-    )
+def _due(works: Sequence[Work], num_slots: int) -> tuple[Work, ...]:
+    """Return what is to be looked at: all that has a job, and of what waits as much as finds a slot, oldest first."""
+    queued = [work for work in works if work.state == "QUEUED"]
+    num_free = max(0, num_slots - (len(works) - len(queued)))
+    starting = {work.id for work in queued[:num_free]}
+    return tuple(work for work in works if work.state != "QUEUED" or work.id in starting)

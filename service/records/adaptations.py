@@ -13,10 +13,11 @@ from service.records.clock import DatabaseNow
 from service.records.database import Database
 from service.records.model import Adaptation, Dataset, moment
 from service.records.pages import decode_cursor, encode_cursor
+from service.records.priors import use_prior
 from service.records.tables import AdaptationRow
 from service.records.transitions import Change, transition
 from service.schemas import FINAL_STATES, AdaptationState, Problem, Result
-from workers.contracts.adaptations import AdaptationRequest
+from workers.contracts.adaptations import NO_PRIOR, AdaptationRequest
 from workers.contracts.artifacts import Artifact
 
 _STATE: TypeAdapter[AdaptationState] = TypeAdapter(AdaptationState)
@@ -33,7 +34,7 @@ class AdaptationRecords:
         self._unreadable: set[str] = set()
 
     def add(self, request: AdaptationRequest, dataset: Dataset, *, owner: str) -> Adaptation:
-        """Record a new adaptation, QUEUED."""
+        """Record a new adaptation, QUEUED. Raises `NotFoundError` where its prior is gone meanwhile."""
         values = {
             "id": f"ad-{secrets.token_hex(6)}",
             "owner": owner,
@@ -46,6 +47,7 @@ class AdaptationRecords:
             "created_at": DatabaseNow(),
         }
         with self._database.transaction() as session:
+            use_prior(session, request.prior or NO_PRIOR, owner=owner)
             return _adaptation(session.scalars(insert(AdaptationRow).values(values).returning(AdaptationRow)).one())
 
     def get(self, adaptation_id: str, *, owner: str) -> Adaptation:

@@ -3,17 +3,23 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from service.schemas import AdaptationState, Problem, Result
+from service.schemas import AdaptationState, MetaResult, MetaRunState, Problem, Result
 from workers.contracts.adaptations import AdaptationRequest
 from workers.contracts.artifacts import Artifact
 from workers.contracts.datasets import DatasetReport
+from workers.contracts.meta_runs import MetaDataset, MetaRunRequest
 
 LOCAL_OWNER = "local"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A checked dataset."""
+    """A checked dataset.
+
+    Attributes:
+        meta_use: Whether meta-runs may learn from it.
+        terms: Under which its images stand.
+    """
 
     id: str
     owner: str
@@ -22,6 +28,8 @@ class Dataset:
     num_bytes: int
     report: DatasetReport
     created_at: datetime
+    meta_use: bool
+    terms: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +56,36 @@ class Adaptation:
     cancel_requested_at: datetime | None = None
     error: Problem | None = None
     result: Result | None = None
+    artifacts: tuple[Artifact, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaRun:
+    """One meta-run.
+
+    Attributes:
+        attempt: The current one, from 1; whatever an earlier one still writes no longer counts.
+        request: As asked.
+        datasets: Those of the request, resolved.
+        prior_id: Name of the prior that it makes.
+        spent_s: Seconds of learning in earlier attempts; once it has settled, in all.
+        asked_at: When the stop or the cancel was asked for that is or was under way.
+    """
+
+    id: str
+    owner: str
+    attempt: int
+    state: MetaRunState
+    request: MetaRunRequest
+    datasets: tuple[MetaDataset, ...]
+    prior_id: str
+    spent_s: float
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    asked_at: datetime | None = None
+    error: Problem | None = None
+    result: MetaResult | None = None
     artifacts: tuple[Artifact, ...] = ()
 
 

@@ -1,17 +1,27 @@
-"""The one table of what may follow what, and the one function that changes a state."""
+"""The tables of what may follow what, and the one function that changes a state."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from sqlalchemy import func, update
+from sqlalchemy.orm import Session
 
+from service.attempt_files import Attempted
 from service.errors import IllegalTransitionError
 from service.records.clock import DatabaseNow
 from service.records.database import Database
-from service.records.model import Adaptation
-from service.records.tables import AdaptationRow
-from service.schemas import FINAL_STATES, AdaptationState, Problem, Result
+from service.records.model import Adaptation, MetaRun
+from service.records.tables import AdaptationRow, MetaRunRow
+from service.schemas import (
+    FINAL_STATES,
+    SETTLED_META_STATES,
+    AdaptationState,
+    MetaResult,
+    MetaRunState,
+    Problem,
+    Result,
+)
 from workers.contracts.artifacts import Artifact
 
 TRANSITIONS: Final[Mapping[AdaptationState, frozenset[AdaptationState]]] = {
@@ -24,9 +34,26 @@ TRANSITIONS: Final[Mapping[AdaptationState, frozenset[AdaptationState]]] = {
     "CANCELLED": frozenset(),
 }
 
+META_TRANSITIONS: Final[Mapping[MetaRunState, frozenset[MetaRunState]]] = {
+    "QUEUED": frozenset({"RUNNING", "STOPPED", "CANCELLED"}),
+    "RUNNING": frozenset({"QUEUED", "STOPPING", "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED"}),
+    # Never back to QUEUED: a job that is lost while it stops has left its checkpoints, from which a resume goes on.
+    "STOPPING": frozenset({"STOPPED", "CANCELLING", "SUCCEEDED", "FAILED"}),
+    # STOPPED: it had been asked to stop before, and its prior was there before the cancel.
+    "CANCELLING": frozenset({"CANCELLED", "STOPPED", "SUCCEEDED", "FAILED"}),
+    # Resumed, as a new attempt.
+    "STOPPED": frozenset({"QUEUED"}),
+    "FAILED": frozenset({"QUEUED"}),
+    "SUCCEEDED": frozenset(),
+    "CANCELLED": frozenset(),
+}
+
+StateT = TypeVar("StateT", bound=str)
+ResultT = TypeVar("ResultT", Result, MetaResult)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class ChangeTo(Generic[StateT, ResultT]):
     """A new state with what comes with it.
 
     Attributes:
@@ -37,11 +64,15 @@ class Change:
         artifacts: What can be downloaded.
     """
 
-    state: AdaptationState
+    state: StateT
     spent_s: float = 0.0
     error: Problem | None = None
-    result: Result | None = None
+    result: ResultT | None = None
     artifacts: tuple[Artifact, ...] = ()
+
+
+Change = ChangeTo[AdaptationState, Result]
+MetaChange = ChangeTo[MetaRunState, MetaResult]
 
 
 def transition(database: Database, seen: Adaptation, change: Change) -> bool:
@@ -50,31 +81,64 @@ def transition(database: Database, seen: Adaptation, change: Change) -> bool:
     Raises:
         IllegalTransitionError: The table does not know this change.
     """
-    if change.state not in TRANSITIONS[seen.state]:
-        allowed = ", ".join(sorted(TRANSITIONS[seen.state])) or "nothing"
-        raise IllegalTransitionError(f"{seen.state} cannot become {change.state}", expected=allowed)
-    still_as_seen = (
-        AdaptationRow.id == seen.id,
-        AdaptationRow.attempt == seen.attempt,
-        AdaptationRow.state == seen.state,
-    )
-    changed = update(AdaptationRow).where(*still_as_seen).values(_columns(seen, change)).returning(AdaptationRow.id)
+    _check(TRANSITIONS, seen.state, change.state)
+    columns = _columns(seen, change, AdaptationRow, final=FINAL_STATES)
+    if change.state == "CANCELLING" or (seen.state == "QUEUED" and change.state == "CANCELLED"):
+        columns["cancel_requested_at"] = DatabaseNow()
     with database.transaction() as session:
-        return session.execute(changed).first() is not None
+        return _swap(session, seen, AdaptationRow, columns)
 
 
-def _columns(seen: Adaptation, change: Change) -> dict[str, object]:
+def meta_transition(session: Session, seen: MetaRun, change: MetaChange) -> bool:
+    """Change a meta-run if its id, attempt and state are still as seen; return whether they were.
+
+    Args:
+        session: Of a transaction that has not read anything yet.
+        seen: The meta-run as it was read before.
+        change: What is to become of it.
+
+    Raises:
+        IllegalTransitionError: The table does not know this change.
+    """
+    _check(META_TRANSITIONS, seen.state, change.state)
+    columns = _columns(seen, change, MetaRunRow, final=SETTLED_META_STATES)
+    if change.state in {"STOPPING", "CANCELLING"} or (seen.state == "QUEUED" and change.state != "RUNNING"):
+        columns["asked_at"] = DatabaseNow()
+    if change.state == "QUEUED":  # what was left of the end that a resume undoes
+        columns |= {"asked_at": None, "finished_at": None, "error": None, "result": None, "artifacts": None}
+    return _swap(session, seen, MetaRunRow, columns)
+
+
+def _check(table: Mapping[StateT, Set[StateT]], source: StateT, target: StateT) -> None:
+    if target not in table[source]:
+        allowed = ", ".join(sorted(table[source])) or "nothing"
+        raise IllegalTransitionError(f"{source} cannot become {target}", expected=allowed)
+
+
+def _swap(
+    session: Session, seen: Attempted, row: type[AdaptationRow] | type[MetaRunRow], columns: Mapping[str, object]
+) -> bool:
+    still_as_seen = (row.id == seen.id, row.attempt == seen.attempt, row.state == seen.state)
+    changed = update(row).where(*still_as_seen).values(**columns).returning(row.id)
+    return session.execute(changed).first() is not None
+
+
+def _columns(
+    seen: Attempted,
+    change: ChangeTo[StateT, ResultT],
+    row: type[AdaptationRow] | type[MetaRunRow],
+    *,
+    final: Set[StateT],
+) -> dict[str, object]:
     columns: dict[str, object] = {
         "state": change.state,
         # What the old attempt still writes is ignored from then on.
         "attempt": seen.attempt + int(change.state == "QUEUED"),
-        "spent_s": AdaptationRow.spent_s + change.spent_s,
+        "spent_s": row.spent_s + change.spent_s,
     }
     if change.state == "RUNNING":
-        columns["started_at"] = func.coalesce(AdaptationRow.started_at, DatabaseNow())
-    if change.state == "CANCELLING" or (seen.state == "QUEUED" and change.state == "CANCELLED"):
-        columns["cancel_requested_at"] = DatabaseNow()
-    if change.state in FINAL_STATES:
+        columns["started_at"] = func.coalesce(row.started_at, DatabaseNow())
+    if change.state in final:
         columns["finished_at"] = DatabaseNow()
         columns["error"] = change.error and change.error.model_dump(mode="json")
         columns["result"] = change.result and change.result.model_dump(mode="json")

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from service.parts import PartsDependency
 from service.problems import responses
 from service.records.model import LOCAL_OWNER
-from service.routes.bodies import ADAPTATION_BODY
+from service.routes.bodies import ADAPTATION_BODY, dataset_files
 from service.schemas import AdaptationPage, AdaptationState, AdaptationView
 from service.uploads import receive
 from service.views import ADAPTATIONS, adaptation_path
@@ -37,7 +37,7 @@ async def create_adaptation(request: Request, response: Response, parts: PartsDe
 
     What cannot end well is refused at once, and nothing is kept of it.
     """
-    async with receive(request, folder=parts.uploads, max_file_bytes=parts.settings.max_upload_bytes) as body:
+    async with receive(request, folder=parts.uploads, files=dataset_files(parts.settings)) as body:
         add = partial(parts.intake.add_adaptation, body, owner=LOCAL_OWNER)
         adaptation = await to_thread.run_sync(add, limiter=parts.intake_threads)
     parts.loop.wake()

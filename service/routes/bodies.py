@@ -1,37 +1,63 @@
-"""What OpenAPI says of bodies that are read as they stream in."""
+"""Bodies that are read as they stream in: which files they may hold, and what OpenAPI says of them."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
-from service.uploads import FILE_FIELD
+from service.intake import DATASET_FILE, DatasetFields
+from service.prior_intake import CARD_FILE, TENSORS_FILE, PriorFields
+from service.settings import Settings
+from service.uploads import FileField
 from workers.contracts.adaptations import AdaptationRequest
 
-_ZIP: Final = {"type": "string", "format": "binary", "description": "A zip with one folder of images per class."}
-_NAME: Final = {"type": "string", "maxLength": 200, "description": "Absent: the file's name."}
+# Of a card, which holds bounded curves and the names of the classes that its prior has learned from.
+MAX_CARD_BYTES: Final = 1 << 22
 
-DATASET_FORM: Final[dict[str, Any]] = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": [FILE_FIELD],
-                "additionalProperties": False,
-                "properties": {FILE_FIELD: _ZIP, "name": _NAME},
-            }
-        }
-    },
-}
+
+def dataset_files(settings: Settings) -> Mapping[str, FileField]:
+    """Return what a form with a dataset may hold."""
+    todo = "Send fewer or smaller images, or raise ARCHPRIOR_MAX_UPLOAD_BYTES."
+    zip_file = FileField(what="the zip", example="pets.zip", max_bytes=settings.max_upload_bytes, todo=todo)
+    return {DATASET_FILE: zip_file}
+
+
+def prior_files(settings: Settings) -> Mapping[str, FileField]:
+    """Return what a form with a prior may hold."""
+    return {
+        CARD_FILE: FileField(
+            what="the card", example="card.json", max_bytes=MAX_CARD_BYTES, todo="Shorten the curves of the card."
+        ),
+        TENSORS_FILE: FileField(
+            what="the tensors",
+            example="prior.safetensors",
+            max_bytes=settings.max_prior_bytes,
+            todo="Send a smaller prior, or raise ARCHPRIOR_MAX_PRIOR_BYTES.",
+        ),
+    }
+
+
+def _file(description: str) -> dict[str, str]:
+    return {"type": "string", "format": "binary", "description": description}
+
+
+def _form(files: Mapping[str, dict[str, str]], fields: Mapping[str, object]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": list(files),
+        "additionalProperties": False,
+        "properties": {**files, **fields},
+    }
+
+
+_ZIP: Final = _file("A zip with one folder of images per class.")
+
+
+def _form_body(files: Mapping[str, dict[str, str]], fields: Mapping[str, object]) -> dict[str, Any]:
+    return {"required": True, "content": {"multipart/form-data": {"schema": _form(files, fields)}}}
 
 
 def _adaptation_body() -> dict[str, Any]:
     fields = dict(AdaptationRequest.model_json_schema()["properties"])
     by_id = fields.pop("dataset_id")
-    form = {
-        "type": "object",
-        "required": [FILE_FIELD],
-        "additionalProperties": False,
-        "properties": {FILE_FIELD: _ZIP, **fields},
-    }
     document = {
         "type": "object",
         "required": ["dataset_id"],
@@ -42,10 +68,15 @@ def _adaptation_body() -> dict[str, Any]:
     return {
         "required": True,
         "content": {
-            "multipart/form-data": {"schema": form},
+            "multipart/form-data": {"schema": _form({DATASET_FILE: _ZIP}, fields)},
             "application/json": {"schema": document, "example": example},
         },
     }
 
 
+DATASET_FORM: Final = _form_body({DATASET_FILE: _ZIP}, DatasetFields.model_json_schema()["properties"])
+PRIOR_FORM: Final = _form_body(
+    {CARD_FILE: _file("The prior's `card.json`."), TENSORS_FILE: _file("The prior's `prior.safetensors`.")},
+    PriorFields.model_json_schema()["properties"],
+)
 ADAPTATION_BODY: Final = _adaptation_body()

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Query, Request, Response
 from service.parts import PartsDependency
 from service.problems import responses
 from service.records.model import LOCAL_OWNER
-from service.routes.bodies import DATASET_FORM
-from service.schemas import DatasetPage, DatasetView
+from service.routes.bodies import DATASET_FORM, dataset_files
+from service.schemas import DatasetChange, DatasetPage, DatasetView
 from service.uploads import receive
 from service.views import dataset_view
 
@@ -35,7 +35,7 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 )
 async def create_dataset(request: Request, response: Response, parts: PartsDependency) -> DatasetView:
     """Check a zip of class folders and keep it. The same bytes are one dataset, however often they come."""
-    async with receive(request, folder=parts.uploads, max_file_bytes=parts.settings.max_upload_bytes) as body:
+    async with receive(request, folder=parts.uploads, files=dataset_files(parts.settings)) as body:
         add = partial(parts.intake.add_dataset, body, owner=LOCAL_OWNER)
         dataset, is_new = await to_thread.run_sync(add, limiter=parts.intake_threads)
     response.status_code = HTTPStatus.CREATED if is_new else HTTPStatus.OK
@@ -56,3 +56,16 @@ def list_datasets(
 def get_dataset(dataset_id: str, parts: PartsDependency) -> DatasetView:
     """One dataset, with what the check of its archive found."""
     return dataset_view(parts.datasets.get(dataset_id, owner=LOCAL_OWNER))
+
+
+@router.patch(
+    "/{dataset_id}",
+    summary="Change a dataset",
+    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY),
+)
+def change_dataset(dataset_id: str, change: DatasetChange, parts: PartsDependency) -> DatasetView:
+    """Say whether meta-runs may learn from a dataset, and under which terms its images stand.
+
+    A meta-run that is under way goes on with what it was given.
+    """
+    return dataset_view(parts.datasets.change(dataset_id, change, owner=LOCAL_OWNER))

@@ -1,28 +1,96 @@
 """`/v1/priors`."""
 
+from functools import partial
 from http import HTTPStatus
+from typing import Annotated
 
-from fastapi import APIRouter
+from anyio import to_thread
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
-from search_spaces.errors import UnknownNameError
-from service.errors import NotFoundError
+from service.downloads import DOWNLOAD_RESPONSES, WishDependency, download, named
 from service.parts import PartsDependency
+from service.prior_catalog import PRIORS
 from service.problems import responses
-from workers.contracts.priors import PriorCard
+from service.records.model import LOCAL_OWNER
+from service.routes.bodies import PRIOR_FORM, prior_files
+from service.schemas import PriorView, PromotionView
+from service.uploads import receive
 
-router = APIRouter(prefix="/v1/priors", tags=["priors"])
+router = APIRouter(prefix=PRIORS, tags=["priors"])
 
 
 @router.get("", summary="List meta-priors")
-def list_priors(parts: PartsDependency) -> tuple[PriorCard, ...]:
-    """The cards of all meta-priors, the bundled ones first."""
-    return parts.priors.list()
+def list_priors(parts: PartsDependency) -> tuple[PriorView, ...]:
+    """All meta-priors, the bundled ones first."""
+    return parts.prior_catalog.list(owner=LOCAL_OWNER)
 
 
-@router.get("/{prior_id}", summary="Get a meta-prior's card", responses=responses(HTTPStatus.NOT_FOUND))
-def get_prior(prior_id: str, parts: PartsDependency) -> PriorCard:
-    """What a meta-prior is, what it learned from, how to make it again."""
-    try:
-        return parts.priors.card(prior_id)
-    except UnknownNameError as error:
-        raise NotFoundError(error.what, got=prior_id, expected=error.expected) from error
+@router.post(
+    "",
+    status_code=HTTPStatus.CREATED,
+    summary="Import a meta-prior",
+    openapi_extra={"requestBody": PRIOR_FORM},
+    responses={
+        200: {"description": "The same prior was imported before", "model": PriorView},
+        **responses(
+            HTTPStatus.BAD_REQUEST,
+            HTTPStatus.CONFLICT,
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+        ),
+    },
+)
+async def import_prior(request: Request, response: Response, parts: PartsDependency) -> PriorView:
+    """Check a meta-prior that was made elsewhere, and keep it. What is refused leaves nothing behind."""
+    async with receive(request, folder=parts.uploads, files=prior_files(parts.settings)) as body:
+        add = partial(parts.prior_intake.add, body, owner=LOCAL_OWNER)
+        view, is_new = await to_thread.run_sync(add, limiter=parts.intake_threads)
+    response.status_code = HTTPStatus.CREATED if is_new else HTTPStatus.OK
+    response.headers["Location"] = f"{PRIORS}/{view.card.id}"
+    return view
+
+
+# Before the routes with an id: no prior is called so.
+@router.get("/promotions", summary="List promotions", responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY))
+def list_promotions(
+    parts: PartsDependency, search_space: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
+) -> tuple[PromotionView, ...]:
+    """The last times that a meta-prior was made its space's default, newest first."""
+    return parts.prior_catalog.promotions(search_space, owner=LOCAL_OWNER, limit=limit)
+
+
+@router.get("/{prior_id}", summary="Get a meta-prior", responses=responses(HTTPStatus.NOT_FOUND))
+def get_prior(prior_id: str, parts: PartsDependency) -> PriorView:
+    """What a meta-prior is, what it learned from, how to make it again, and its files."""
+    return parts.prior_catalog.view(prior_id, owner=LOCAL_OWNER)
+
+
+@router.delete(
+    "/{prior_id}",
+    status_code=HTTPStatus.NO_CONTENT,
+    summary="Delete a meta-prior",
+    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+)
+def delete_prior(prior_id: str, parts: PartsDependency) -> None:
+    """Delete a meta-prior that nothing uses and that is no default. Its id is not given again."""
+    parts.prior_catalog.delete(prior_id, owner=LOCAL_OWNER)
+
+
+@router.post("/{prior_id}/promote", summary="Promote a meta-prior", responses=responses(HTTPStatus.NOT_FOUND))
+def promote_prior(prior_id: str, parts: PartsDependency) -> PriorView:
+    """Make a meta-prior what requests of its search space begin from that name none, from now on."""
+    return parts.prior_catalog.promote(prior_id, owner=LOCAL_OWNER)
+
+
+@router.get(
+    "/{prior_id}/files/{name}",
+    summary="Download a file of a meta-prior",
+    response_class=StreamingResponse,
+    responses=DOWNLOAD_RESPONSES,
+)
+def get_prior_file(prior_id: str, name: str, parts: PartsDependency, wish: WishDependency) -> Response:
+    """One file, or a part of it, streamed. Its ETag is its hash."""
+    prior = parts.prior_catalog.get(prior_id, owner=LOCAL_OWNER)
+    return download(prior.store, prior.key(name), named(prior.files, name), wish)

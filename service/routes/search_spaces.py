@@ -9,9 +9,10 @@ from search_spaces.registry import SPACES
 from search_spaces.spec import SearchSpace
 from service.errors import NotFoundError
 from service.parts import PartsDependency
+from service.prior_catalog import PriorCatalog
 from service.problems import responses
+from service.records.model import LOCAL_OWNER
 from service.schemas import SpaceView
-from workers.priors.registry import PriorRegistry
 
 router = APIRouter(prefix="/v1/search-spaces", tags=["search spaces"])
 
@@ -19,23 +20,23 @@ router = APIRouter(prefix="/v1/search-spaces", tags=["search spaces"])
 @router.get("", summary="List search spaces")
 def list_search_spaces(parts: PartsDependency) -> tuple[SpaceView, ...]:
     """All search spaces, with what is decided in each and among which options."""
-    return tuple(_view(space, parts.priors) for space in SPACES.values())
+    return tuple(_view(space, parts.prior_catalog) for space in SPACES.values())
 
 
 @router.get("/{name}", summary="Get a search space", responses=responses(HTTPStatus.NOT_FOUND))
 def get_search_space(name: str, parts: PartsDependency) -> SpaceView:
     """One search space."""
     try:
-        return _view(lookup(SPACES, name, kind="search space"), parts.priors)
+        return _view(lookup(SPACES, name, kind="search space"), parts.prior_catalog)
     except UnknownNameError as error:
         raise NotFoundError(error.what, got=name, expected=error.expected) from error
 
 
-def _view(space: SearchSpace, priors: PriorRegistry) -> SpaceView:
+def _view(space: SearchSpace, priors: PriorCatalog) -> SpaceView:
     return SpaceView(
         name=space.name,
         title=space.title,
         decisions=tuple((decision.name, decision.options) for decision in space.decisions),
         num_architectures=space.num_architectures,
-        default_prior=priors.default_for(space.name),
+        default_prior=priors.default_for(space.name, owner=LOCAL_OWNER),
     )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import numpy as np
@@ -26,6 +27,8 @@ from service.client.retries import RetryPolicy
 from service.local_ray import LocalRay
 from service.ray_process import REMEMBERED, RayProcess
 from service.schemas import FINAL_STATES, AdaptationView
+
+View = TypeVar("View")
 
 ARCHPRIOR = Path(sys.executable).with_name("archprior")
 NUM_CLASSES, IMAGES_PER_CLASS = 4, 60
@@ -106,6 +109,14 @@ class Served:
             return self.client.wait(adaptation_id, on_progress=look, poll_s=POLL_S)
         except _Reached as reached:
             return reached.view
+
+    def until(self, look: Callable[[], View], holds: Callable[[View], bool]) -> View:
+        """Return what `look` sees once `holds` is true of it; in time."""
+        deadline = time.monotonic() + STATE_TIMEOUT_S
+        while not holds(seen := look()):
+            assert time.monotonic() < deadline, seen
+            time.sleep(POLL_S)
+        return seen
 
     def wait_until_it_works(self, adaptation_id: str) -> AdaptationView:
         """Return the adaptation once its job is in the middle of its work."""

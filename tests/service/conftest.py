@@ -20,7 +20,7 @@ from PIL import Image
 
 from service.app import create_app
 from service.errors import ClusterUnavailableError
-from service.jobs import JobReport, JobStatus
+from service.jobs import Capacity, JobReport, JobStatus
 from service.records.adaptations import AdaptationRecords
 from service.records.database import Database
 from service.records.datasets import DatasetRecords
@@ -28,12 +28,15 @@ from service.settings import Settings
 from workers.contracts.adaptations import AdaptationRequest, Candidate, Failure, Progress
 from workers.contracts.artifacts import MEDIA_TYPES, Artifact, CostReport, Interval, Manifest, Metrics
 from workers.contracts.datasets import DatasetReport
+from workers.contracts.priors import PriorCard
+from workers.priors.registry import bundled_cards, bundled_folder
 from workers.store import layout
 from workers.store.folder import FolderStore
 from workers.store.protocol import Store
 
 ARCH = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_3x3~1|+|none~0|skip_connect~1|nor_conv_1x1~2|"
 STATE_TIMEOUT_S = 20.0
+BUNDLED = "nas_bench_201-v1"
 
 
 class FakeJobs:
@@ -83,16 +86,16 @@ class FakeJobs:
 class FakeCluster:
     """A cluster of a given size with those jobs."""
 
-    def __init__(self, jobs: FakeJobs, *, num_cpus: int = 2) -> None:
-        self.jobs, self.cpus, self.closed = jobs, num_cpus, False
+    def __init__(self, jobs: FakeJobs, *, num_cpus: int = 2, num_gpus: int = 0) -> None:
+        self.jobs, self.cpus, self.gpus, self.closed = jobs, num_cpus, num_gpus, False
         self.dashboard_url: str | None = "http://ray.test:8265"
 
     def connect(self) -> FakeJobs:
         self.check()
         return self.jobs
 
-    def num_cpus(self) -> int:
-        return self.cpus
+    def capacity(self) -> Capacity:
+        return Capacity(self.cpus, self.gpus)
 
     def check(self) -> None:
         if self.jobs.down:
@@ -206,10 +209,22 @@ def add_adaptation(database: Database) -> Callable[..., object]:
             classes=("cat", "dog"), num_images=(6, 6), median_size=12, min_size=12, max_size=12, modes={"L": 12}
         )
         dataset, _ = datasets.add(name="pets", sha256="0" * 64, num_bytes=10, report=report, owner=owner)
-        request = AdaptationRequest(dataset_id=dataset.id, prior="none", **fields)
+        request = AdaptationRequest(**{"dataset_id": dataset.id, "prior": "none", **fields})
         return AdaptationRecords(database).add(request, dataset, owner=owner)
 
     return add
+
+
+@pytest.fixture(scope="session")
+def own_card() -> PriorCard:
+    """The card of a prior that is the bundled one but for its id, `own-v1`; its tensors are those."""
+    return bundled_cards()[BUNDLED].model_copy(update={"id": "own-v1"})
+
+
+@pytest.fixture(scope="session")
+def tensors() -> Path:
+    """The tensors of the bundled prior."""
+    return bundled_folder() / BUNDLED / "prior.safetensors"
 
 
 @pytest.fixture

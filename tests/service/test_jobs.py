@@ -5,7 +5,7 @@ from threading import Thread
 import pytest
 
 from service.errors import ClusterUnavailableError
-from service.jobs import JobReport, JobStatus, RayJobs
+from service.jobs import CAPACITY_AGE_S, Capacity, JobReport, JobStatus, RayJobs
 
 DETAILS = {"type": "SUBMISSION", "status": "FAILED", "entrypoint": "true", "message": "exit code 1", "more": [1]}
 NODES = {"data": {"result": {"result": [
@@ -121,9 +121,20 @@ def test_a_closed_client_means_an_unavailable_cluster(ray_jobs):
 def test_an_answer_that_says_nothing_of_the_nodes_is_a_failure_of_the_cluster(dashboard, ray_jobs, answer):
     dashboard.answers["GET /api/v0/nodes"] = (200, answer)
     with pytest.raises(ClusterUnavailableError):
-        ray_jobs.num_cpus()
+        ray_jobs.capacity()
 
 
-def test_the_cpus_of_living_nodes_are_counted(dashboard, ray_jobs):
+def test_the_cpus_and_gpus_of_living_nodes_are_counted(dashboard, ray_jobs):
     dashboard.answers["GET /api/v0/nodes"] = (200, NODES)
-    assert ray_jobs.num_cpus() == 4
+    assert ray_jobs.capacity() == Capacity(4, 1)
+
+
+def test_what_the_cluster_has_is_asked_again_only_after_a_while(dashboard):
+    dashboard.answers["GET /api/v0/nodes"] = (200, NODES)
+    clock = iter([0.0, CAPACITY_AGE_S - 0.1, CAPACITY_AGE_S])
+    jobs = RayJobs(dashboard.url, token="right", clock=lambda: next(clock))
+    assert jobs.capacity() == Capacity(4, 1)
+    dashboard.answers["GET /api/v0/nodes"] = (200, {"data": {"result": {"result": []}}})
+    assert jobs.capacity() == Capacity(4, 1)
+    assert jobs.capacity() == Capacity(0, 0)
+    jobs.close()

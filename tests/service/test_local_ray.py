@@ -65,6 +65,7 @@ def test_a_ray_that_outlives_its_service_is_found_again_and_ended_without_a_trac
         assert ray.connect() is jobs
         assert ray.dashboard_url == remembered.dashboard_url
         ray.check()
+        assert ray.capacity().cpus == 1
 
         assert stat.S_IMODE(remembered.token_file.stat().st_mode) == 0o600
         with httpx.Client(base_url=remembered.dashboard_url, trust_env=False) as stranger:

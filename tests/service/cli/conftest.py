@@ -1,3 +1,4 @@
+import hashlib
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from service.cli.address import read_address
 from service.cli.main import app
+from workers.contracts.priors import MacroSpec, PriorCard
 
 FAKE_SERVICE = Path(__file__).with_name("fake_service.py")
 
@@ -17,6 +19,7 @@ FAKE_SERVICE = Path(__file__).with_name("fake_service.py")
 @pytest.fixture(autouse=True)
 def quick_polls(monkeypatch) -> None:
     monkeypatch.setattr("service.cli.adapt.POLL_S", 0.01)
+    monkeypatch.setattr("service.cli.following.POLL_S", 0.01)
 
 
 @pytest.fixture
@@ -85,3 +88,18 @@ def archive(tmp_path) -> Path:
     path = tmp_path / "digits.zip"
     path.write_bytes(b"PK\x03\x04 and so on")
     return path
+
+
+@pytest.fixture
+def own_prior(tmp_path) -> Path:
+    """A folder with a prior that no service knows."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    card = PriorCard(
+        id="own-v1", search_space="nas_bench_201", macro=MacroSpec(num_channels=16, num_cells=1),
+        sha256=hashlib.sha256(b"own tensors").hexdigest(), num_bytes=11, mode="", resolutions=(32,), num_steps=1,
+        inherits="", command="", config={}, data=(), curves={}, created_at="", versions={},
+    )  # fmt: skip
+    (folder / "prior.safetensors").write_bytes(b"own tensors")
+    (folder / "card.json").write_text(card.model_dump_json())
+    return folder

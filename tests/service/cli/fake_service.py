@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fake_meta import Meta, add_meta_runs, add_priors
 from fastapi import FastAPI, Form, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 
@@ -22,6 +23,8 @@ from service.schemas import (
     AdaptationState,
     AdaptationView,
     ArtifactView,
+    DatasetChange,
+    DatasetPage,
     DatasetView,
     Health,
     Links,
@@ -149,8 +152,15 @@ def make_app(told: Told) -> FastAPI:
     async def health() -> Health:
         return Health(ok=True)
 
+    meta = Meta(told.note)
+    add_meta_runs(app, meta)
+    add_priors(app, meta)
+    kept: dict[str, DatasetView] = {}
+
     @app.post("/v1/datasets", status_code=201)
-    async def create_dataset(dataset: UploadFile, name: str = Form()) -> Response:
+    async def create_dataset(
+        dataset: UploadFile, name: str = Form(), meta_use: bool = Form(False), terms: str = Form("not stated")
+    ) -> Response:
         data = await dataset.read()
         told.note(f"dataset {name} {len(data)} {data[:2]!r}")
         if data[:2] != b"PK":
@@ -160,8 +170,25 @@ def make_app(told: Told) -> FastAPI:
             classes=("a", "b"), num_images=(3, 4), median_size=8, min_size=8, max_size=8, modes={"L": 7}
         )
         sha256 = hashlib.sha256(data).hexdigest()
-        view = DatasetView(id="ds1", name=name, sha256=sha256, num_bytes=len(data), report=report, created_at=NOW)
-        return Response(view.model_dump_json(), status_code=201, media_type="application/json")
+        view = DatasetView(
+            id="ds1", name=name, sha256=sha256, num_bytes=len(data), report=report, created_at=NOW, meta_use=meta_use,
+            terms=terms,
+        )  # fmt: skip
+        if name != "here before":
+            kept[view.id] = view
+        return Response(kept[view.id].model_dump_json(), status_code=201, media_type="application/json")
+
+    @app.get("/v1/datasets")
+    async def datasets() -> DatasetPage:
+        return DatasetPage(items=tuple(kept.values()))
+
+    @app.patch("/v1/datasets/{dataset_id}")
+    async def change_dataset(dataset_id: str, change: DatasetChange) -> Response:
+        if dataset_id not in kept:
+            return unknown(dataset_id)
+        told.note(f"change {dataset_id} {change.model_dump_json(exclude_none=True)}")
+        kept[dataset_id] = kept[dataset_id].model_copy(update=change.model_dump(exclude_none=True))
+        return Response(kept[dataset_id].model_dump_json(), media_type="application/json")
 
     @app.post("/v1/adaptations", status_code=202)
     async def create(request: Request) -> AdaptationView:

@@ -1,4 +1,3 @@
-import hashlib
 import json
 import os
 import signal
@@ -10,8 +9,6 @@ from PIL import Image
 
 from service import processes
 from service.cli import embedded
-from workers.contracts.priors import MacroSpec, PriorCard
-from workers.store.open import open_store
 
 ENTRY = """
 import pathlib, signal, sys
@@ -154,34 +151,14 @@ def test_a_command_that_is_killed_takes_its_service_with_it(fake_command, journa
     assert events(journal)[-1] == "stopped"
 
 
-@pytest.fixture
-def own_prior(tmp_path):
-    folder = tmp_path / "own"
-    folder.mkdir()
-    tensors = b"tensors"
-    card = PriorCard(
-        id="own-v1", search_space="nas_bench_201", macro=MacroSpec(num_channels=16, num_cells=1),
-        sha256=hashlib.sha256(tensors).hexdigest(), num_bytes=len(tensors), mode="", resolutions=(32,), num_steps=1,
-        inherits="", command="", config={}, data=(), curves={}, created_at="", versions={},
-    )  # fmt: skip
-    (folder / "prior.safetensors").write_bytes(tensors)
-    (folder / "card.json").write_text(card.model_dump_json())
-    return folder
-
-
 @pytest.mark.usefixtures("fake_child")
-def test_a_prior_of_ones_own_is_put_into_the_store_and_named(run_cli, last_json, own_prior, archive, tmp_path, journal):
-    data_dir = tmp_path / "kept"
-    for _ in range(2):  # the same prior again is no conflict
-        result = run_cli(
-            "adapt", archive, "--prior", own_prior, "--data-dir", data_dir, "--out", tmp_path / "out", "--json"
-        )
-        assert result.exit_code == 0, result.output
-    store = open_store((data_dir / "objects").as_uri())
-    assert store.get_bytes("priors/own-v1/prior.safetensors") == b"tensors"
-    assert PriorCard.model_validate_json(store.get_bytes("priors/own-v1/card.json")).id == "own-v1"
-    asked = [line for line in journal.read_text().splitlines() if line.startswith("adaptation")]
-    assert [json.loads(line.split(" ", 1)[1])["prior"] for line in asked] == ["own-v1", "own-v1"]
+def test_a_prior_of_ones_own_is_handed_in_and_named(run_cli, own_prior, archive, tmp_path, journal):
+    result = run_cli("adapt", archive, "--prior", own_prior, "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.output
+    assert events(journal) == ["started", "dataset", "prior", "adaptation", "stopped"]
+    _, _, handed_in, asked, _ = journal.read_text().splitlines()
+    assert handed_in == "prior own-v1 11"
+    assert json.loads(asked.split(" ", 1)[1])["prior"] == "own-v1"
 
 
 @pytest.mark.usefixtures("fake_child")

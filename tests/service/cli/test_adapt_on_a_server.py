@@ -139,11 +139,12 @@ def test_an_out_that_is_a_file_is_refused_at_once(run_cli, running, archive):
     assert (result.exit_code, archive.read_bytes()[:2]) == (2, b"PK")
 
 
-def test_a_priors_folder_cannot_be_sent_to_a_server(run_cli, running, archive, tmp_path):
-    (tmp_path / "card.json").write_text(json.dumps({}))
-    result = adapt(run_cli, archive, running, "works", "--prior", tmp_path)
-    assert result.exit_code == 2
-    assert "a prior's folder cannot be sent to a running service" in result.stderr
+def test_a_prior_of_ones_own_is_handed_in_and_named(run_cli, last_json, running, archive, own_prior, tmp_path):
+    result = adapt(run_cli, archive, running, "works", "--prior", own_prior, "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.output
+    status = run_cli("status", last_json(result)["id"], "--server", running, "--json")
+    assert last_json(status)["request"]["prior"] == "own-v1"
+    assert run_cli("priors", "show", "own-v1", "--server", running).exit_code == 0
 
 
 def test_no_service_at_the_address(run_cli, last_json, archive, monkeypatch):

@@ -6,7 +6,6 @@ import pytest
 
 from search_spaces.registry import SPACES
 from service.schemas import SpaceView
-from workers.contracts.priors import PriorCard
 from workers.priors.registry import bundled_cards
 
 
@@ -26,15 +25,6 @@ def test_spaces_as_text(run_cli, name):
     assert result.exit_code == 0
     for part in (name, SPACES[name].title, str(SPACES[name].num_decisions), *SPACES[name].decisions[0].options):
         assert part in result.stdout
-
-
-def test_priors_as_json_and_as_text(run_cli, last_json):
-    result = run_cli("priors", "--json")
-    assert result.exit_code == 0
-    assert {PriorCard.model_validate(card).id for card in last_json(result)} == bundled_cards().keys()
-    text = run_cli("priors")
-    assert text.exit_code == 0
-    assert all(prior_id in text.stdout for prior_id in bundled_cards())
 
 
 def test_list_status_and_cancel(run_cli, last_json, running, archive, tmp_path):

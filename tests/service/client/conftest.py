@@ -7,6 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from service.client import Client
+
 CHUNK_BYTES = 65_536
 
 
@@ -60,7 +62,7 @@ class ScriptedServer:
                 self.wfile.write(answer.body if answer.cut is None else answer.body[: -answer.cut])
                 self.close_connection = answer.cut is not None
 
-            do_GET = do_POST = handle_one
+            do_GET = do_POST = do_PATCH = do_DELETE = handle_one
 
             def log_message(self, *args: object) -> None:
                 pass
@@ -89,3 +91,15 @@ def server() -> Iterator[ScriptedServer]:
 @pytest.fixture
 def answer() -> type[Answer]:
     return Answer
+
+
+@pytest.fixture
+def waits() -> list[float]:
+    """How long the client has waited, each time."""
+    return []
+
+
+@pytest.fixture
+def client(server: ScriptedServer, waits: list[float]) -> Iterator[Client]:
+    with Client(server.url, timeout_s=5, sleep=waits.append) as made:
+        yield made

@@ -45,21 +45,10 @@ def silent() -> Iterator[str]:
 
 
 def test_an_upload_that_is_not_answered_in_time_is_not_sent_again(silent, waits, archive, monkeypatch):
-    monkeypatch.setattr("service.client.client.UPLOAD_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("service.client.datasets.UPLOAD_TIMEOUT_S", 0.2)
     with Client(silent, sleep=waits.append) as client, pytest.raises(ServiceUnreachableError):
         client.create_dataset(archive)
     assert waits == []
-
-
-@pytest.fixture
-def waits() -> list[float]:
-    return []
-
-
-@pytest.fixture
-def client(server, waits) -> Iterator[Client]:
-    with Client(server.url, timeout_s=5, sleep=waits.append) as made:
-        yield made
 
 
 @pytest.fixture

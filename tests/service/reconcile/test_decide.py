@@ -3,24 +3,13 @@ from datetime import UTC, datetime
 import pytest
 
 from service.jobs import JobReport, JobStatus
-from service.reconcile.decide import (
-    AskToEnd,
-    Cancel,
-    Fail,
-    Limits,
-    Observation,
-    Retry,
-    Start,
-    StopJob,
-    Succeed,
-    Wait,
-    decide,
-)
+from service.reconcile.decide import AskToEnd, Observation, Succeed, decide
+from service.reconcile.decisions import Cancel, Fail, Limits, Retry, Start, StopJob, Wait
 from service.records.model import Adaptation
 from workers.contracts.adaptations import AdaptationRequest, Failure
 from workers.contracts.artifacts import Manifest
 
-LIMITS = Limits(max_attempts=3, cancel_grace_s=10.0)
+LIMITS = Limits(max_attempts=3, cancel_grace_s=10.0, stop_grace_s=100.0)
 MANIFEST = Manifest(adaptation_id="ad-1", attempt=1, artifacts=())
 FAILURE = Failure(code="export_mismatch", what="the model differs", got="0.3", expected="less", todo="Report it.")
 CANCELLED = Failure(code="cancelled", what="the adaptation was cancelled")

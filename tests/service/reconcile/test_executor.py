@@ -5,23 +5,27 @@ import pytest
 
 from service.errors import ClusterUnavailableError
 from service.jobs import JobStatus
-from service.reconcile.decide import Limits
+from service.reconcile.adaptations import AdaptationSteps
+from service.reconcile.decisions import Limits
 from service.reconcile.executor import Reconciler
 from service.reconcile.loop import ReconcileLoop
+from service.reconcile.meta_runs import MetaRunSteps
 from service.records.lease import RECONCILER, Lease
+from service.records.meta_runs import MetaRunRecords
 from workers.adapt.plan import MAX_CPUS_PER_WORKER
 from workers.contracts.adaptations import AttemptRequest, Control
 from workers.store import layout
 
 
 def reconciler_of(database, records, store, cluster, *, holder="a", max_submitted=1, cancel_grace_s=0.0):
+    limits = Limits(max_attempts=3, cancel_grace_s=cancel_grace_s, stop_grace_s=0.0)
     return Reconciler(
-        adaptations=records,
-        store=store,
+        adaptations=AdaptationSteps(records=records, store=store, limits=limits),
+        meta_runs=MetaRunSteps(records=MetaRunRecords(database), store=store, limits=limits),
         cluster=cluster,
         lease=Lease(database, name=RECONCILER, holder=holder, ttl_s=30.0),
-        limits=Limits(max_attempts=3, cancel_grace_s=cancel_grace_s),
         max_submitted=max_submitted,
+        max_meta_runs=1,
     )
 
 

@@ -20,16 +20,6 @@ def test_a_search_space_that_does_not_exist_is_not_found_and_the_known_ones_are_
     assert "nas_bench_201" in response.json()["detail"]
 
 
-def test_every_prior_shows_its_card(shared_service):
-    for card in shared_service.client.get("/v1/priors").json():
-        assert shared_service.client.get(f"/v1/priors/{card['id']}").json() == card
-
-
-def test_a_prior_that_does_not_exist_is_not_found(shared_service):
-    response = shared_service.client.get("/v1/priors/no-such-prior")
-    assert (response.status_code, response.json()["code"]) == (404, "not_found")
-
-
 def test_a_service_whose_parts_work_is_ready(shared_service):
     assert shared_service.client.get("/healthz").json() == {"ok": True, "parts": {}}
     response = shared_service.client.get("/readyz")

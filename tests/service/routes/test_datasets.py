@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from workers.tasks.archive import CheckKilledError
+from workers.tasks.check_process import CheckKilledError
 
 
 def post(service, data, filename="pets.zip", **fields):
@@ -37,6 +37,49 @@ def test_the_same_bytes_are_the_same_dataset(shared_service, small_zip):
 
 def test_a_dataset_may_be_given_a_name(service, small_zip):
     assert post(service, small_zip, name="My pets\x00").json()["name"] == "My pets"
+
+
+def test_nobody_learns_from_a_dataset_whose_owner_has_not_said_so(service, small_zip):
+    view = post(service, small_zip).json()
+    assert (view["meta_use"], view["terms"]) == (False, "not stated")
+    again = post(service, small_zip, meta_use="true", terms="CC0")
+    assert (again.status_code, again.json()) == (200, view)
+
+
+def test_an_owner_says_whether_and_under_which_terms_a_dataset_is_learned_from(service, small_zip):
+    view = post(service, small_zip, meta_use="true", terms="CC BY 4.0").json()
+    assert (view["meta_use"], view["terms"]) == (True, "CC BY 4.0")
+    path = f"/v1/datasets/{view['id']}"
+    changed = service.client.patch(path, json={"meta_use": False})
+    assert (changed.status_code, changed.json()) == (200, {**view, "meta_use": False})
+    changed = service.client.patch(path, json={"terms": "CC0"}).json()
+    assert changed == {**view, "meta_use": False, "terms": "CC0"}
+    assert service.client.patch(path, json={}).json() == changed
+    assert service.client.get(path).json() == changed
+    assert service.client.get("/v1/datasets").json()["items"] == [changed]
+    assert post(service, small_zip, meta_use="true").json() == changed
+
+
+def test_a_dataset_that_comes_with_an_adaptation_is_not_learned_from(service, small_zip):
+    files = {"dataset": ("pets.zip", small_zip, "application/zip")}
+    assert service.client.post("/v1/adaptations", files=files, data={"prior": "none"}).status_code == 202
+    (view,) = service.client.get("/v1/datasets").json()["items"]
+    assert view["meta_use"] is False
+
+
+@pytest.mark.parametrize("fields", [{"meta_use": "perhaps"}, {"terms": ""}, {"terms": "x" * 201}, {"id": "ds-1"}])
+def test_a_dataset_with_wrong_fields_is_refused_and_nothing_is_kept(service, small_zip, fields):
+    response = post(service, small_zip, **fields)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+    assert service.keys() == set()
+
+
+@pytest.mark.parametrize("change", [{"meta_use": "perhaps"}, {"terms": ""}, {"terms": "x" * 201}, {"name": "x"}])
+def test_a_change_that_cannot_be_made_is_refused(shared_service, change):
+    path = f"/v1/datasets/{shared_service.dataset['id']}"
+    response = shared_service.client.patch(path, json=change)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+    assert shared_service.client.get(path).json() == shared_service.dataset
 
 
 @pytest.mark.parametrize(
@@ -176,8 +219,9 @@ def test_a_form_with_too_much_in_it_is_refused(shared_service):
 
 
 def test_a_dataset_that_does_not_exist_is_not_found(shared_service):
-    response = shared_service.client.get("/v1/datasets/ds-none")
-    assert (response.status_code, response.json()["code"]) == (404, "not_found")
+    path = "/v1/datasets/ds-none"
+    for response in (shared_service.client.get(path), shared_service.client.patch(path, json={"meta_use": True})):
+        assert (response.status_code, response.json()["code"]) == (404, "not_found")
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=many", "cursor=none"])

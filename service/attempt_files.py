@@ -1,0 +1,74 @@
+"""What the attempts of all kinds of work have in common: names on the cluster, and typed files in the store."""
+
+import json
+import shlex
+from typing import Final, Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from service.errors import InvalidAttemptFileError
+from workers.contracts.base import StoredContract
+from workers.contracts.errors import ObjectMissingError
+from workers.store.protocol import Store
+
+Stored = TypeVar("Stored", bound=StoredContract)
+
+JSON: Final = "application/json"
+
+
+class Attempted(Protocol):
+    """Work that a job does, in one attempt after the other."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def owner(self) -> str: ...
+
+    @property
+    def attempt(self) -> int: ...
+
+    @property
+    def state(self) -> str: ...
+
+
+def submission_id(work: Attempted) -> str:
+    """Return the id of the current attempt's job on the cluster."""
+    return f"{work.id}-a{work.attempt}"
+
+
+def command(module: str, store: Store, prefix: str) -> str:
+    """Return the shell command of an attempt's job. It holds no secret."""
+    return shlex.join(("python", "-m", module, "--store", store.url, "--attempt", prefix))
+
+
+class JobFiles:
+    """The files of one attempt.
+
+    Every reader returns None where the file does not exist, and raises `InvalidAttemptFileError` where it cannot be
+    read as what it should be.
+
+    Args:
+        store: Where they lie.
+        prefix: Of their keys, without a final slash.
+    """
+
+    def __init__(self, store: Store, prefix: str) -> None:
+        self.store, self.prefix = store, prefix
+
+    def key(self, name: str) -> str:
+        """Return the store's key of one of the files."""
+        return f"{self.prefix}/{name}"
+
+    def read(self, name: str, kind: type[Stored]) -> Stored | None:
+        try:
+            return kind.model_validate_json(self.store.get_bytes(self.key(name)))
+        except ObjectMissingError:
+            return None
+        except ValidationError as error:
+            raise InvalidAttemptFileError(f"{name} is no {kind.__name__}: {error}", got=self.key(name)) from error
+
+    def write(self, name: str, document: StoredContract) -> None:
+        """Write one of the files, whole or not at all."""
+        data = json.dumps(document.model_dump(mode="json"), indent=1).encode()
+        self.store.put_bytes(self.key(name), data, media_type=JSON)

@@ -1,0 +1,86 @@
+"""Calls on `/v1/meta-runs`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from service.client.connection import Connection, quoted
+from service.schemas import (
+    SETTLED_META_STATES,
+    ArtifactView,
+    MetaEventPage,
+    MetaRunPage,
+    MetaRunState,
+    MetaRunView,
+)
+from workers.contracts.meta_runs import MetaRunRequest
+
+META_RUNS = "/v1/meta-runs"
+
+
+class MetaRunCalls(Connection):
+    """Meta-runs of a service."""
+
+    def create_meta_run(self, request: MetaRunRequest) -> MetaRunView:
+        """Ask for a meta-run. Never retried."""
+        fields = request.model_dump(mode="json", exclude_none=True)
+        return self._post(META_RUNS, MetaRunView, json=fields, idempotent=False)
+
+    def meta_run(self, meta_run_id: str) -> MetaRunView:
+        """Return one meta-run as it stands now."""
+        return self._get(_path(meta_run_id), MetaRunView)
+
+    def meta_runs(
+        self, *, state: MetaRunState | None = None, limit: int | None = None, cursor: str | None = None
+    ) -> MetaRunPage:
+        """Return meta-runs, newest first; `cursor` is the `next_cursor` of the page before."""
+        return self._get(META_RUNS, MetaRunPage, state=state, limit=limit, cursor=cursor)
+
+    def events(self, meta_run_id: str, *, after: int = 0, limit: int | None = None) -> MetaEventPage:
+        """Return events of a meta-run's current attempt that follow the one of sequence `after`, oldest first."""
+        return self._get(f"{_path(meta_run_id)}/events", MetaEventPage, after=after, limit=limit)
+
+    def stop_meta_run(self, meta_run_id: str) -> MetaRunView:
+        """Ask a meta-run to end early and publish the prior so far; asking twice does what asking once does."""
+        return self._post(f"{_path(meta_run_id)}/stop", MetaRunView)
+
+    def resume_meta_run(self, meta_run_id: str) -> MetaRunView:
+        """Ask a stopped or failed meta-run to go on from its last checkpoint. Never retried: it may fail at once."""
+        return self._post(f"{_path(meta_run_id)}/resume", MetaRunView, idempotent=False)
+
+    def cancel_meta_run(self, meta_run_id: str) -> MetaRunView:
+        """Ask a meta-run to end and publish nothing; asking twice does what asking once does."""
+        return self._post(f"{_path(meta_run_id)}/cancel", MetaRunView)
+
+    def wait_meta_run(
+        self, meta_run_id: str, *, on_progress: Callable[[MetaRunView], None] | None = None, poll_s: float = 1.0
+    ) -> MetaRunView:
+        """Return a meta-run once no job of it runs any more, however that came.
+
+        Args:
+            meta_run_id: Which one.
+            on_progress: Gets the view of every poll, the last included.
+            poll_s: Seconds between polls.
+        """
+        while True:
+            view = self.meta_run(meta_run_id)
+            if on_progress is not None:
+                on_progress(view)
+            if view.state in SETTLED_META_STATES:
+                return view
+            self._sleep(poll_s)
+
+    def meta_run_artifacts(self, meta_run_id: str) -> tuple[ArtifactView, ...]:
+        """Return the list of a finished meta-run's files."""
+        return self._get(f"{_path(meta_run_id)}/artifacts", tuple[ArtifactView, ...])
+
+    def download_meta_run(self, meta_run_id: str, artifact: ArtifactView, folder: Path) -> Path:
+        """Write one artifact into `folder` under its own name, hash checked, whole or not at all; return its path.
+
+        Raises:
+            BadDownloadError: The bytes do not match the hash, or the name is no plain file name.
+        """
+        return self._download(f"{_path(meta_run_id)}/artifacts", artifact, folder)
+
+
+def _path(meta_run_id: str) -> str:
+    return f"{META_RUNS}/{quoted(meta_run_id)}"

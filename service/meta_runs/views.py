@@ -1,0 +1,119 @@
+"""From records of meta-runs to what the API shows."""
+
+import logging
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from service.attempt_files import submission_id
+from service.cluster import Cluster
+from service.errors import InvalidAttemptFileError
+from service.meta_runs.attempts import MetaAttemptFiles
+from service.prior_catalog import PRIORS
+from service.records.meta_runs import MetaRunRecords
+from service.records.model import MetaRun
+from service.schemas import SETTLED_META_STATES, ArtifactView, MetaRunLinks, MetaRunView
+from service.views import artifact_views
+from workers.contracts.errors import StoreError
+from workers.contracts.meta_runs import MetaProgress
+from workers.store.protocol import Store
+
+META_RUNS: Final = "/v1/meta-runs"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaRunViews:
+    """Adds to a record what the store and the cluster know.
+
+    Attributes:
+        meta_runs: For a meta-run's place in the queue.
+        store: For its progress.
+        cluster: For the dashboard's address.
+    """
+
+    meta_runs: MetaRunRecords
+    store: Store
+    cluster: Cluster
+
+    def view(self, meta_run: MetaRun) -> MetaRunView:
+        """Return a meta-run as it stands now."""
+        return self._view(meta_run, self._progress(meta_run))
+
+    def listed(self, meta_run: MetaRun) -> MetaRunView:
+        """Return a meta-run as lists show it: of what has settled the store is not asked how far it came."""
+        return self._view(meta_run, None if meta_run.state in SETTLED_META_STATES else self._progress(meta_run))
+
+    def _view(self, meta_run: MetaRun, progress: MetaProgress | None) -> MetaRunView:
+        return MetaRunView(
+            id=meta_run.id,
+            state=meta_run.state,
+            attempt=meta_run.attempt,
+            request=meta_run.request,
+            prior_id=meta_run.prior_id,
+            created_at=meta_run.created_at,
+            started_at=meta_run.started_at,
+            finished_at=meta_run.finished_at,
+            progress=progress,
+            result=meta_run.result,
+            error=meta_run.error,
+            artifacts=meta_artifacts(meta_run),
+            links=self._links(meta_run),
+        )
+
+    def _links(self, meta_run: MetaRun) -> MetaRunLinks:
+        own = meta_run_path(meta_run.id)
+        made = None if meta_run.result is None else meta_run.result.prior_id
+        # A job exists once its attempt has been submitted.
+        job_id = None if meta_run.started_at is None or meta_run.state == "QUEUED" else submission_id(meta_run)
+        url = self.cluster.dashboard_url
+        return MetaRunLinks(
+            self=own,
+            events=f"{own}/events",
+            artifacts=f"{own}/artifacts",
+            prior=None if made is None else f"{PRIORS}/{quote(made)}",
+            dashboard=None if url is None or job_id is None else f"{url}/#/jobs/{job_id}",
+            job_id=job_id,
+        )
+
+    def _progress(self, meta_run: MetaRun) -> MetaProgress | None:
+        if meta_run.state == "QUEUED":
+            return _waiting(meta_run, num_ahead=self.meta_runs.num_ahead(meta_run))
+        try:
+            progress = MetaAttemptFiles(self.store, meta_run).progress()
+            return _starting(meta_run) if progress is None and meta_run.state == "RUNNING" else progress
+        except (InvalidAttemptFileError, StoreError) as error:
+            # Of a newer job than this service, or the store is down: what the record holds can be told all the same.
+            logger.warning("meta_run=%s progress cannot be read: %s", meta_run.id, error)
+            return None
+
+
+def meta_artifacts(meta_run: MetaRun) -> tuple[ArtifactView, ...]:
+    """Return what can be downloaded; empty until a job of it has finished."""
+    return artifact_views(meta_run.artifacts, f"{meta_run_path(meta_run.id)}/artifacts")
+
+
+def meta_run_path(meta_run_id: str) -> str:
+    """Return the path of a meta-run, from the service's root."""
+    return f"{META_RUNS}/{meta_run_id}"
+
+
+def _starting(meta_run: MetaRun) -> MetaProgress:
+    return MetaProgress(
+        phase="starting",
+        num_steps=meta_run.request.config.num_steps,
+        message="Ray starts the job and its workers",
+        updated_at=(meta_run.started_at or meta_run.created_at).timestamp(),
+    )
+
+
+def _waiting(meta_run: MetaRun, *, num_ahead: int) -> MetaProgress:
+    again = f"attempt {meta_run.attempt}, which goes on from the last checkpoint; " if meta_run.attempt > 1 else ""
+    place = "next in the queue" if num_ahead == 0 else f"{num_ahead} ahead in the queue"
+    return MetaProgress(
+        phase="starting",
+        num_steps=meta_run.request.config.num_steps,
+        message=f"{again}{place}",
+        updated_at=meta_run.created_at.timestamp(),
+    )

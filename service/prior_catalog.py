@@ -1,0 +1,229 @@
+"""Which meta-priors there are: the bundled ones, and an owner's own, whose bytes lie in the store."""
+
+import hashlib
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from search_spaces.errors import UnknownNameError
+from search_spaces.registry import SPACES
+from service.errors import NotFoundError
+from service.records.priors import PriorRecords, id_taken, no_such_prior
+from service.schemas import ArtifactView, PriorView, PromotionView
+from workers.contracts.artifacts import Artifact
+from workers.contracts.errors import InvalidPriorError, ObjectMissingError, StoreError
+from workers.contracts.priors import PriorCard
+from workers.priors.registry import CARD, TENSORS, bundled_cards, bundled_default, bundled_folder, parse_card
+from workers.store import layout
+from workers.store.folder import FolderStore
+from workers.store.protocol import Store
+
+PRIORS: Final = "/v1/priors"
+CURVES: Final = "curves.svg"
+JSON: Final = "application/json"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prior:
+    """A prior's card, and its files.
+
+    Attributes:
+        store: Where the files lie.
+        folder: The prefix of their keys, without a final slash.
+    """
+
+    card: PriorCard
+    store: Store
+    folder: str
+    files: tuple[Artifact, ...]
+
+    def key(self, name: str) -> str:
+        """Return the store's key of one of the files."""
+        return f"{self.folder}/{name}"
+
+
+class PriorCatalog:
+    """Finds priors by id, and says how they stand. A bundled id cannot be shadowed by a stored one.
+
+    What a prior is does not change, so lists read each prior once. Priors come in one at a time: a data folder belongs
+    to one process, so a lock of this process does.
+    """
+
+    def __init__(self, records: PriorRecords, store: Store) -> None:
+        self._records, self._store = records, store
+        self._bundled = FolderStore(bundled_folder())
+        self._read: dict[str, Prior] = {}
+        self._incoming = threading.Lock()
+
+    def list(self, *, owner: str) -> tuple[PriorView, ...]:
+        """Return all priors, the bundled ones first, then an owner's own; what cannot be read is left out."""
+        found = []
+        for prior_id in (*bundled_cards(), *self._records.ids(owner=owner)):
+            try:
+                found.append(self._read.get(prior_id) or self._load(prior_id))
+            except (InvalidPriorError, ObjectMissingError) as error:
+                logger.warning("prior=%s is left out of the list: %s", prior_id, error)
+        defaults = {space: self.default_for(space, owner=owner) for space in SPACES}
+        return tuple(_view(prior, defaults) for prior in found)
+
+    def get(self, prior_id: str, *, owner: str) -> Prior:
+        """Return one prior.
+
+        Raises:
+            NotFoundError: The owner has none of that id.
+            InvalidPriorError: Its card cannot be read.
+        """
+        if prior_id not in bundled_cards() and not self._records.exists(prior_id, owner=owner):
+            raise no_such_prior(prior_id)
+        return self._load(prior_id)
+
+    def view(self, prior_id: str, *, owner: str) -> PriorView:
+        """Return one prior as the API shows it. Raises as `get`."""
+        prior = self.get(prior_id, owner=owner)
+        space = prior.card.search_space
+        return _view(prior, {space: self.default_for(space, owner=owner)})
+
+    def card(self, prior_id: str, *, owner: str) -> PriorCard:
+        """Return the card of a prior that a request names.
+
+        Raises:
+            UnknownNameError: The owner has none of that id; lists those there are.
+            InvalidPriorError: Its card cannot be read.
+        """
+        try:
+            return self.get(prior_id, owner=owner).card
+        except NotFoundError:
+            known = ", ".join((*bundled_cards(), *self._records.ids(owner=owner)))
+            raise UnknownNameError(
+                "unknown prior",
+                got=prior_id,
+                expected=f"one of {known}, or 'none'",
+                todo="Name a known prior, or 'none' to search from random weights.",
+            ) from None
+
+    def default_for(self, search_space: str, *, owner: str) -> str | None:
+        """Return what a request of that space gets that names no prior: the promoted one, else the bundled one."""
+        return self._records.default_for(search_space, owner=owner) or bundled_default(search_space)
+
+    def promote(self, prior_id: str, *, owner: str) -> PriorView:
+        """Make a prior the default of its space, and return it. Raises as `get`."""
+        space = self.get(prior_id, owner=owner).card.search_space
+        self._records.promote(prior_id, search_space=space, owner=owner)
+        return self.view(prior_id, owner=owner)
+
+    def promotions(self, search_space: str | None, *, owner: str, limit: int) -> tuple[PromotionView, ...]:
+        """Return the last promotions, of one space or of all, newest first."""
+        return self._records.promotions(search_space, owner=owner, limit=limit)
+
+    def holds(self, card: PriorCard, *, owner: str) -> bool:
+        """Return whether this very prior is here already. Raises `ConflictError` where another one bears its id."""
+        try:
+            present = self.get(card.id, owner=owner).card
+        except NotFoundError:
+            if self._records.is_taken(card.id):
+                raise id_taken(card.id) from None
+            return False
+        if present != card:
+            raise id_taken(card.id)
+        return True
+
+    def add(self, card: PriorCard, tensors: Path, *, owner: str) -> bool:
+        """Keep a prior that was checked; return whether it is new. What fails on the way leaves nothing behind.
+
+        Args:
+            card: Of the prior.
+            tensors: That it tells of.
+            owner: Whose it will be.
+
+        Raises:
+            ConflictError: Another prior bears its id.
+            StoreError: The store failed.
+        """
+        folder = layout.prior(card.id)
+        with self._incoming, ExitStack() as undo:
+            if self.holds(card, owner=owner):
+                return False
+            self._remove(card.id)  # what a service that was killed here, or a meta-run that failed, has left
+            undo.callback(self._discard, card.id)
+            self._store.put_file(f"{folder}/{TENSORS}", tensors)
+            # After the tensors: whoever finds a card finds what it tells of.
+            self._store.put_bytes(f"{folder}/{CARD}", card.model_dump_json(indent=1).encode(), media_type=JSON)
+            self._records.add(card.id, owner=owner, search_space=card.search_space)
+            undo.pop_all()
+        return True
+
+    def delete(self, prior_id: str, *, owner: str) -> None:
+        """Delete a prior: its record is marked first, then its bytes go, the card before the rest.
+
+        Where the store fails on the way, the prior is gone all the same, and deleting it again removes what is left.
+
+        Raises:
+            NotFoundError: There is no such prior.
+            ConflictError: It is bundled, its space's promoted default, or in use.
+            StoreError: Bytes could not be removed.
+        """
+        try:
+            self._records.delete(prior_id, owner=owner)
+        except NotFoundError:
+            if not (self._records.is_deleted(prior_id, owner=owner) and self._keys(prior_id)):
+                raise
+        self._read.pop(prior_id, None)
+        self._remove(prior_id)
+
+    def _remove(self, prior_id: str) -> None:
+        for key in self._keys(prior_id):
+            self._store.delete(key)
+
+    def _discard(self, prior_id: str) -> None:
+        try:
+            self._remove(prior_id)
+        except StoreError as error:
+            logger.warning("prior=%s was not recorded, but bytes of it are left: %s", prior_id, error)
+
+    def _keys(self, prior_id: str) -> Sequence[str]:
+        """Return the keys of a prior's bytes, its card's first: what has no card is no prior."""
+        folder = layout.prior(prior_id)
+        keys = (item.key for item in self._store.list(f"{folder}/"))
+        return sorted(keys, key=lambda key: key != f"{folder}/{CARD}")
+
+    def _load(self, prior_id: str) -> Prior:
+        bundled = prior_id in bundled_cards()
+        store, folder = (self._bundled, prior_id) if bundled else (self._store, layout.prior(prior_id))
+        prior = self._read[prior_id] = _read(store, folder, prior_id)
+        return prior
+
+
+def _read(store: Store, folder: str, prior_id: str) -> Prior:
+    """Read what is small of a prior; its card says the rest."""
+    data = store.get_bytes(f"{folder}/{CARD}")
+    card = parse_card(data, prior_id)
+    tensors = Artifact(
+        name=TENSORS, num_bytes=card.num_bytes, sha256=card.sha256, media_type="application/octet-stream"
+    )
+    files = [tensors, _artifact(CARD, data, JSON)]
+    try:
+        files.append(_artifact(CURVES, store.get_bytes(f"{folder}/{CURVES}"), "image/svg+xml"))
+    except ObjectMissingError:
+        logger.debug("prior=%s has no curves", prior_id)
+    return Prior(card=card, store=store, folder=folder, files=tuple(files))
+
+
+def _artifact(name: str, data: bytes, media_type: str) -> Artifact:
+    return Artifact(name=name, num_bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), media_type=media_type)
+
+
+def _view(prior: Prior, defaults: Mapping[str, str | None]) -> PriorView:
+    card = prior.card
+    folder = f"{PRIORS}/{card.id}/files"
+    return PriorView(
+        card=card,
+        bundled=card.id in bundled_cards(),
+        default=defaults.get(card.search_space) == card.id,
+        files=tuple(ArtifactView(**one.model_dump(), href=f"{folder}/{one.name}") for one in prior.files),
+    )

@@ -1,0 +1,127 @@
+"""Carries out what was decided about one adaptation."""
+
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from service.attempt_files import submission_id
+from service.attempts import AttemptFiles, entrypoint, metadata
+from service.errors import InvalidAttemptFileError
+from service.jobs import JobClient, JobReport
+from service.reconcile.decide import KIND, AskToEnd, Decision, Observation, Succeed, decide
+from service.reconcile.decisions import UNSEEN, Cancel, Fail, Limits, Retry, Start, StopJob, Wait
+from service.reconcile.jobs import job_of, stop_living, unreadable
+from service.records.adaptations import AdaptationRecords
+from service.records.model import Adaptation
+from service.records.transitions import Change
+from workers.store.protocol import Store
+
+START_TIMEOUT_S: Final = 30.0
+"""Ray starts a job's workers in 3 to 15 s where there is room for them."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptationSteps:
+    """Takes adaptations one step further.
+
+    Attributes:
+        records: Of adaptations.
+        store: Where attempts leave their files.
+        limits: How patient to be.
+    """
+
+    records: AdaptationRecords
+    store: Store
+    limits: Limits
+
+    def advance(self, adaptation: Adaptation, jobs: JobClient, *, now_s: float) -> None:
+        """Take the next step of an adaptation that has not ended; one that waits has a slot.
+
+        Args:
+            adaptation: As recorded.
+            jobs: Of the cluster.
+            now_s: Seconds since the epoch, by the database's clock.
+
+        Raises:
+            StoreError: The store cannot be reached.
+            ClusterUnavailableError: The cluster refused something.
+        """
+        job = UNSEEN if adaptation.state == "QUEUED" else job_of(jobs, adaptation)
+        try:
+            seen = self._observe(adaptation, job, now_s=now_s)
+            decision = decide(adaptation, seen, self.limits)
+            if isinstance(decision, Fail | Cancel):
+                stop_living(jobs, adaptation, job)
+            self._execute(adaptation, decision, jobs)
+        except InvalidAttemptFileError as error:
+            stop_living(jobs, adaptation, job)
+            problem = unreadable(KIND, error, todo="post the adaptation again")
+            self._move(adaptation, Change(state="FAILED", error=problem))
+
+    def is_starved(self, adaptation: Adaptation, *, now_s: float) -> bool:
+        """Return whether the job of an adaptation has waited for its workers for longer than that takes with room.
+
+        Raises:
+            StoreError: The store cannot be reached.
+        """
+        if adaptation.state != "RUNNING" or adaptation.started_at is None:
+            return False
+        if now_s - adaptation.started_at.timestamp() < START_TIMEOUT_S:
+            return False
+        # Its workers write it first of all.
+        return self.store.size(AttemptFiles(self.store, adaptation).key("progress.json")) is None
+
+    def _observe(self, adaptation: Adaptation, job: JobReport, *, now_s: float) -> Observation:
+        if adaptation.state == "QUEUED":
+            return Observation(slot_free=True)
+        files = AttemptFiles(self.store, adaptation)
+        asked_at = adaptation.cancel_requested_at
+        return Observation(
+            job=job,
+            manifest=files.manifest(),
+            failure=files.failure(),
+            cancel_written=adaptation.state == "CANCELLING" and files.cancel_written(),
+            cancel_age_s=0.0 if asked_at is None else now_s - asked_at.timestamp(),
+        )
+
+    def _execute(self, adaptation: Adaptation, decision: Decision, jobs: JobClient) -> None:
+        files = AttemptFiles(self.store, adaptation)
+        match decision:
+            case Wait():
+                pass
+            case Start():
+                self._start(adaptation, files, jobs)
+            case Retry(reason):
+                logger.warning("adaptation=%s attempt=%d lost: %s", adaptation.id, adaptation.attempt, reason)
+                progress = files.progress()
+                spent_s = 0.0 if progress is None else progress.elapsed_s
+                self._move(adaptation, Change(state="QUEUED", spent_s=spent_s))
+            case Succeed(manifest):
+                self._move(adaptation, Change(state="SUCCEEDED", result=files.result(), artifacts=manifest.artifacts))
+            case Fail(problem):
+                self._move(adaptation, Change(state="FAILED", error=problem))
+            case Cancel():
+                self._move(adaptation, Change(state="CANCELLED"))
+            case AskToEnd():
+                files.write_cancel()
+            case StopJob():
+                jobs.stop(submission_id(adaptation))
+
+    def _start(self, adaptation: Adaptation, files: AttemptFiles, jobs: JobClient) -> None:
+        """Submit the attempt's job; recorded first, so that a job that runs is never forgotten.
+
+        After an error the job may start all the same: the next step finds it, or counts the attempt as lost.
+        """
+        files.write_request()
+        if self._move(adaptation, Change(state="RUNNING")):  # else it was cancelled meanwhile
+            jobs.submit(submission_id(adaptation), entrypoint(self.store, adaptation), metadata(adaptation))
+
+    def _move(self, adaptation: Adaptation, change: Change) -> bool:
+        moved = self.records.change(adaptation, change)
+        if moved:
+            logger.info(
+                "adaptation=%s attempt=%d %s -> %s", adaptation.id, adaptation.attempt, adaptation.state, change.state
+            )
+        return moved

@@ -1,0 +1,137 @@
+"""What to do about one meta-run, given what can be seen of it. Pure: no clock, no store, no cluster.
+
+The order of facts is as for adaptations: what the attempt left in the store counts first, and only where it left
+nothing does it matter whether its job lives. What is wanted of a living job follows from the recorded state and from
+the worker cap alone, and is written whole whenever the control file says anything else: so no writer can lose what
+another one wrote.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from service.jobs import JobReport, JobStatus
+from service.reconcile.decisions import (
+    ALIVE,
+    UNSEEN,
+    Cancel,
+    Fail,
+    Limits,
+    Retry,
+    Start,
+    StopJob,
+    Wait,
+    failed,
+    lost,
+    what_happened,
+)
+from service.records.model import MetaRun
+from service.schemas import MetaRunState
+from workers.contracts.adaptations import Failure
+from workers.contracts.errors import CancelledError
+from workers.contracts.meta_runs import MetaControl, MetaManifest
+
+KIND: Final = "the meta-run"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaObservation:
+    """What can be seen of the current attempt.
+
+    Attributes:
+        manifest: The list of its artifacts, if it exists.
+        failure: What its `failure.json` says, if it exists.
+        job: How its job is. Seen before the files, so that whatever a finished job wrote is seen too.
+        slot_free: Whether another job may be submitted.
+        control: What its job was told last; None: nothing yet.
+        max_workers: The worker cap that its job should have.
+        asked_age_s: Seconds since a stop or a cancel was asked for; 0 where none was.
+        exhausted: Whether its jobs were lost so often, without one new checkpoint, that another would be lost too.
+    """
+
+    manifest: MetaManifest | None = None
+    failure: Failure | None = None
+    job: JobReport = UNSEEN
+    slot_free: bool = False
+    control: MetaControl | None = None
+    max_workers: int | None = None
+    asked_age_s: float = 0.0
+    exhausted: bool = False
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Take the result from the store; these files belong to it."""
+
+    manifest: MetaManifest
+    state: Literal["SUCCEEDED", "STOPPED"]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """It has ended because it was asked to, but has published nothing; its checkpoints are whole."""
+
+
+@dataclass(frozen=True)
+class Tell:
+    """Have the control file say this to the job."""
+
+    control: MetaControl
+
+
+MetaDecision = Wait | Start | Retry | Finish | Fail | Stop | Cancel | Tell | StopJob
+
+
+def decide_meta_run(meta_run: MetaRun, seen: MetaObservation, limits: Limits) -> MetaDecision:
+    """Return the one next step for a meta-run that has not settled.
+
+    Args:
+        meta_run: As recorded: QUEUED, RUNNING, STOPPING or CANCELLING.
+        seen: What can be seen of its current attempt.
+        limits: How patient to be.
+    """
+    if meta_run.state == "QUEUED":
+        return Start() if seen.slot_free else Wait()
+    if seen.manifest is not None:
+        # Without having been asked to end, a run that is not complete has used up its budget, as it was told to.
+        done = seen.manifest.complete or meta_run.state == "RUNNING"
+        return Finish(seen.manifest, "SUCCEEDED" if done else "STOPPED")
+    if seen.failure is not None and seen.failure.code != CancelledError.code:
+        return Fail(failed(KIND, seen.failure))
+    if seen.failure is not None:
+        return _asked_end(meta_run.state)
+    if meta_run.state != "RUNNING":
+        return _ending(meta_run, seen, limits)
+    if seen.job.status in ALIVE or seen.job.status == JobStatus.UNKNOWN:
+        return _tell(meta_run.state, seen)
+    if seen.exhausted:
+        return Fail(lost(KIND, meta_run, seen.job, todo="resume the meta-run: it goes on from its last checkpoint"))
+    return Retry(what_happened(seen.job))
+
+
+def _ending(meta_run: MetaRun, seen: MetaObservation, limits: Limits) -> MetaDecision:
+    if seen.job.status == JobStatus.UNKNOWN:
+        return _tell(meta_run.state, seen)
+    if seen.job.status not in ALIVE:
+        return _asked_end(meta_run.state)
+    grace_s = limits.stop_grace_s if meta_run.state == "STOPPING" else limits.cancel_grace_s
+    if seen.job.status == JobStatus.PENDING or seen.asked_age_s >= grace_s:
+        return StopJob()
+    return _tell(meta_run.state, seen)
+
+
+def _asked_end(state: MetaRunState) -> Stop | Cancel:
+    return Stop() if state == "STOPPING" else Cancel()
+
+
+def _tell(state: MetaRunState, seen: MetaObservation) -> Tell | Wait:
+    wanted = control_for(state, seen.max_workers)
+    return Wait() if (seen.control or MetaControl()) == wanted else Tell(wanted)
+
+
+def control_for(state: MetaRunState, max_workers: int | None) -> MetaControl:
+    """Return what the control file of a meta-run in that state is to say."""
+    if state == "STOPPING":
+        return MetaControl(desired="stop", max_workers=max_workers)
+    if state == "CANCELLING":
+        return MetaControl(desired="cancel", max_workers=max_workers)
+    return MetaControl(desired="run", max_workers=max_workers)

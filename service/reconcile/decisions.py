@@ -1,0 +1,100 @@
+"""What the decisions about adaptations and about meta-runs have in common. Pure."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from service.attempt_files import Attempted
+from service.jobs import JobReport, JobStatus
+from service.schemas import Problem
+from workers.contracts.adaptations import Failure
+
+ALIVE: Final = frozenset({JobStatus.PENDING, JobStatus.RUNNING})
+MESSAGE_LINES: Final = 20
+UNSEEN: Final = JobReport(status=JobStatus.MISSING)
+EXHAUSTED: Final = "attempts_exhausted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How patient to be.
+
+    Attributes:
+        max_attempts: Attempts before work whose job keeps getting lost counts as failed.
+        cancel_grace_s: Seconds that a job has to end by itself once it was asked to cancel.
+        stop_grace_s: Seconds that the job of a meta-run has to publish its prior once it was asked to stop.
+    """
+
+    max_attempts: int
+    cancel_grace_s: float
+    stop_grace_s: float
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing is to be done now."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Submit the attempt's job."""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Count the attempt up and queue it again, because of this."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Fail:
+    """It has failed for good."""
+
+    problem: Problem
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """It has ended because it was asked to."""
+
+
+@dataclass(frozen=True)
+class StopJob:
+    """Have the cluster end the job's process."""
+
+
+def failed(kind: str, failure: Failure) -> Problem:
+    """Return the problem that a job has told of itself.
+
+    Args:
+        kind: Of the work, with its article: `the adaptation`.
+        failure: As the job has put it.
+    """
+    got = f": got {failure.got}" if failure.got else ""
+    expected = f"; expected {failure.expected}" if failure.expected else ""
+    return Problem(
+        title=f"{kind.capitalize()} failed",
+        status=422,
+        detail=f"{failure.what}{got}{expected}",
+        code=failure.code,
+        todo=failure.todo,
+    )
+
+
+def lost(kind: str, work: Attempted, job: JobReport, *, todo: str) -> Problem:
+    """Return the problem of work whose last job has ended without a word."""
+    return Problem(
+        title=f"{kind.capitalize()}'s job was lost",
+        status=500,
+        detail=f"Attempt {work.attempt} was the last one: {what_happened(job)}.",
+        code=EXHAUSTED,
+        todo=f"Look into the job's log in the Ray dashboard, then {todo}.",
+        errors=tuple(job.message.splitlines()[-MESSAGE_LINES:]),
+    )
+
+
+def what_happened(job: JobReport) -> str:
+    """Return in words how a job ended that left neither a manifest nor a failure."""
+    if job.status == JobStatus.MISSING:
+        return "the cluster does not know the job, so it was restarted or the job never reached it"
+    return f"the job ended as {job.status} and left neither a manifest nor a failure"

@@ -1,0 +1,182 @@
+"""Carries out what was decided about one meta-run."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from service.attempt_files import submission_id
+from service.errors import ConflictError, InvalidAttemptFileError
+from service.jobs import JobClient, JobReport, JobStatus
+from service.meta_runs.attempts import MetaAttemptFiles, entrypoint, metadata
+from service.problems import problem_of
+from service.reconcile.decide_meta_run import (
+    KIND,
+    Finish,
+    MetaDecision,
+    MetaObservation,
+    Stop,
+    Tell,
+    decide_meta_run,
+)
+from service.reconcile.decisions import (
+    ALIVE,
+    EXHAUSTED,
+    UNSEEN,
+    Cancel,
+    Fail,
+    Limits,
+    Retry,
+    Start,
+    StopJob,
+    Wait,
+)
+from service.reconcile.jobs import job_of, stop_living, unreadable
+from service.reconcile.losses import Past, is_exhausted
+from service.records.meta_runs import MetaRunRecords
+from service.records.model import MetaRun
+from service.records.transitions import MetaChange
+from workers.contracts.adaptations import Failure
+from workers.store.protocol import Store
+
+MAY_LIVE: Final = ALIVE | {JobStatus.UNKNOWN}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class KeepCap:
+    """The worker cap stays as the control file says: nobody knows a better one now."""
+
+
+KEEP_CAP: Final = KeepCap()
+Cap = int | None | KeepCap
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaRunSteps:
+    """Takes meta-runs one step further.
+
+    Attributes:
+        records: Of meta-runs.
+        store: Where attempts leave their files.
+        limits: How patient to be.
+    """
+
+    records: MetaRunRecords
+    store: Store
+    limits: Limits
+
+    def advance(self, meta_run: MetaRun, jobs: JobClient, *, now_s: float, cap: Cap) -> None:
+        """Take the next step of a meta-run that has not settled; one that waits has a slot.
+
+        Args:
+            meta_run: As recorded.
+            jobs: Of the cluster.
+            now_s: Seconds since the epoch, by the database's clock.
+            cap: Most workers that it may have now; None: no cap but its own.
+
+        Raises:
+            StoreError: The store cannot be reached.
+            ClusterUnavailableError: The cluster refused something.
+        """
+        job = UNSEEN if meta_run.state == "QUEUED" else job_of(jobs, meta_run)
+        try:
+            seen = self._observe(meta_run, job, now_s=now_s, cap=cap)
+            decision = decide_meta_run(meta_run, seen, self.limits)
+            if isinstance(decision, Fail | Stop | Cancel):
+                stop_living(jobs, meta_run, job)
+            self._execute(meta_run, decision, jobs)
+        except InvalidAttemptFileError as error:
+            stop_living(jobs, meta_run, job)
+            problem = unreadable(KIND, error, todo="resume the meta-run")
+            self._move(meta_run, MetaChange(state="FAILED", error=problem))
+
+    def _observe(self, meta_run: MetaRun, job: JobReport, *, now_s: float, cap: Cap) -> MetaObservation:
+        if meta_run.state == "QUEUED":
+            return MetaObservation(slot_free=True)
+        files = MetaAttemptFiles(self.store, meta_run)
+        manifest, failure, control = files.manifest(), files.failure(), files.control()
+        if isinstance(cap, KeepCap):
+            cap = None if control is None else control.max_workers
+        is_lost = manifest is None and failure is None and job.status not in MAY_LIVE
+        asked_at = meta_run.asked_at
+        return MetaObservation(
+            job=job,
+            manifest=manifest,
+            failure=failure,
+            control=control,
+            max_workers=cap,
+            asked_age_s=0.0 if asked_at is None else now_s - asked_at.timestamp(),
+            exhausted=is_lost and is_exhausted(self._attempts(meta_run), self.limits.max_attempts),
+        )
+
+    def _attempts(self, meta_run: MetaRun) -> Iterator[Past]:
+        """Yield what the attempts that were started have left, from the current one back to the first."""
+        for number in range(meta_run.attempt, 0, -1):
+            files = MetaAttemptFiles(self.store, meta_run, number)
+            if self.store.size(files.key("request.json")) is None:
+                continue
+            progress = files.progress()
+            yield Past(
+                checkpoint_step=None if progress is None else progress.checkpoint_step,
+                ended=files.manifest() is not None or files.failure() is not None,
+            )
+
+    def _execute(self, meta_run: MetaRun, decision: MetaDecision, jobs: JobClient) -> None:
+        files = MetaAttemptFiles(self.store, meta_run)
+        match decision:
+            case Wait():
+                pass
+            case Start():
+                self._start(meta_run, files, jobs)
+            case Tell(control):
+                files.write_control(control)
+                logger.info("meta_run=%s attempt=%d told %s", meta_run.id, meta_run.attempt, control.model_dump_json())
+            case StopJob():
+                jobs.stop(submission_id(meta_run))
+            case Retry(reason):
+                logger.warning("meta_run=%s attempt=%d lost: %s", meta_run.id, meta_run.attempt, reason)
+                self._move(meta_run, MetaChange(state="QUEUED", spent_s=_spent_s(files)))
+            case Finish(manifest, state):
+                change = MetaChange(
+                    state=state,
+                    spent_s=_spent_s(files),
+                    result=files.result(manifest),
+                    artifacts=manifest.artifacts,
+                )
+                self._move(meta_run, change)
+            case Stop():
+                self._move(meta_run, MetaChange(state="STOPPED", spent_s=_spent_s(files)))
+            case Cancel():
+                self._move(meta_run, MetaChange(state="CANCELLED", spent_s=_spent_s(files)))
+            case Fail(problem):
+                if problem.code == EXHAUSTED:  # so that the losses before a resume do not count after it
+                    files.write_failure(Failure(code=EXHAUSTED, what=problem.detail, todo=problem.todo))
+                self._move(meta_run, MetaChange(state="FAILED", spent_s=_spent_s(files), error=problem))
+
+    def _start(self, meta_run: MetaRun, files: MetaAttemptFiles, jobs: JobClient) -> None:
+        """Submit the attempt's job; recorded first, as with adaptations."""
+        files.write_request()
+        if self._move(meta_run, MetaChange(state="RUNNING")):  # else it was stopped or cancelled meanwhile
+            jobs.submit(submission_id(meta_run), entrypoint(self.store, meta_run), metadata(meta_run))
+
+    def _move(self, meta_run: MetaRun, change: MetaChange) -> bool:
+        try:
+            moved = self.records.change(meta_run, change)
+        except ConflictError as error:
+            # Its prior has a name that somebody else has given away while it ran.
+            return self._move(meta_run, MetaChange(state="FAILED", spent_s=change.spent_s, error=problem_of(error)))
+        if moved:
+            logger.info("meta_run=%s attempt=%d %s -> %s", meta_run.id, meta_run.attempt, meta_run.state, change.state)
+        return moved
+
+
+def _spent_s(files: MetaAttemptFiles) -> float:
+    try:
+        progress = files.progress()
+    except InvalidAttemptFileError as error:
+        # What came out counts all the same.
+        logger.warning("the seconds of an attempt are not known: %s", error)
+        return 0.0
+    return 0.0 if progress is None else progress.elapsed_s

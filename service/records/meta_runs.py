@@ -1,0 +1,235 @@
+"""The records of meta-runs."""
+
+import logging
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import func, insert, select, tuple_
+from sqlalchemy.orm import Session, aliased
+
+from service.errors import ConflictError, NotFoundError
+from service.records.clock import DatabaseNow
+from service.records.database import Database
+from service.records.model import MetaRun, moment
+from service.records.pages import decode_cursor, encode_cursor
+from service.records.priors import id_taken, insert_prior, is_taken, use_prior
+from service.records.tables import MetaRunRow
+from service.records.transitions import MetaChange, meta_transition
+from service.schemas import SETTLED_META_STATES, MetaResult, MetaRunState, Problem
+from workers.contracts.artifacts import Artifact
+from workers.contracts.meta_runs import MetaDataset, MetaRunRequest
+
+_STATE: TypeAdapter[MetaRunState] = TypeAdapter(MetaRunState)
+_DATASETS: TypeAdapter[tuple[MetaDataset, ...]] = TypeAdapter(tuple[MetaDataset, ...])
+_ARTIFACTS: TypeAdapter[tuple[Artifact, ...]] = TypeAdapter(tuple[Artifact, ...])
+ID_PREFIX: Final = "mr-"
+
+logger = logging.getLogger(__name__)
+
+
+class MetaRunRecords:
+    """Meta-runs of this service."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._unreadable: set[str] = set()
+
+    def add(self, request: MetaRunRequest, datasets: Sequence[MetaDataset], *, owner: str) -> MetaRun:
+        """Record a new meta-run, QUEUED.
+
+        Raises:
+            NotFoundError: A prior that it begins from or compares is gone meanwhile.
+            ConflictError: The name of its prior is taken.
+        """
+        number = secrets.token_hex(6)
+        values = {
+            "id": f"{ID_PREFIX}{number}",
+            "owner": owner,
+            "attempt": 1,
+            "state": "QUEUED",
+            "request": request.model_dump(mode="json"),
+            "datasets": [dataset.model_dump(mode="json") for dataset in datasets],
+            "prior_id": request.prior_id or f"{request.config.search_space}-{number}",
+            "spent_s": 0.0,
+            "created_at": DatabaseNow(),
+        }
+        with self._database.transaction() as session:
+            _use_priors(session, request, owner=owner)
+            row = session.scalars(insert(MetaRunRow).values(values).returning(MetaRunRow)).one()
+            _claim_prior_id(session, row)
+            return _meta_run(row)
+
+    def get(self, meta_run_id: str, *, owner: str) -> MetaRun:
+        """Return one meta-run. Raises `NotFoundError`."""
+        query = select(MetaRunRow).where(MetaRunRow.id == meta_run_id, MetaRunRow.owner == owner)
+        with self._database.transaction() as session:
+            row = session.scalar(query)
+        if row is None:
+            raise NotFoundError("no such meta-run", got=meta_run_id, todo="GET /v1/meta-runs lists those there are.")
+        return _meta_run(row)
+
+    def page(
+        self, *, owner: str, limit: int, state: MetaRunState | None = None, cursor: str | None = None
+    ) -> tuple[tuple[MetaRun, ...], str | None]:
+        """Return at most `limit` meta-runs, newest first, and the cursor of the next part if there is one."""
+        query = select(MetaRunRow).where(MetaRunRow.owner == owner)
+        if state is not None:
+            query = query.where(MetaRunRow.state == state)
+        if cursor is not None:
+            query = query.where(tuple_(MetaRunRow.created_at, MetaRunRow.id) < tuple_(*decode_cursor(cursor)))
+        query = query.order_by(MetaRunRow.created_at.desc(), MetaRunRow.id.desc()).limit(limit + 1)
+        with self._database.transaction() as session:
+            rows = session.scalars(query).all()
+        following = encode_cursor(rows[limit - 1].created_at, rows[limit - 1].id) if len(rows) > limit else None
+        return self._readable(rows[:limit]), following
+
+    def unfinished(self) -> tuple[MetaRun, ...]:
+        """Return every owner's meta-runs that have not settled, oldest first."""
+        query = (
+            select(MetaRunRow)
+            .where(MetaRunRow.state.not_in(SETTLED_META_STATES))
+            .order_by(MetaRunRow.created_at, MetaRunRow.id)
+        )
+        with self._database.transaction() as session:
+            return self._readable(session.scalars(query))
+
+    def num_ahead(self, meta_run: MetaRun) -> int:
+        """Return how many meta-runs were waiting before this one."""
+        own = aliased(MetaRunRow)
+        before = tuple_(MetaRunRow.created_at, MetaRunRow.id) < tuple_(own.created_at, own.id)
+        query = (
+            select(func.count(MetaRunRow.id))
+            .join(own, own.id == meta_run.id)
+            .where(MetaRunRow.state == "QUEUED", before)
+        )
+        with self._database.transaction() as session:
+            return session.scalar(query) or 0
+
+    def change(self, seen: MetaRun, change: MetaChange) -> bool:
+        """Change a meta-run if it is still as seen; return whether it was. The prior that it made is recorded with it.
+
+        Raises:
+            ConflictError: Another prior has taken the name of the one that it made.
+        """
+        with self._database.transaction() as session:
+            changed = meta_transition(session, seen, change)
+            if changed and change.result is not None and change.result.prior_id is not None:
+                insert_prior(
+                    session,
+                    prior_id=change.result.prior_id,
+                    owner=seen.owner,
+                    search_space=seen.request.config.search_space,
+                    meta_run_id=seen.id,
+                )
+            return changed
+
+    def request_stop(self, meta_run_id: str, *, owner: str) -> MetaRun:
+        """Ask a meta-run to end early and publish what it has; asking twice does what asking once does.
+
+        Raises:
+            NotFoundError: There is no such meta-run.
+            ConflictError: It is being cancelled, or has ended otherwise.
+        """
+        while True:  # a lost race means that the state has changed meanwhile, which happens a few times at most
+            seen = self.get(meta_run_id, owner=owner)
+            if seen.state in {"STOPPING", "STOPPED"}:
+                return seen
+            if seen.state not in {"QUEUED", "RUNNING"}:
+                raise _impossible("stopped", seen)
+            if self.change(seen, MetaChange(state="STOPPED" if seen.state == "QUEUED" else "STOPPING")):
+                return self.get(meta_run_id, owner=owner)
+
+    def request_cancel(self, meta_run_id: str, *, owner: str) -> MetaRun:
+        """Ask a meta-run to end and publish nothing; asking twice does what asking once does.
+
+        Raises:
+            NotFoundError: There is no such meta-run.
+            ConflictError: It has settled already.
+        """
+        while True:
+            seen = self.get(meta_run_id, owner=owner)
+            if seen.state in {"CANCELLING", "CANCELLED"}:
+                return seen
+            if seen.state in SETTLED_META_STATES:
+                raise _impossible("cancelled", seen)
+            if self.change(seen, MetaChange(state="CANCELLED" if seen.state == "QUEUED" else "CANCELLING")):
+                return self.get(meta_run_id, owner=owner)
+
+    def request_resume(self, meta_run_id: str, *, owner: str) -> MetaRun:
+        """Have a meta-run that was stopped or has failed go on; asking twice does what asking once does.
+
+        Raises:
+            NotFoundError: There is no such meta-run, or a prior that it needs is gone.
+            ConflictError: It is still ending, or is over for good; or the name of its prior was taken meanwhile.
+        """
+        while True:
+            seen = self.get(meta_run_id, owner=owner)
+            if seen.state in {"QUEUED", "RUNNING"}:
+                return seen
+            if seen.state not in {"STOPPED", "FAILED"}:
+                raise _impossible("resumed", seen)
+            with self._database.transaction() as session:
+                if not meta_transition(session, seen, MetaChange(state="QUEUED")):
+                    continue
+                _use_priors(session, seen.request, owner=owner)
+                row = session.get_one(MetaRunRow, seen.id)
+                _claim_prior_id(session, row)
+                return _meta_run(row)
+
+    def _readable(self, rows: Iterable[MetaRunRow]) -> tuple[MetaRun, ...]:
+        """Leave out what another version wrote and this one cannot read: the others go on."""
+        found = []
+        for row in rows:
+            try:
+                found.append(_meta_run(row))
+            except ValidationError as error:
+                if row.id not in self._unreadable:  # told once, not at every look
+                    logger.error("meta_run=%s cannot be read and is left alone: %s", row.id, error)
+                self._unreadable.add(row.id)
+        return tuple(found)
+
+
+def _use_priors(session: Session, request: MetaRunRequest, *, owner: str) -> None:
+    for prior_id in filter(None, (request.parent, *request.priors)):
+        use_prior(session, prior_id, owner=owner)
+
+
+def _claim_prior_id(session: Session, row: MetaRunRow) -> None:
+    """Refuse a name that a prior bears or bore, or that another unfinished meta-run will give.
+
+    The row itself is written already, so of two that claim a name at once the second sees the first.
+    """
+    if is_taken(session, row.prior_id, besides=row.id):
+        raise id_taken(row.prior_id)
+
+
+def _impossible(what: str, seen: MetaRun) -> ConflictError:
+    todo = {
+        "STOPPING": "Wait until it is STOPPED.",
+        "CANCELLING": "Wait until it is CANCELLED.",
+        "FAILED": "A failed meta-run can be resumed.",
+        "STOPPED": "A stopped meta-run can be resumed, or left as it is: nothing of it runs.",
+    }.get(seen.state, "Post another meta-run.")
+    return ConflictError(f"the meta-run is {seen.state}, so it cannot be {what}", got=seen.id, todo=todo)
+
+
+def _meta_run(row: MetaRunRow) -> MetaRun:
+    return MetaRun(
+        id=row.id,
+        owner=row.owner,
+        attempt=row.attempt,
+        state=_STATE.validate_python(row.state),
+        request=MetaRunRequest.model_validate(row.request),
+        datasets=_DATASETS.validate_python(row.datasets),
+        prior_id=row.prior_id,
+        spent_s=row.spent_s,
+        created_at=moment(row.created_at),
+        started_at=None if row.started_at is None else moment(row.started_at),
+        finished_at=None if row.finished_at is None else moment(row.finished_at),
+        asked_at=None if row.asked_at is None else moment(row.asked_at),
+        error=None if row.error is None else Problem.model_validate(row.error),
+        result=None if row.result is None else MetaResult.model_validate(row.result),
+        artifacts=_ARTIFACTS.validate_python(row.artifacts or ()),
+    )

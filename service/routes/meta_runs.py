@@ -1,0 +1,133 @@
+"""`/v1/meta-runs`, and the comparison of priors, which is one."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import StreamingResponse
+from fastapi.sse import EventSourceResponse
+
+from service.downloads import DOWNLOAD_RESPONSES, WishDependency, download, named
+from service.meta_runs.attempts import MetaAttemptFiles
+from service.meta_runs.events import MAX_EVENTS, EventStream, Position, event_page
+from service.meta_runs.views import META_RUNS, meta_artifacts, meta_run_path
+from service.parts import Parts, PartsDependency
+from service.prior_catalog import PRIORS
+from service.problems import responses
+from service.records.model import LOCAL_OWNER, MetaRun
+from service.schemas import ArtifactView, Comparison, MetaEventPage, MetaRunPage, MetaRunState, MetaRunView
+from workers.contracts.meta_runs import MetaRunRequest
+
+router = APIRouter(prefix=META_RUNS, tags=["meta-runs"])
+comparisons = APIRouter(prefix=PRIORS, tags=["priors"])
+REFUSED = responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY)
+EVENT_STREAM = {"content": {EventSourceResponse.media_type: {"schema": {"type": "string"}}}}
+
+
+@router.post("", status_code=HTTPStatus.ACCEPTED, summary="Learn a new version of a prior", responses=REFUSED)
+def create_meta_run(request: MetaRunRequest, response: Response, parts: PartsDependency) -> MetaRunView:
+    """Queue a meta-run over datasets of this service. What cannot end well is refused at once."""
+    return _accepted(parts, parts.meta_intake.add(request, owner=LOCAL_OWNER), response)
+
+
+@router.get("", summary="List meta-runs", responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY))
+def list_meta_runs(
+    parts: PartsDependency,
+    state: MetaRunState | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: str | None = None,
+) -> MetaRunPage:
+    """Meta-runs, newest first, in parts."""
+    found, following = parts.meta_runs.page(owner=LOCAL_OWNER, limit=limit, state=state, cursor=cursor)
+    return MetaRunPage(items=tuple(map(parts.meta_views.listed, found)), next_cursor=following)
+
+
+@router.get("/{meta_run_id}", summary="Get a meta-run", responses=responses(HTTPStatus.NOT_FOUND))
+def get_meta_run(meta_run_id: str, parts: PartsDependency) -> MetaRunView:
+    """One meta-run as it stands now, with its progress."""
+    return parts.meta_views.view(parts.meta_runs.get(meta_run_id, owner=LOCAL_OWNER))
+
+
+@router.get(
+    "/{meta_run_id}/events",
+    summary="Read or follow a meta-run's events",
+    response_model=MetaEventPage,
+    responses={
+        200: EVENT_STREAM,
+        204: {"description": "A stream that is taken up again, but has ended"},
+        **responses(HTTPStatus.NOT_FOUND),
+    },
+)
+def list_meta_run_events(
+    meta_run_id: str,
+    parts: PartsDependency,
+    after: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = 100,
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
+    last_event_id: Annotated[str, Header()] = "",
+) -> MetaEventPage | Response:
+    """Events of the current attempt, oldest first.
+
+    With `Accept: text/event-stream` they come as they happen, those of later attempts too, until the meta-run has
+    settled; `Last-Event-ID` takes a stream up again.
+    """
+    meta_run = parts.meta_runs.get(meta_run_id, owner=LOCAL_OWNER)
+    if EventSourceResponse.media_type not in accept:
+        return event_page(parts.store, meta_run, after=after, limit=limit)
+    stream = EventStream(meta_runs=parts.meta_runs, store=parts.store)
+    position = Position.parse(last_event_id)
+    if stream.ended(meta_run, position):
+        return Response(status_code=HTTPStatus.NO_CONTENT)  # which tells a browser not to ask again
+    begin = position or Position(meta_run.attempt, after)
+    return EventSourceResponse(stream.follow(meta_run, begin), headers={"Cache-Control": "no-cache"})
+
+
+@router.post("/{meta_run_id}/stop", status_code=HTTPStatus.ACCEPTED, summary="Stop a meta-run", responses=REFUSED)
+def stop_meta_run(meta_run_id: str, parts: PartsDependency) -> MetaRunView:
+    """Ask a meta-run to end early and publish the prior that it has by then. It can be resumed."""
+    return _accepted(parts, parts.meta_runs.request_stop(meta_run_id, owner=LOCAL_OWNER))
+
+
+@router.post("/{meta_run_id}/resume", status_code=HTTPStatus.ACCEPTED, summary="Resume a meta-run", responses=REFUSED)
+def resume_meta_run(meta_run_id: str, parts: PartsDependency) -> MetaRunView:
+    """Have a meta-run that was stopped or has failed go on from its last checkpoint."""
+    return _accepted(parts, parts.meta_intake.resume(meta_run_id, owner=LOCAL_OWNER))
+
+
+@router.post("/{meta_run_id}/cancel", status_code=HTTPStatus.ACCEPTED, summary="Cancel a meta-run", responses=REFUSED)
+def cancel_meta_run(meta_run_id: str, parts: PartsDependency) -> MetaRunView:
+    """Ask a meta-run to end and publish nothing. One that finishes in the same moment has succeeded all the same."""
+    return _accepted(parts, parts.meta_runs.request_cancel(meta_run_id, owner=LOCAL_OWNER))
+
+
+@router.get("/{meta_run_id}/artifacts", summary="List a meta-run's files", responses=responses(HTTPStatus.NOT_FOUND))
+def list_meta_run_artifacts(meta_run_id: str, parts: PartsDependency) -> tuple[ArtifactView, ...]:
+    """The files that a meta-run's last job left; none until it has finished."""
+    return meta_artifacts(parts.meta_runs.get(meta_run_id, owner=LOCAL_OWNER))
+
+
+@router.get(
+    "/{meta_run_id}/artifacts/{name}",
+    summary="Download a meta-run's file",
+    response_class=StreamingResponse,
+    responses=DOWNLOAD_RESPONSES,
+)
+def get_meta_run_artifact(meta_run_id: str, name: str, parts: PartsDependency, wish: WishDependency) -> Response:
+    """One file, or a part of it, streamed. Its ETag is its hash."""
+    meta_run = parts.meta_runs.get(meta_run_id, owner=LOCAL_OWNER)
+    artifact = named(meta_run.artifacts, name)
+    return download(parts.store, MetaAttemptFiles(parts.store, meta_run).key(name), artifact, wish)
+
+
+@comparisons.post("/compare", status_code=HTTPStatus.ACCEPTED, summary="Compare priors", responses=REFUSED)
+def compare_priors(comparison: Comparison, response: Response, parts: PartsDependency) -> MetaRunView:
+    """Judge priors on the same held-out tasks, by a meta-run that learns nothing; its result holds their scores."""
+    return _accepted(parts, parts.meta_intake.compare(comparison, owner=LOCAL_OWNER), response)
+
+
+def _accepted(parts: Parts, meta_run: MetaRun, response: Response | None = None) -> MetaRunView:
+    """Have the reconciler look at once, and return the meta-run; a new one's answer says where it is."""
+    parts.loop.wake()
+    if response is not None:
+        response.headers["Location"] = meta_run_path(meta_run.id)
+    return parts.meta_views.view(meta_run)
