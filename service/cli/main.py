@@ -9,7 +9,7 @@ from service.cli.adapt import adapt
 from service.cli.datasets import datasets
 from service.cli.errors import with_readable_errors
 from service.cli.inspect import inspect
-from service.cli.meta_runs import meta_runs
+from service.cli.meta_runs.commands import meta_runs
 from service.cli.meta_train import meta_train
 from service.cli.priors import priors
 from service.cli.records import cancel, list_adaptations, status

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from search_spaces.errors import InvalidOptionError
 from service.cli.interrupts import interruptible
-from service.cli.meta_options import read_config
+from service.cli.meta_runs.options import read_config
 from service.cli.options import JsonOption
 from service.cli.output import print_json, stderr, stdout
 from workers.contracts.priors import PRIOR_ID

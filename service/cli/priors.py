@@ -12,8 +12,8 @@ from search_spaces.errors import InvalidOptionError
 from service.cli.errors import as_invalid_option
 from service.cli.group import group
 from service.cli.inputs import check_prior
-from service.cli.meta_options import dataset_choice
-from service.cli.meta_start import DatasetsOption, FollowOption, started
+from service.cli.meta_runs.options import dataset_choice
+from service.cli.meta_runs.start import DatasetsOption, FollowOption, started
 from service.cli.options import DEFAULT_SERVER, JsonOption, RunningServerOption, ServerOption
 from service.cli.output import print_files, print_json, stdout, table
 from service.client import Client

@@ -6,11 +6,11 @@ from typing import Annotated, Final
 import typer
 from rich.text import Text
 
-from service.cli.following import follow_to_end
 from service.cli.group import group
-from service.cli.meta_board import board, event_table, stage, way
-from service.cli.meta_outcome import problem_of_end, tell
-from service.cli.meta_start import start
+from service.cli.meta_runs.board import board, event_table, stage, way
+from service.cli.meta_runs.following import follow_to_end
+from service.cli.meta_runs.outcome import problem_of_end, tell
+from service.cli.meta_runs.start import start
 from service.cli.options import DEFAULT_SERVER, JsonOption, RunningServerOption
 from service.cli.output import print_files, print_json, stdout, table
 from service.client import Client

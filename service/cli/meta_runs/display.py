@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from rich.console import Console
 from rich.live import Live
 
-from service.cli.meta_board import board, numbers, stage, way
+from service.cli.meta_runs.board import board, numbers, stage, way
 from service.cli.output import print_json, stderr
 from service.cli.progress import LINE_EVERY_S, clock_time
 from service.schemas import MetaRunView

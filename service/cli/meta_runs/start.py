@@ -7,8 +7,8 @@ import typer
 from pydantic import ValidationError
 
 from service.cli.errors import as_invalid_option
-from service.cli.following import follow_to_end
-from service.cli.meta_options import dataset_choice, read_config
+from service.cli.meta_runs.following import follow_to_end
+from service.cli.meta_runs.options import dataset_choice, read_config
 from service.cli.options import DEFAULT_SERVER, JsonOption, RunningServerOption
 from service.cli.output import print_json, stderr
 from service.client import Client

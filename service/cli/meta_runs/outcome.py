@@ -8,7 +8,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from service.cli.meta_board import losses
+from service.cli.meta_runs.board import losses
 from service.cli.output import table
 from service.client import ServiceError
 from service.schemas import MetaRunView, Problem

@@ -6,8 +6,8 @@ import typer
 
 from service.cli.errors import FAILED
 from service.cli.interrupts import interruptible
-from service.cli.meta_display import meta_display
-from service.cli.meta_outcome import problem_of_end, tell
+from service.cli.meta_runs.display import meta_display
+from service.cli.meta_runs.outcome import problem_of_end, tell
 from service.cli.output import print_json, stdout
 from service.client import Client
 from service.schemas import MetaRunView

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from search_spaces.errors import InvalidOptionError, UnknownNameError
-from service.cli.meta_options import dataset_choice, read_config
+from service.cli.meta_runs.options import dataset_choice, read_config
 from workers.contracts.meta_config import MetaConfig
 
 

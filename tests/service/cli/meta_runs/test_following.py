@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from service.cli.following import EventTail
-from service.cli.meta_display import MetaLines
+from service.cli.meta_runs.display import MetaLines
+from service.cli.meta_runs.following import EventTail
 from service.schemas import MetaEventPage, MetaRunLinks, MetaRunView
 from workers.contracts.meta_runs import DatasetChoice, MetaEvent, MetaProgress, MetaRunRequest
 
