@@ -18,7 +18,8 @@ from workers.contracts.meta_runs import DatasetChoice, MetaEvent, MetaProgress, 
 
 ENTRY = """
 import signal, sys
-from service.cli import following, main
+from service.cli import main
+from service.cli.meta_runs import following
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have made its background jobs deaf to it
 following.POLL_S = 0.01
 main.app(["meta-runs", "start", "--dataset", "ds1", "--name", "endless", "--follow", *sys.argv[1:]])
