@@ -42,12 +42,12 @@ def draw_updates(model: Model, points: Sequence[Point]) -> str:
 def draw_saturation(model: Model) -> str:
     """Return how many workers fill the actor, over size and seconds per slot; and what would take it further."""
     figure, axes = _figure(2)
-    sizes, seconds = np.geomspace(0.1, 1000, 60), np.geomspace(0.02, 20, 60)
+    sizes, seconds = np.geomspace(0.1, 1000, 30), np.geomspace(0.02, 20, 30)
     full = [[model.full_at(size, second) for size in sizes] for second in seconds]
     levels = [1, 10, 100, 1000, 10_000]
     lines = axes[0].contour(sizes, seconds, full, levels=levels, colors="black", linewidths=1)
     axes[0].clabel(lines, fmt=lambda number: f"{number:.0f} workers", fontsize=8)
-    axes[0].contourf(sizes, seconds, np.log10(full), levels=20, cmap="viridis", alpha=0.7)
+    axes[0].contourf(sizes, seconds, np.log10(full), levels=10, cmap="viridis", alpha=0.7)
     axes[0].set_ylabel("seconds per slot")
     axes[0].set_title("Workers that fill one actor", fontsize=10)
     ways = {

@@ -16,6 +16,7 @@ from benchmarks.noise import noise_classes
 from benchmarks.processes import cpu_by_role, descendants
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.meta_runs import MetaControl
+from workers.meta.board import Patience
 from workers.meta.checkpoints import Checkpoints
 from workers.meta.coordinator import Coordinator
 from workers.meta.crew import Event, Joined
@@ -114,7 +115,9 @@ class Distributed:
         self._crew.num_workers = self._num_workers = num_workers
         self._num_steps, self._lead_in, self._version = num_steps, lead_in, 0
         self.watch = Gate(config)
-        rules = Rules(config=config, share=SHARE, max_workers=num_workers, curve_tasks=1)
+        # Between its blocks a run stands still for longer than any slot takes: nobody hangs then.
+        patience = Patience(slow_s=3600.0, hung_s=3600.0, first_s=3600.0)
+        rules = Rules(config=config, share=SHARE, max_workers=num_workers, curve_tasks=1, patience=patience)
         coordinator = Coordinator(rules, self._crew, self.watch, MetaControl)
         self._executor = ThreadPoolExecutor(max_workers=1)
         self._learn = coordinator.learn

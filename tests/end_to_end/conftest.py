@@ -139,6 +139,12 @@ class Served:
         assert answer.is_success, answer.text
         return answer.json()
 
+    def metrics(self) -> str:
+        """Return what Prometheus would scrape of all processes of the local Ray."""
+        (found,) = json.loads((self.ray().folder / "ray" / "prom_metrics_service_discovery.json").read_text())
+        pages = [httpx.get(f"http://{target}/metrics", trust_env=False, timeout=60.0) for target in found["targets"]]
+        return "".join(page.text for page in pages)
+
     def ended_job(self, job_id: str) -> dict[str, object]:
         """Return what Ray knows of a job once its process has ended: a moment after its manifest."""
         deadline = time.monotonic() + STATE_TIMEOUT_S

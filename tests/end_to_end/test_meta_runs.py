@@ -95,6 +95,10 @@ def test_a_comparison_judges_priors_on_the_same_tasks(served, digits):
 def test_an_adaptation_finds_room_beside_a_run_that_would_take_every_cpu_and_the_run_goes_on_after_it(served, digits):
     posted = served.client.create_meta_run(ask(digits, FOREVER))
     before = learning(served, posted.id, num_workers=2, step=1)
+    names = ("loss", "slots_per_s", "staleness", "data_wait", "gradient_norm", "entropy", "dropped_gradients")
+    wanted = [f"ray_archprior_meta_{name}" for name in names]
+    metrics = served.until(served.metrics, lambda text: all(name in text for name in wanted))
+    assert f'meta_run="{posted.id}"' in metrics
     adaptation = served.client.create_adaptation(AdaptationRequest(dataset_id=digits, budget_s=10))
     assert served.wait(adaptation.id).state == "SUCCEEDED"
     learning(served, posted.id, num_workers=2, step=before.progress.step + 5)

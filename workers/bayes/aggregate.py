@@ -43,8 +43,14 @@ class MeanGradient:
 
 
 def is_finite(gradient: MetaGradient) -> bool:
-    """Return whether the loss and every entry of every array is finite. The caller drops and counts the others."""
-    return isfinite(gradient.loss) and _all_finite(gradient.arrays)
+    """Return whether the loss, every entry and the gradient's norm are finite. The caller drops and counts the others.
+
+    A norm may overflow where no entry does, and clipping by it would leave nothing.
+    """
+    if not isfinite(gradient.loss):
+        return False
+    norms = [torch.linalg.vector_norm(value) for value in gradient.arrays.values()]
+    return bool(torch.isfinite(torch.stack(norms).norm()))
 
 
 def aggregate(gradients: Sequence[MetaGradient], weighting: Weighting = "task") -> MeanGradient:

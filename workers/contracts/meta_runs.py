@@ -1,5 +1,6 @@
 """One meta-run: what was asked, what each attempt is told, what it tells back, what it leaves."""
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -42,7 +43,7 @@ class MetaRunRequest(Contract):
         datasets: At least one, each once.
         config: How to learn; whatever changes the numbers.
         prior_id: Name of the prior that is made. Absent: the search space's name and the run's id. A run that is
-            stopped early adds `-s` and its number of steps.
+            stopped early adds `-s` and its number of steps, so no name may end so itself.
         parent: Prior to begin from, of the same space and skeleton. Absent: fresh weights, uniform choices.
         priors: Of `compare`: ids of at least two priors of one space and skeleton.
         num_tasks: Held-out tasks that each judgement averages over.
@@ -74,6 +75,8 @@ class MetaRunRequest(Contract):
             raise ValueError("priors: name at least two different priors to compare")
         if self.kind == "learn" and self.priors:
             raise ValueError("priors: only a run of kind compare takes them; parent is what a run begins from")
+        if self.prior_id is not None and re.search("-s[0-9]+$", self.prior_id):
+            raise ValueError("prior_id: names that end in -s and a number are those of runs that were stopped early")
         return self
 
 

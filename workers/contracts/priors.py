@@ -1,6 +1,6 @@
 """The card of a meta-prior: what it is, what it learned from, how to make it again."""
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -49,7 +49,7 @@ class PriorCard(StoredContract):
     sha256: str
     num_bytes: int
     mode: str
-    resolutions: tuple[int, ...]
+    resolutions: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
     num_steps: int
     inherits: str
     command: str

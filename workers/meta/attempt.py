@@ -56,6 +56,7 @@ class Attempt:
         watch: Told what people want to see.
         control: Returns what the service wants now.
         fetch: Returns what a handle stands for.
+        flush: Has what was told written.
         share: What each worker takes.
         patience: With slow and hung workers.
     """
@@ -67,6 +68,7 @@ class Attempt:
     watch: Watch
     control: Callable[[], MetaControl]
     fetch: Callable[[Handle], Flat]
+    flush: Callable[[], None]
     share: Share
     patience: Patience = field(default_factory=Patience)
 
@@ -89,9 +91,12 @@ class Attempt:
         coordinator = Coordinator(rules, self.crew, self.watch, self.control)
         self.watch.enter("loading", "starting workers and reading the datasets")
         result = self._compare(coordinator) if asked.kind == "compare" else self._learn(coordinator)
-        manifest = publish(self.store, self.request, self.key, result)
+        return publish(self.store, self.request, self.key, result, before_manifest=self._end)
+
+    def _end(self) -> None:
+        """Tell all that is to be told: once there is a manifest, nobody looks any more."""
         self.watch.enter("done")
-        return manifest
+        self.flush()
 
     def _learn(self, coordinator: Coordinator) -> Result:
         asked = self.request.request
@@ -99,7 +104,8 @@ class Attempt:
         prior_id = self.request.prior_id if learned.complete else f"{self.request.prior_id}-s{learned.version}"
         scores: tuple[PriorScore, ...] = ()
         # Who asks for a stop wants the workers' places soon.
-        if learned.version and coordinator.can_judge and self.control().desired != "stop":
+        held_out = any(dataset.meta_validation for dataset in self.request.datasets)
+        if learned.version and held_out and self.control().desired != "stop":
             self.watch.enter("judging", "the new prior on held-out tasks")
             priors: dict[str, Handle] = {prior_id: learned.prior}
             if asked.parent is not None:

@@ -150,6 +150,10 @@ class Board:
         """Add the held-out tasks of one prior."""
         self._judgements += [Judgement(subject, number) for number in range(num_tasks)]
 
+    def withdraw(self, subject: str) -> None:
+        """Judge a prior no further."""
+        self._judgements = [judgement for judgement in self._judgements if judgement.subject != subject]
+
     def next_item(self, worker: str, now_s: float, *, learn: bool = True) -> Item | None:
         """Give a worker its next item, or nothing if there is none for it now.
 

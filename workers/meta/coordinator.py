@@ -27,7 +27,8 @@ from workers.meta.crew import (
     ServerLost,
     ServerReady,
 )
-from workers.meta.elastic import NO_ROOM, num_wanted, to_retire
+from workers.meta.elastic import NO_ROOM, num_wanted, to_retire, waited_for
+from workers.meta.judging import Judging
 from workers.meta.roster import Roster
 from workers.meta.rules import Learned, Rules
 from workers.meta.watch import Watch
@@ -36,7 +37,7 @@ log = logging.getLogger("archprior.meta")
 
 WAIT_S = 0.5
 LOOK_EVERY_S = 1.0
-SILENT_S = 15.0
+LONGEST_PAUSE_S = 60.0
 
 
 class Coordinator:
@@ -61,10 +62,7 @@ class Coordinator:
         self._rules, self._crew, self._watch, self._control, self._clock = rules, crew, watch, control, clock
         self._board = Board(rules.config, rules.patience)
         self._roster = Roster()
-        self._priors: dict[str, Handle] = {}
-        self._scores: dict[str, dict[int, dict[int, float]]] = {}
-        self._wanted_tasks: dict[str, int] = {}
-        self._curves: dict[str, int] = {}
+        self._judging = Judging(self._board)
         self._class_names = rules.class_names
         self._can_judge = False
         self._serving = False
@@ -74,16 +72,13 @@ class Coordinator:
         self._divisors: dict[str, int] = {}
         self._num_excluded = 0
         self._num_servers_lost = 0
+        self._num_failed_starts, self._start_again_s = 0, float("-inf")
         self._num_pushed = 0
         self._saved_step, self._saving = 0, False
         self._began_s: float | None = None
+        self._paused, self._paused_s = False, 0.0
         self._alone_since_s = clock()
         self._looked_s = float("-inf")
-
-    @property
-    def can_judge(self) -> bool:
-        """Whether the run holds classes out; known once a worker has joined."""
-        return self._can_judge
 
     def learn(self) -> Learned:
         """Take steps until all are taken, the budget is spent or a stop is asked for; then save, and return.
@@ -110,19 +105,28 @@ class Coordinator:
     def judge(self, priors: dict[str, Handle], num_tasks: int) -> dict[str, dict[int, dict[int, float]]]:
         """Return the accuracy of priors on the same held-out tasks: by prior, task, number of inner steps.
 
+        Empty where a stop is asked for: who asks wants what there is, soon.
+
         Raises: As `learn`.
         """
         for name, prior in priors.items():
-            self._ask_judgement(name, prior, num_tasks)
+            self._judging.ask(name, prior, num_tasks)
         while not self._board.judged:
+            if self._control().desired == "stop":
+                return {}
             self.step(learn=False)
-        return {name: self._scores[name] for name in priors}
+        return self._judging.scores(priors)
 
     def step(self, *, learn: bool) -> None:
         """Give out what can be given out, wait for what comes, take it in."""
         now_s = self._clock()
         if now_s - self._looked_s >= LOOK_EVERY_S:
+            if self._paused:
+                self._paused_s += now_s - self._looked_s
+                self._watch.paused(now_s - self._looked_s)
             self._looked_s = now_s
+            for event in self._crew.wait(0.0):  # a result that waits to be read is no sign of a worker that hangs
+                self._take_in(event)
             self._look(now_s)
         self._give_out(now_s, learn=learn)
         for event in self._crew.wait(WAIT_S):
@@ -136,7 +140,7 @@ class Coordinator:
     def _has_to_stop(self) -> bool:
         if self._control().desired == "stop":
             return True
-        spent_s = 0.0 if self._began_s is None else self._clock() - self._began_s
+        spent_s = 0.0 if self._began_s is None else self._clock() - self._began_s - self._paused_s
         return self._rules.budget_s is not None and spent_s >= self._rules.budget_s
 
     def _look(self, now_s: float) -> None:
@@ -166,7 +170,8 @@ class Coordinator:
             cap=cap,
         )
         self._watch.cap = cap
-        for _ in range(wanted - len(staying)):
+        self._paused = wanted == 0 and self._began_s is not None
+        for _ in range(wanted - len(staying) if now_s >= self._start_again_s else 0):
             self._crew.start_worker(self._roster.add(now_s))
         if len(staying) > wanted:
             for worker in to_retire(self._roster.states(self._board), wanted):
@@ -176,7 +181,7 @@ class Coordinator:
         if self._board.workers or wanted == 0:
             self._alone_since_s = now_s
         alone_s = now_s - self._alone_since_s
-        self._watch.say(self._waiting(wanted, alone_s))
+        self._watch.say(waited_for(rules.share, wanted, alone_s))
         if alone_s > rules.start_s:
             raise WorkersLostError(
                 f"no worker came up in {rules.start_s:.0f} s",
@@ -184,21 +189,15 @@ class Coordinator:
                 todo="Give the cluster room, or ask for smaller workers; then resume the run.",
             )
 
-    def _waiting(self, wanted: int, alone_s: float) -> str:
-        """Return what the run waits for, in words; empty where it goes on."""
-        share = self._rules.share
-        if wanted == 0:
-            return "paused: the cluster's room is needed for adaptations"
-        if alone_s > SILENT_S:
-            return f"waiting for a worker to come up: each takes {share.cpus} CPUs and {share.gpus} GPUs"
-        return ""
-
     def _give_out(self, now_s: float, *, learn: bool) -> None:
         # So many gradients may be on their way to the parameter actor: more would only pile up before it.
         learn = learn and self._serving and self._num_pushed < 2 * self._rules.config.num_slots
         for worker in self._roster.available(self._board):
             item = self._board.next_item(worker, now_s, learn=learn)
             if isinstance(item, Slot):
+                if self._began_s is None:
+                    self._began_s = now_s
+                    self._watch.enter("learning")
                 self._divisors[worker] = self._divisor
                 self._crew.compute(
                     worker,
@@ -209,14 +208,17 @@ class Coordinator:
                     divisor=self._divisor,
                 )
             elif isinstance(item, Judgement):
-                self._crew.judge(worker, item, prior=self._priors[item.subject])
+                self._crew.judge(worker, item, prior=self._judging.prior(item))
 
     def _take_in(self, event: Event) -> None:
         match event:
             case Joined():
                 self._joined(event)
-            case Lost(worker, why):
-                self._lose(worker, why)
+            case Lost(worker, why, short_of_memory):
+                if short_of_memory is not None:
+                    self._short_of_memory(worker, short_of_memory)
+                if self._roster.knows(worker):  # else it is excluded
+                    self._lose(worker, why)
             case PriorLost(worker, prior, why):
                 self._prior_lost(worker, prior, why)
             case Computed():
@@ -246,6 +248,7 @@ class Coordinator:
         self._board.joined(event.worker)
         self._watch.event("worker_joined", f"{event.worker} on {event.info.host}, {event.info.device}")
         self._can_judge = event.info.can_judge
+        self._num_failed_starts, self._start_again_s = 0, float("-inf")
         if self._class_names is None:
             self._class_names = event.info.class_names
             if self._learning:
@@ -268,22 +271,18 @@ class Coordinator:
         self._let_go(event.worker)
 
     def _judged(self, event: Judged) -> None:
-        subject = event.judgement.subject
-        if self._board.finished(event.worker, event.judgement, self._clock()):
-            scores = self._scores[subject]
-            scores[event.judgement.number] = event.accuracy
-            if len(scores) == self._wanted_tasks[subject]:
-                self._all_judged(subject, scores)
+        judgement, accuracy = event.judgement, event.accuracy
+        first = self._board.finished(event.worker, judgement, self._clock())
+        if accuracy is None:
+            # Less memory than a held-out task takes may do for a slot: the run learns on without this point.
+            if self._judging.give_up(judgement.subject):
+                host = self._roster.host(event.worker)
+                self._watch.event("warning", f"{host} has too little memory to judge {judgement.subject}")
+        elif first and (verdict := self._judging.take(judgement, accuracy)) is not None:
+            self._watch.judged(verdict.subject, verdict.version, verdict.mean)
+            if verdict.version is not None:
+                self._crew.note_judged(verdict.version, verdict.mean)
         self._let_go(event.worker)
-
-    def _all_judged(self, subject: str, scores: dict[int, dict[int, float]]) -> None:
-        steps = scores[0]
-        mean = {number: sum(scores[task][number] for task in sorted(scores)) / len(scores) for number in steps}
-        del self._priors[subject]
-        version = self._curves.get(subject)
-        self._watch.judged(subject, version, mean)
-        if version is not None:
-            self._crew.note_judged(version, mean)
 
     def _server_ready(self, event: ServerReady) -> None:
         standing = event.standing
@@ -296,9 +295,6 @@ class Coordinator:
             if adjustment not in standing.adjustments:  # made after its checkpoint
                 self._crew.adjust(adjustment)
         self._watch.began(standing)
-        if self._began_s is None:
-            self._began_s = self._clock()
-            self._watch.enter("learning")
         if standing.unjudged:
             self._ask_curve(standing.version)
 
@@ -308,7 +304,7 @@ class Coordinator:
         if event.pushed.outcome == "stale":
             self._board.reopen(event.slot)
         step = event.pushed.step
-        if step is None:
+        if step is None or step.version <= self._board.version:
             return
         config = self._rules.config
         self._prior = event.prior
@@ -321,14 +317,8 @@ class Coordinator:
             self._save()
 
     def _ask_curve(self, version: int) -> None:
-        subject = f"step {version}"
-        if self._can_judge and subject not in self._priors:  # else it is being judged, from before a loss
-            self._curves[subject] = version
-            self._ask_judgement(subject, self._prior, self._rules.curve_tasks)
-
-    def _ask_judgement(self, subject: str, prior: Handle, num_tasks: int) -> None:
-        self._priors[subject], self._wanted_tasks[subject], self._scores[subject] = prior, num_tasks, {}
-        self._board.judge(subject, num_tasks)
+        if self._can_judge:
+            self._judging.ask(f"step {version}", self._prior, self._rules.curve_tasks, version=version)
 
     def _server_lost(self, why: str) -> None:
         was = self._board.version
@@ -353,15 +343,29 @@ class Coordinator:
 
     def _lose(self, worker: str, why: str) -> None:
         item = self._board.holds(worker)
+        never_came = worker not in self._board.workers
         num_losses = self._board.left(worker, lost=True)
         self._roster.remove(worker)
         self._crew.stop_worker(worker)
         self._watch.lost(worker, why)
+        if never_came:
+            self._failed_start(why)
         if num_losses >= self._rules.patience.max_losses:
             raise WorkersLostError(
                 f"{item} has cost {num_losses} workers",
                 got=why,
                 todo="Look at the workers' logs in the Ray dashboard; the last checkpoint is whole.",
+            )
+
+    def _failed_start(self, why: str) -> None:
+        """Wait longer after each worker that does not come up; where none ever does, end."""
+        self._num_failed_starts += 1
+        self._start_again_s = self._clock() + min(LONGEST_PAUSE_S, 2.0**self._num_failed_starts)
+        if self._num_failed_starts >= self._rules.patience.max_losses and not self._board.workers:
+            raise WorkersLostError(
+                f"{self._num_failed_starts} workers in a row did not come up",
+                got=why,
+                todo="Look at their logs in the Ray dashboard; then resume the run.",
             )
 
     def _short_of_memory(self, worker: str, slot: Slot) -> None:

@@ -27,10 +27,15 @@ class Joined:
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker has died, or failed in a way that is no result."""
+    """A worker has died, or failed in a way that is no result.
+
+    Attributes:
+        short_of_memory: The slot for which its process was ended because the node had too little memory.
+    """
 
     worker: str
     why: str
+    short_of_memory: Slot | None = None
 
 
 @dataclass(frozen=True)
@@ -53,11 +58,11 @@ class Computed:
 
 @dataclass(frozen=True)
 class Judged:
-    """A worker has judged a prior on a held-out task: accuracy by number of inner steps."""
+    """A worker has judged a prior on a held-out task: accuracy by number of inner steps; None: its memory was short."""
 
     worker: str
     judgement: Judgement
-    accuracy: dict[int, float]
+    accuracy: dict[int, float] | None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ class Room:
     gpus: float
 
 
+SILENT_S: Final = 15.0
 NO_ROOM: Final = Room(cpus=0.0, gpus=0.0)
 
 
@@ -68,3 +69,18 @@ def to_retire(workers: Sequence[tuple[str, WorkerState]], num_wanted: int) -> tu
     order: dict[WorkerState, int] = {"starting": 0, "idle": 1, "busy": 2}
     going = sorted(range(len(workers)), key=lambda place: (order[workers[place][1]], -place))
     return tuple(workers[place][0] for place in going[: max(0, len(workers) - num_wanted)])
+
+
+def waited_for(share: Share, num_wanted: int, alone_s: float) -> str:
+    """Return what a run waits for, in words; empty where it goes on.
+
+    Args:
+        share: What each worker takes.
+        num_wanted: Workers that the run wants; 0: it is paused.
+        alone_s: Seconds that it has been without any.
+    """
+    if num_wanted == 0:
+        return "paused: the cluster's room is needed for adaptations"
+    if alone_s > SILENT_S:
+        return f"waiting for a worker to come up: each takes {share.cpus} CPUs and {share.gpus} GPUs"
+    return ""

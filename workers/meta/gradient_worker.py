@@ -134,15 +134,20 @@ class GradientWorker:
         )
         return report, pack(found.arrays) if finite else None
 
-    def judge(self, prior: Flat, number: int) -> dict[int, float]:
-        """Return the accuracy on one held-out task by number of inner steps.
+    def judge(self, prior: Flat, number: int) -> dict[int, float] | None:
+        """Return the accuracy on one held-out task by number of inner steps, or None where memory is short.
 
         Raises:
             InvalidDatasetError: The run holds no classes out.
         """
         if self._held_out is None:
             raise InvalidDatasetError("nothing is held out to judge a prior by", todo="Name meta_validation classes.")
-        return judge(self._work, self._held_out, MetaPrior.from_arrays(unpack(prior)), number)
+        try:
+            return judge(self._work, self._held_out, MetaPrior.from_arrays(unpack(prior)), number)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
 
 
 def _draw(work: SlotWork, draft: Draft) -> Drawn:

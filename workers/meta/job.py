@@ -32,7 +32,7 @@ from workers.meta.ray_crew import RayCrew, Timeouts
 from workers.meta.watch import LogLines, Watch
 from workers.store import layout
 from workers.store.open import open_store
-from workers.store.patient import PatientStore
+from workers.store.patient import open_patiently
 from workers.store.protocol import Store
 from workers.tasks.node_cache import NodeCache
 
@@ -90,6 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1  # what is away may be back for the next attempt
     except ArchPriorError as error:
         log.warning("attempt %s ends: %s", options.attempt, error)
+        mailbox.flush()  # once there is a failure, nobody looks any more
         failure = Failure(**error.to_dict()).model_dump_json().encode()
         store.put_bytes(f"{options.attempt}/failure.json", failure, media_type="application/json")
     finally:
@@ -121,6 +122,7 @@ def _run(
         watch=watch,
         control=mailbox.control,
         fetch=crew.fetch,
+        flush=mailbox.flush,
         share=share,
     )
     try:
@@ -130,7 +132,7 @@ def _run(
 
 
 def _patient(store_url: str) -> Store:
-    return PatientStore(open_store(store_url), patience_s=STORE_PATIENCE_S)
+    return open_patiently(store_url, patience_s=STORE_PATIENCE_S)
 
 
 if __name__ == "__main__":

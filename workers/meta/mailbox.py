@@ -54,6 +54,10 @@ class Mailbox:
         with self._lock:
             self._unsent[EVENTS] = MetaEvents(events=tuple(events))
 
+    def flush(self) -> None:
+        """Write what is unsent now, if the store takes it."""
+        self._send()
+
     def close(self) -> None:
         """Write what is unsent, if the store takes it, and end the thread."""
         self._closing.set()

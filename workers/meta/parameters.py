@@ -130,13 +130,15 @@ class ParameterServer:
         open_checkpoints: Callable[[], Checkpoints],
         parent: Flat | None,
     ) -> None:
-        self._config, self._checkpoints = config, open_checkpoints()
+        self._config, self._open_checkpoints = config, open_checkpoints
         start = None if parent is None else MetaPrior.from_arrays(unpack(parent))
         self._state = MetaState(config, class_names, start)
         self._log: list[StepEntry] = []
         self._adjustments: list[Adjustment] = []
         self._pending = _Pending()
         self._counted: dict[Slot, int] = {}
+        self._last_step: StepReport | None = None
+        self._last_slots: frozenset[Slot] = frozenset()
 
     def begin(self) -> tuple[Standing, Flat]:
         """Go on from the last checkpoint; return where the prior stands, and its tensors with the persistent heads.
@@ -145,6 +147,7 @@ class ParameterServer:
             CheckpointMismatchError: Another configuration wrote the checkpoint.
             StoreError: The store does not answer.
         """
+        self._checkpoints = self._open_checkpoints()
         torch.set_num_threads(1)  # sums over a gradient must not depend on how many CPUs the node has
         restored_step = self._restore()
         version = self._state.step
@@ -160,13 +163,16 @@ class ParameterServer:
     def push(self, report: SlotReport, gradient: Flat | None) -> tuple[Pushed, Flat | None]:
         """Take the gradient of a slot; return what became of it, and the new version if it completed a step.
 
-        Pushing a slot again changes nothing, so a caller that got no answer may do so.
+        Pushing a slot again changes nothing, so a caller that got no answer may do so: a slot of the step that was
+        taken last is answered with that step.
 
         Raises:
             DivergedError: No slot of a step had a finite gradient.
         """
         outcome = self._judge(report)
         if outcome not in {"accepted", "not_finite"}:
+            if self._last_step is not None and report.slot in self._last_slots:
+                return Pushed(outcome="duplicate", step=self._last_step), self._published()
             return Pushed(outcome=outcome), None
         self._counted[report.slot] = report.version
         if gradient is None:
@@ -233,6 +239,7 @@ class ParameterServer:
 
     def _step(self) -> StepReport:
         gradients, version = list(self._pending.gradients.values()), self._state.step
+        slots = {*self._pending.gradients, *self._pending.dropped}
         entries, self._pending = self._pending.entries, _Pending()
         if not gradients:
             raise DivergedError(
@@ -257,7 +264,8 @@ class ParameterServer:
         self._log.append(entry)
         # Pushed once more, these would be told apart by their age.
         self._counted = {slot: taken_at for slot, taken_at in self._counted.items() if not self._too_old(taken_at)}
-        return StepReport(
+        self._last_slots = frozenset(slots)
+        self._last_step = StepReport(
             version=self._state.step,
             loss=done.loss,
             norms=done.norms,
@@ -265,6 +273,7 @@ class ParameterServer:
             staleness=staleness,
             num_slots=len(gradients),
         )
+        return self._last_step
 
     def _published(self) -> Flat:
         return pack(self._state.prior_with_heads.to_arrays())

@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -11,12 +11,13 @@ from typing import Final
 
 from workers.bayes.distributions import MetaPrior
 from workers.contracts.artifacts import MANIFEST, Artifact
+from workers.contracts.errors import InvalidPriorError, ObjectMissingError
 from workers.contracts.meta_runs import MetaAttemptRequest, MetaManifest, MetaMetrics, PriorScore
 from workers.contracts.priors import LearnedFrom, PriorCard
 from workers.meta.finish import CURVES, Origin, write_prior
 from workers.meta.learning.log import StepEntry, log_lines
 from workers.meta.report import draw_scores, write_report
-from workers.priors.registry import CARD, TENSORS
+from workers.priors.registry import CARD, TENSORS, parse_card
 from workers.store import layout
 from workers.store.protocol import Store
 
@@ -61,10 +62,25 @@ def score(prior_id: str, by_task: Mapping[int, Mapping[int, float]]) -> PriorSco
     return PriorScore(prior_id=prior_id, accuracy=mean, interval=half, tasks=tasks)
 
 
-def publish(store: Store, attempt: MetaAttemptRequest, attempt_key: str, result: Result) -> MetaManifest:
+def publish(
+    store: Store,
+    attempt: MetaAttemptRequest,
+    attempt_key: str,
+    result: Result,
+    *,
+    before_manifest: Callable[[], None],
+) -> MetaManifest:
     """Put the prior under `priors/`, its card last, then the artifacts, then the manifest; return that.
 
+    Args:
+        store: To put it into.
+        attempt: What was asked.
+        attempt_key: Prefix of the attempt, without a final slash.
+        result: What there is.
+        before_manifest: Called when all but the manifest is there.
+
     Raises:
+        InvalidPriorError: Another run, or an import, has put a prior of that name there.
         StoreError: The store does not take it.
     """
     metrics = result.metrics
@@ -92,6 +108,7 @@ def publish(store: Store, attempt: MetaAttemptRequest, attempt_key: str, result:
         complete=metrics.complete,
         artifacts=artifacts,
     )
+    before_manifest()
     store.put_bytes(f"{attempt_key}/{MANIFEST}", manifest.model_dump_json().encode(), media_type="application/json")
     return manifest
 
@@ -113,9 +130,23 @@ def _origin(attempt: MetaAttemptRequest, metrics: MetaMetrics) -> Origin:
 
 
 def _put_prior(store: Store, card: PriorCard, folder: Path) -> None:
+    _refuse_anothers(store, card)
     for name in (TENSORS, CURVES, CARD):  # the card makes it a prior
         key = f"{layout.prior(card.id)}/{name}"
         store.put_file(key, folder / name, media_type=MEDIA_TYPES[name])
+
+
+def _refuse_anothers(store: Store, card: PriorCard) -> None:
+    """Raise `InvalidPriorError` where the name belongs to a prior that this run has not made."""
+    try:
+        there = parse_card(store.get_bytes(f"{layout.prior(card.id)}/{CARD}"), card.id)
+    except ObjectMissingError:
+        return
+    if there.meta_run_id != card.meta_run_id:
+        raise InvalidPriorError(
+            f"there is another prior of the name {card.id} already",
+            todo="Delete that one, or begin another run with a prior_id of its own; the checkpoints stay.",
+        )
 
 
 def _put(store: Store, attempt_key: str, path: Path) -> Artifact:

@@ -3,17 +3,15 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 import ray
 from ray import ObjectRef
 from ray.exceptions import (
     ActorUnavailableError,
-    GetTimeoutError,
     ObjectLostError,
     OutOfMemoryError,
-    RayActorError,
     RayError,
     RayTaskError,
 )
@@ -57,6 +55,8 @@ _Actor: TypeAlias = Any
 class Timeouts:
     """How long the crew waits for an answer, in seconds.
 
+    While it comes up or writes a checkpoint, its other answers are not due; their time begins anew afterwards.
+
     Attributes:
         answer_s: Of the parameter actor.
         save_s: Of the parameter actor, for a checkpoint: the store may be slow, and is tried again for a while.
@@ -80,6 +80,7 @@ class _Call:
     actor: str
     deadline_s: float | None
     read: _Reader
+    is_long: bool = False
 
 
 class RayCrew:
@@ -125,7 +126,7 @@ class RayCrew:
         def read(result: Any, error: RayError | None) -> Event:
             return ServerReady(result, prior) if error is None else self._server_failed(error)
 
-        self._expect(standing, f"{SERVER} to come up", SERVER, self._timeouts.start_s, read)
+        self._expect(standing, f"{SERVER} to come up", SERVER, self._timeouts.start_s, read, is_long=True)
 
     def start_worker(self, worker: str) -> None:
         remote = ray.remote(GradientWorker).options(
@@ -157,7 +158,8 @@ class RayCrew:
             if error is None:
                 return Computed(worker, result, gradient)
             if isinstance(error, OutOfMemoryError):  # Ray ended the process before the machine ran out
-                return Computed(worker, SlotReport(slot=slot, version=version, out_of_memory=True, finite=False), None)
+                self.stop_worker(worker)
+                return Lost(worker, _first_line(error), short_of_memory=slot)
             if _is_lost(error):
                 return PriorLost(worker, prior, _first_line(error))
             return self._worker_failed(worker, error)
@@ -190,9 +192,9 @@ class RayCrew:
             if isinstance(error, ActorUnavailableError) and time.monotonic() < deadline_s:
                 self._push(report, gradient, deadline_s)  # whether it arrived is not known: it counts once anyway
                 return None
-            if isinstance(error, RayActorError) or _raised(error):
-                return self._server_failed(error)
-            return GradientLost(report.slot, _first_line(error))
+            if _is_lost(error):
+                return GradientLost(report.slot, _first_line(error))
+            return self._server_failed(error)
 
         self._calls[pushed] = _Call(f"{SERVER} to take {report.slot}", SERVER, deadline_s, read)
 
@@ -203,7 +205,7 @@ class RayCrew:
                 return Saved(result) if error is None else self._server_failed(error)
 
             what = f"{SERVER} to write a checkpoint"
-            self._expect(self._server.save.remote(), what, SERVER, self._timeouts.save_s, read)
+            self._expect(self._server.save.remote(), what, SERVER, self._timeouts.save_s, read, is_long=True)
 
     def adjust(self, adjustment: Adjustment) -> None:
         if self._server is not None:
@@ -220,7 +222,7 @@ class RayCrew:
             return ()
         try:
             entries: tuple[StepEntry, ...] = ray.get(self._server.log.remote(), timeout=self._timeouts.answer_s)
-        except (GetTimeoutError, RayActorError) as error:
+        except RayError as error:
             raise _timed_out(f"{SERVER} to hand out its log", self._timeouts.answer_s) from error
         return entries
 
@@ -233,7 +235,7 @@ class RayCrew:
         ref: Any = handle
         try:
             flat: Flat = handle if isinstance(handle, Flat) else ray.get(ref, timeout=self._timeouts.answer_s)
-        except (GetTimeoutError, RayError) as error:
+        except RayError as error:
             raise _timed_out("prior to be handed out", self._timeouts.answer_s) from error
         return flat
 
@@ -261,6 +263,12 @@ class RayCrew:
         call = self._calls.pop(ref, None)
         if call is None:  # forgotten by what was read a moment ago
             return
+        if call.is_long:
+            due_s = time.monotonic() + self._timeouts.answer_s
+            late = {other: it for other, it in self._calls.items() if it.deadline_s is not None}
+            self._calls |= {
+                other: replace(it, deadline_s=max(due_s, it.deadline_s or 0.0)) for other, it in late.items()
+            }
         try:
             event = call.read(ray.get(ref), None)
         except RayError as error:
@@ -270,15 +278,26 @@ class RayCrew:
 
     def _overdue(self) -> Iterable[Event]:
         now_s = time.monotonic()
+        # The actor does one thing after the other: what waits behind a long one is not late.
+        long_s = max((call.deadline_s or 0.0 for call in self._calls.values() if call.is_long), default=0.0)
         for call in tuple(self._calls.values()):
-            if call.deadline_s is not None and now_s > call.deadline_s:
+            if call.deadline_s is not None and now_s > max(call.deadline_s, long_s):
                 self._end_server()  # only its calls have a deadline here; workers are the coordinator's to judge
                 yield ServerLost(f"waited too long for the {call.what}")
                 return
 
-    def _expect(self, ref: "ObjectRef[Any]", what: str, actor: str, timeout_s: float | None, read: _Reader) -> None:
+    def _expect(
+        self,
+        ref: "ObjectRef[Any]",
+        what: str,
+        actor: str,
+        timeout_s: float | None,
+        read: _Reader,
+        *,
+        is_long: bool = False,
+    ) -> None:
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
-        self._calls[ref] = _Call(what, actor, deadline_s, read)
+        self._calls[ref] = _Call(what, actor, deadline_s, read, is_long)
 
     def _silent(self, result: Any, error: RayError | None) -> Event | None:  # noqa: ARG002 -- nothing comes back
         return None if error is None else self._server_failed(error)
@@ -307,11 +326,6 @@ def _refusal(error: RayError) -> ArchPriorError | None:
     """Return the error of ours that a call ended with, if it is one that another try would not mend."""
     cause = error.cause if isinstance(error, RayTaskError) else None
     return cause if isinstance(cause, ArchPriorError) else None
-
-
-def _raised(error: RayError) -> bool:
-    """Return whether the method that was called raised it, rather than what was handed to it being lost."""
-    return isinstance(error, RayTaskError) and not isinstance(error.cause, RayError)
 
 
 def _is_lost(error: RayError) -> bool:

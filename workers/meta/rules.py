@@ -32,7 +32,7 @@ class Rules:
     class_names: tuple[str, ...] | None = None
     budget_s: float | None = None
     patience: Patience = field(default_factory=Patience)
-    start_s: float = 900.0
+    start_s: float = 3600.0
     drain_s: float = 10.0
 
 

@@ -109,6 +109,7 @@ class Watch:
         self._phase_since_s = clock()
         self._began_s: float | None = None
         self._ended_s: float | None = None
+        self._paused_s = 0.0
         self._first_step = self._step = 0
         self._counts = dict.fromkeys(Counters.model_fields, 0)
         self._workers: tuple[WorkerView, ...] = ()
@@ -143,7 +144,7 @@ class Watch:
         """Seconds of learning in this attempt."""
         if self._began_s is None:
             return 0.0
-        return (self._clock() if self._ended_s is None else self._ended_s) - self._began_s
+        return (self._clock() if self._ended_s is None else self._ended_s) - self._began_s - self._paused_s
 
     def seconds(self) -> dict[str, float]:
         """Return the seconds of each phase so far."""
@@ -159,6 +160,11 @@ class Watch:
         if phase in {"judging", "publishing"} and self._ended_s is None:
             self._ended_s = self._clock()
         self.event("phase", f"{phase}: {message}" if message else phase)
+
+    def paused(self, seconds: float) -> None:
+        """So many seconds have passed without any worker wanted: they are not spent on learning."""
+        if self._ended_s is None:
+            self._paused_s += seconds
 
     def say(self, message: str) -> None:
         """Say what the run waits for; empty: it goes on."""

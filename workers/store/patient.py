@@ -8,12 +8,30 @@ from typing import Final, TypeVar
 
 from search_spaces.errors import InvalidOptionError
 from workers.contracts.errors import ObjectMissingError, StoreError
+from workers.store.open import open_store
 from workers.store.protocol import Store, StoredObject
 
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
 
 Result = TypeVar("Result")
+
+
+def open_patiently(url: str, *, patience_s: float) -> "PatientStore":
+    """Return the store at an address, tried again where it is away; every operation of it is as patient.
+
+    Raises:
+        InvalidOptionError: Not the address of a store.
+        StoreError: It stayed away for so long.
+    """
+    deadline_s = time.monotonic() + patience_s
+    while True:
+        try:
+            return PatientStore(open_store(url), patience_s=patience_s)
+        except StoreError:
+            if time.monotonic() > deadline_s:
+                raise
+        time.sleep(LONGEST_PAUSE_S)
 
 
 class PatientStore:

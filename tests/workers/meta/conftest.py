@@ -110,9 +110,10 @@ class FakeCrew:
 
     Attributes:
         fate: What becomes of a computation, by worker, slot, divisor and how often that slot was begun before: `fine`,
-            `dies`, `hangs`, `twice`, `out of memory`, `not finite`, `prior lost`.
+            `dies`, `hangs`, `twice`, `out of memory`, `not finite`, `prior lost`,
+            `killed for memory`.
         push_fate: What becomes of a gradient on its way, by slot and how many were pushed before: `fine`, `lost`,
-            `twice`, `server dies`, or `server dies after`, with the gradient taken and no answer.
+            `twice`, `answer lost`, `server dies`, or `server dies after`, with the gradient taken and no answer.
         save_fate: What becomes of a checkpoint, by how many were asked for before: `fine`, `fails`, `server dies`.
         slot_s: Seconds that a worker takes for a slot.
         places: Workers that the cluster has room for.
@@ -185,6 +186,8 @@ class FakeCrew:
             if fate == "out of memory":
                 report = SlotReport(slot=slot, version=version, out_of_memory=True, finite=False)
                 return [Computed(worker, report, None)]
+            if fate == "killed for memory":
+                return [Lost(worker, "the node ran out of memory", short_of_memory=slot)]
             if fate == "prior lost":
                 return [PriorLost(worker, prior, "its node is gone")]
             if fate == "not finite":
@@ -211,6 +214,8 @@ class FakeCrew:
 
         def arrived() -> Sequence[Event]:
             self.in_flight -= 1
+            if fate == "answer lost":  # and pushed again
+                server.push(report, gradient)
             if fate == "lost":
                 return [GradientLost(report.slot, "its node is gone")]
             if fate == "server dies":
@@ -255,7 +260,7 @@ class FakeCrew:
         return Room(cpus=max(0, self.places - len(self.workers) - len(self._waiting)), gpus=0)
 
     def wait(self, timeout_s: float) -> list[Event]:
-        self.num_waits += 1
+        self.num_waits += timeout_s > 0
         assert self.num_waits < MAX_WAITS, "the run does not end"
         self._seat()
         until_s = self.clock.now_s + timeout_s

@@ -70,6 +70,7 @@ class Desk:
             watch=run.watch,
             control=lambda: run.control(),
             fetch=run.crew.fetch,
+            flush=lambda: None,
             share=Share(cpus=1, gpus=0),
         )
 

@@ -19,6 +19,7 @@ from workers.contracts.errors import (
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.meta_runs import MetaControl
 from workers.meta.board import Patience, Slot
+from workers.meta.crew import Judged, Lost
 from workers.meta.flat import unpack
 
 Make = Callable[..., Any]
@@ -58,6 +59,10 @@ FAULTS: dict[str, tuple[Callable[[Any], None], dict[str, int]]] = {
     "a worker answers twice": (
         lambda crew: setattr(crew, "fate", lambda w, slot, d, n: "twice" if slot.number == 0 else "fine"),
         {"duplicate": 6},
+    ),
+    "every answer to a push is lost once": (
+        lambda crew: setattr(crew, "push_fate", lambda slot, before: "answer lost"),
+        {},
     ),
     "the version is lost with its node": (
         lambda crew: setattr(crew, "fate", lambda w, slot, d, n: "prior lost" if slot.step == 3 and n == 0 else "fine"),
@@ -321,6 +326,44 @@ def test_a_worker_that_lacks_memory_for_half_batches_is_excluded_by_name_and_its
     assert set(run.crew.workers) == {"worker-2"}
 
 
+def test_a_worker_whose_process_was_ended_for_memory_is_replaced_and_tries_half_batches(make_run: Make) -> None:
+    run = make_run()
+    run.crew.fate = lambda worker, slot, divisor, before: "killed for memory" if divisor == 1 else "fine"
+    learned = run.coordinator(max_workers=1).learn()
+    assert learned.complete
+    assert [change.value for change in run.watch.adjustments] == [2]
+    assert run.told.newest.counters.lost_workers == 1
+
+
+def test_workers_that_never_come_up_end_the_run_with_the_reason(make_run: Make) -> None:
+    run = make_run()
+    run.crew.start_worker = lambda worker: run.crew.at(1.0, lambda: [Lost(worker, "no driver")], worker)
+    with pytest.raises(WorkersLostError, match="did not come up") as raised:
+        run.coordinator(max_workers=1).learn()
+    assert raised.value.got == "no driver"
+    assert run.clock.now_s > 130  # 2 + 4 + 8 + 16 s between the five
+
+
+def test_a_held_out_task_that_memory_is_too_short_for_costs_its_point_of_the_curve_and_not_the_run(
+    make_run: Make, small_judgements: None
+) -> None:
+    run = make_run(held_out=True)
+    run.crew.judge = lambda worker, judgement, *, prior: run.crew.at(
+        1.0, lambda: [Judged(worker, judgement, None)], worker
+    )
+    assert run.coordinator(max_workers=2).learn().complete
+    assert "judged" not in run.told.kinds()
+    assert any("too little memory to judge step 3" in event.message for event in run.told.all_events)
+
+
+def test_seconds_without_room_for_any_worker_are_not_spent(make_run: Make) -> None:
+    run = make_run()
+    run.control = lambda: MetaControl(max_workers=0 if 110.0 < run.clock.now_s < 400.0 else None)
+    learned = run.coordinator(max_workers=2, budget_s=60.0).learn()
+    assert learned.complete
+    assert run.watch.learning_s < 60.0
+
+
 def test_where_every_worker_lacks_memory_the_run_ends(make_run: Make) -> None:
     run = make_run()
     run.crew.fate = lambda worker, slot, divisor, before: "out of memory"
@@ -377,7 +420,6 @@ def test_curves_are_judged_on_the_way_and_noted_with_their_step(
     run = make_run(held_out=True)
     coordinator = run.coordinator(max_workers=2, curve_tasks=2)
     learned = coordinator.learn()
-    assert coordinator.can_judge
     assert same(learned, undisturbed(run.config))
     scores = coordinator.judge({"new": learned.prior, "same": learned.prior}, 2)
     assert scores["new"] == scores["same"]
