@@ -35,9 +35,9 @@ Fields = TypeVar("Fields", bound=Contract)
 
 
 class DatasetFields(DatasetChange):
-    """What a form may say of the dataset that it brings; a dataset of which nothing is said is not learned from."""
+    """What a form may say of the dataset that it brings; a new one of which nothing is said is not learned from."""
 
-    name: str | None = Field(None, description="Absent: the file's name.")
+    name: str | None = Field(None, description="Absent: the file's name, or that of the same bytes, uploaded before.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,8 @@ class Intake:
     def add_dataset(self, body: Body, *, owner: str) -> tuple[Dataset, bool]:
         """Return the dataset that a body holds, and whether it is new: the same bytes are one dataset.
 
+        What the body says of bytes that are known holds from then on; what it does not say stays.
+
         Raises:
             InvalidRequestError: The body holds no file, or fields that are not known.
             InvalidDatasetError: The file is no dataset; says why.
@@ -71,10 +73,14 @@ class Intake:
         upload = body.uploads.get(DATASET_FILE)
         if upload is None:
             raise InvalidRequestError("the form holds no file", expected=f"the zip as field {DATASET_FILE}")
-        found = self.datasets.find(upload.sha256, owner=owner)
-        if found is not None:
-            return found, False
-        return self._admit(upload, self._check(upload), fields, owner=owner)
+        name = _display_name(fields.name) if fields.name else None
+        fields = fields.model_copy(update={"name": name})
+        dataset = self.datasets.find(upload.sha256, owner=owner)
+        if dataset is None:
+            dataset, is_new = self._admit(upload, self._check(upload), fields, owner=owner)
+            if is_new:
+                return dataset, True
+        return self.datasets.change(dataset.id, fields, owner=owner), False
 
     def add_adaptation(self, body: Body, *, owner: str) -> Adaptation:
         """Return the new adaptation that a body asks for; its dataset comes along, or is named by id.
@@ -120,7 +126,7 @@ class Intake:
         )
         # Recorded last: a record always has its bytes, and bytes without a record are found by their hash again.
         return self.datasets.add(
-            name=_display_name(fields.name or PurePosixPath(upload.filename.replace("\\", "/")).stem),
+            name=fields.name or _display_name(PurePosixPath(upload.filename.replace("\\", "/")).stem),
             sha256=upload.sha256,
             num_bytes=upload.num_bytes,
             report=report,

@@ -121,7 +121,7 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
         )
         reconciler = Reconciler(
             adaptations=AdaptationSteps(records=adaptations, store=store, limits=limits),
-            meta_runs=MetaRunSteps(records=meta_runs, store=store, limits=limits),
+            meta_runs=MetaRunSteps(records=meta_runs, datasets=datasets, store=store, limits=limits),
             cluster=cluster,
             lease=lease,
             max_submitted=settings.max_submitted_jobs,

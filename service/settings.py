@@ -29,7 +29,7 @@ class Settings(BaseSettings):
         ray_token: Token of that cluster; Ray's own variable.
         ray_num_cpus: CPUs of the local Ray. Absent: all of this machine.
         max_submitted_jobs: Adaptations that run at once; the others stay QUEUED. Absent: as many as find CPUs.
-        max_meta_runs: Meta-runs that run at once; the others stay QUEUED.
+        max_meta_runs: Meta-runs that learn at once, and comparisons that run at once; the others stay QUEUED.
         max_attempts: Attempts before a job that keeps getting lost counts as failed; of a meta-run, those in a row that
             reached no new checkpoint.
         cancel_grace_s: Seconds a job has to end by itself once it is asked to cancel.

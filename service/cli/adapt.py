@@ -95,7 +95,7 @@ def adapt(
             dataset_id = data
             if archive is not None:
                 shown.step(f"uploading {archive.name} ({archive.stat().st_size:,} bytes) and checking its images")
-                dataset_id = client.create_dataset(archive, name=Path(data).name).id
+                dataset_id = client.create_dataset(archive).id
             changes = {"dataset_id": dataset_id}
             if own_prior is not None:
                 shown.step(f"handing in the prior of {own_prior}")

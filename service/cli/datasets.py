@@ -21,7 +21,9 @@ def add(
     data: Annotated[
         Path, typer.Argument(metavar="PATH", help="A zip of class folders, a folder of them, or a packed npz.")
     ],
-    name: Annotated[str | None, typer.Option(help="As people know it; the file's name if absent.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="As people know it; the file's name if absent, without its ending.")
+    ] = None,
     meta_use: Annotated[bool, typer.Option("--meta-use", help="Meta-runs may learn from it.")] = False,
     terms: Annotated[
         str | None, typer.Option(help="Under which its images stand, for the cards of priors that learn from it.")
@@ -29,14 +31,14 @@ def add(
     server: RunningServerOption = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
-    """Upload a dataset; the same bytes are one dataset, however often they come."""
-    with TemporaryDirectory(prefix="archprior-") as scratch, Client(server) as client:
-        with stderr().status("reading, uploading and checking the dataset"):
-            archive = as_archive(data, Path(scratch))
-            view = client.create_dataset(archive, name=name or data.name, meta_use=meta_use or None, terms=terms)
-        wanted = DatasetChange(meta_use=True if meta_use else None, terms=terms)
-        if (meta_use and not view.meta_use) or terms not in (None, view.terms):
-            view = client.change_dataset(view.id, wanted)  # its bytes were here before, and what stood of them stays
+    """Upload a dataset; of one that was uploaded before, what is given changes and the rest stays."""
+    with (
+        TemporaryDirectory(prefix="archprior-") as scratch,
+        Client(server) as client,
+        stderr().status("reading, uploading and checking the dataset"),
+    ):
+        archive = as_archive(data, Path(scratch))
+        view = client.create_dataset(archive, name=name, meta_use=meta_use or None, terms=terms)
     _tell(view, as_json=as_json)
 
 

@@ -15,7 +15,8 @@ class DatasetCalls(Connection):
     ) -> DatasetView:
         """Upload a zip of class folders in constant memory; return what the check found.
 
-        The same bytes are stored once, so this call is retried like a read.
+        The same bytes are stored once, so this call is retried like a read. Of bytes that the service knows, what is
+        given here changes, and what is absent stays.
 
         Args:
             archive: The zip.

@@ -40,7 +40,10 @@ class MetaRunCalls(Connection):
         return self._get(f"{_path(meta_run_id)}/events", MetaEventPage, after=after, limit=limit)
 
     def stop_meta_run(self, meta_run_id: str) -> MetaRunView:
-        """Ask a meta-run to end early and publish the prior so far; asking twice does what asking once does."""
+        """Ask a meta-run to end early and publish the prior so far; asking twice does what asking once does.
+
+        One that waits publishes nothing: its checkpoints stay, and a resume goes on from them. A comparison is refused.
+        """
         return self._post(f"{_path(meta_run_id)}/stop", MetaRunView)
 
     def resume_meta_run(self, meta_run_id: str) -> MetaRunView:

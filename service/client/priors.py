@@ -63,8 +63,8 @@ class PriorCalls(Connection):
         return self._download(f"{_path(prior_id)}/files", file, folder)
 
     def delete_prior(self, prior_id: str) -> None:
-        """Delete a prior that nothing uses; its name is not given again."""
-        self._transport.call("DELETE", _path(prior_id), lambda _: None)
+        """Delete a prior that nothing uses; its name is not given again. Never retried: a second try finds none."""
+        self._transport.call("DELETE", _path(prior_id), lambda _: None, idempotent=False)
 
 
 def _path(prior_id: str) -> str:

@@ -93,9 +93,7 @@ class MetaRunIntake:
                 taken meanwhile.
         """
         seen = self.meta_runs.get(meta_run_id, owner=owner)
-        if seen.request.kind == "learn":
-            for choice in seen.request.datasets:
-                _check_use(self.datasets.get(choice.dataset_id, owner=owner))
+        check_use(seen.request, self.datasets, owner=owner)
         return self.meta_runs.request_resume(meta_run_id, owner=owner)
 
     def _resolve(self, choice: DatasetChoice, request: MetaRunRequest, *, owner: str) -> MetaDataset:
@@ -104,7 +102,7 @@ class MetaRunIntake:
         meta_train: Sequence[str] = ()
         meta_test: Sequence[str] = ()
         if request.kind == "learn":
-            _check_use(dataset)
+            _check_dataset(dataset)
             split = split_classes(
                 classes,
                 num_images,
@@ -135,6 +133,18 @@ class MetaRunIntake:
         )
 
 
+def check_use(request: MetaRunRequest, datasets: DatasetRecords, *, owner: str) -> None:
+    """Refuse to learn from a dataset that may not be learned from any more; a comparison learns from none.
+
+    Raises:
+        NotFoundError: A dataset is not there.
+        ConflictError: A dataset may not be learned from.
+    """
+    if request.kind == "learn":
+        for choice in request.datasets:
+            _check_dataset(datasets.get(choice.dataset_id, owner=owner))
+
+
 def _refuse(request: MetaRunRequest, names: Sequence[str]) -> None:
     given = [name for name in names if getattr(request, name) is not None]
     if given:
@@ -157,7 +167,7 @@ def _check_name(request: MetaRunRequest) -> None:
         )
 
 
-def _check_use(dataset: Dataset) -> None:
+def _check_dataset(dataset: Dataset) -> None:
     if not dataset.meta_use:
         raise ConflictError(
             f"meta-runs may not learn from dataset {dataset.name}",

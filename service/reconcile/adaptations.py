@@ -1,7 +1,8 @@
 """Carries out what was decided about one adaptation."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Final
 
 from service.attempt_files import submission_id
@@ -35,6 +36,17 @@ class AdaptationSteps:
     records: AdaptationRecords
     store: Store
     limits: Limits
+    _running_since: dict[tuple[str, int], float] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def watch(self, adaptations: Iterable[Adaptation], *, now_s: float) -> None:
+        """Note since when the current attempt of each has been seen running; those that are not named are forgotten.
+
+        The record knows only when the first attempt began.
+        """
+        running = [(one.id, one.attempt) for one in adaptations if one.state == "RUNNING"]
+        since = {attempt: self._running_since.get(attempt, now_s) for attempt in running}
+        self._running_since.clear()
+        self._running_since.update(since)
 
     def advance(self, adaptation: Adaptation, jobs: JobClient, *, now_s: float) -> None:
         """Take the next step of an adaptation that has not ended; one that waits has a slot.
@@ -63,12 +75,13 @@ class AdaptationSteps:
     def is_starved(self, adaptation: Adaptation, *, now_s: float) -> bool:
         """Return whether the job of an adaptation has waited for its workers for longer than that takes with room.
 
+        It counts from when `watch` first saw the current attempt.
+
         Raises:
             StoreError: The store cannot be reached.
         """
-        if adaptation.state != "RUNNING" or adaptation.started_at is None:
-            return False
-        if now_s - adaptation.started_at.timestamp() < START_TIMEOUT_S:
+        since_s = self._running_since.get((adaptation.id, adaptation.attempt))
+        if since_s is None or now_s - since_s < START_TIMEOUT_S:
             return False
         # Its workers write it first of all.
         return self.store.size(AttemptFiles(self.store, adaptation).key("progress.json")) is None

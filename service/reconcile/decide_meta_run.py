@@ -25,7 +25,7 @@ from service.reconcile.decisions import (
     what_happened,
 )
 from service.records.model import MetaRun
-from service.schemas import MetaRunState
+from service.schemas import MetaRunState, Problem
 from workers.contracts.adaptations import Failure
 from workers.contracts.errors import CancelledError
 from workers.contracts.meta_runs import MetaControl, MetaManifest
@@ -42,6 +42,7 @@ class MetaObservation:
         failure: What its `failure.json` says, if it exists.
         job: How its job is. Seen before the files, so that whatever a finished job wrote is seen too.
         slot_free: Whether another job may be submitted.
+        refusal: Why what waits may not start any more; None: it may.
         control: What its job was told last; None: nothing yet.
         max_workers: The worker cap that its job should have.
         asked_age_s: Seconds since a stop or a cancel was asked for; 0 where none was.
@@ -52,6 +53,7 @@ class MetaObservation:
     failure: Failure | None = None
     job: JobReport = UNSEEN
     slot_free: bool = False
+    refusal: Problem | None = None
     control: MetaControl | None = None
     max_workers: int | None = None
     asked_age_s: float = 0.0
@@ -90,7 +92,9 @@ def decide_meta_run(meta_run: MetaRun, seen: MetaObservation, limits: Limits) ->
         limits: How patient to be.
     """
     if meta_run.state == "QUEUED":
-        return Start() if seen.slot_free else Wait()
+        if not seen.slot_free:
+            return Wait()
+        return Start() if seen.refusal is None else Fail(seen.refusal)
     if seen.manifest is not None:
         # Without having been asked to end, a run that is not complete has used up its budget, as it was told to.
         done = seen.manifest.complete or meta_run.state == "RUNNING"

@@ -34,7 +34,8 @@ class Reconciler:
         lease: The right to act.
         max_submitted: Jobs of adaptations that may be submitted at once; None: as many as the cluster has CPUs for, at
             least one.
-        max_meta_runs: Jobs of meta-runs that may be submitted at once.
+        max_meta_runs: Jobs of meta-runs that may be submitted at once, of those that learn and of comparisons each: a
+            comparison of minutes does not wait for a run of days.
     """
 
     adaptations: AdaptationSteps
@@ -60,9 +61,13 @@ class Reconciler:
         adaptations, meta_runs = self.adaptations.records.unfinished(), self.meta_runs.records.unfinished()
         capacity = self._capacity(adaptations, meta_runs) if up else None
         due = _due(adaptations, self._num_slots(capacity) if up else 0)
-        meta_due = _due(meta_runs, self.max_meta_runs if up else 0)
+        meta_due = _due_of_each_kind(meta_runs, self.max_meta_runs if up else 0)
         now_s = self.adaptations.records.now()
-        caps = self._caps(due, meta_due, capacity, now_s=now_s)
+        self.adaptations.watch(adaptations, now_s=now_s)
+        if adaptations:
+            caps = self._caps(due, meta_due, capacity, now_s=now_s)
+        else:
+            caps = dict.fromkeys((one.id for one in meta_due), None)
         steps: list[tuple[Attempted, Callable[[], None]]] = [
             *((one, partial(self.adaptations.advance, one, jobs, now_s=now_s)) for one in due),
             *((one, partial(self.meta_runs.advance, one, jobs, now_s=now_s, cap=caps[one.id])) for one in meta_due),
@@ -104,9 +109,7 @@ class Reconciler:
         *,
         now_s: float,
     ) -> Mapping[str, Cap]:
-        """Return the worker cap of each meta-run that runs or is due."""
-        if not adaptations:
-            return dict.fromkeys((one.id for one in meta_runs), None)
+        """Return the worker cap of each meta-run that runs or is due, so that these adaptations find room."""
         keep: dict[str, Cap] = dict.fromkeys((one.id for one in meta_runs), KEEP_CAP)
         running = [one for one in meta_runs if one.state != "QUEUED"]
         if capacity is None or not running:
@@ -125,3 +128,10 @@ def _due(works: Sequence[Work], num_slots: int) -> tuple[Work, ...]:
     num_free = max(0, num_slots - (len(works) - len(queued)))
     starting = {work.id for work in queued[:num_free]}
     return tuple(work for work in works if work.state != "QUEUED" or work.id in starting)
+
+
+def _due_of_each_kind(meta_runs: Sequence[MetaRun], num_slots: int) -> tuple[MetaRun, ...]:
+    """Return what is to be looked at, each kind with that many slots, oldest first."""
+    kinds = {one.request.kind for one in meta_runs}
+    due = {one.id for kind in kinds for one in _due([run for run in meta_runs if run.request.kind == kind], num_slots)}
+    return tuple(one for one in meta_runs if one.id in due)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from service.attempt_files import submission_id
-from service.errors import ConflictError, InvalidAttemptFileError
+from service.errors import ConflictError, InvalidAttemptFileError, NotFoundError
 from service.jobs import JobClient, JobReport, JobStatus
 from service.meta_runs.attempts import MetaAttemptFiles, entrypoint, metadata
+from service.meta_runs.intake import check_use
 from service.problems import problem_of
 from service.reconcile.decide_meta_run import (
     KIND,
@@ -33,9 +34,11 @@ from service.reconcile.decisions import (
 )
 from service.reconcile.jobs import job_of, stop_living, unreadable
 from service.reconcile.losses import Past, is_exhausted
+from service.records.datasets import DatasetRecords
 from service.records.meta_runs import MetaRunRecords
 from service.records.model import MetaRun
 from service.records.transitions import MetaChange
+from service.schemas import Problem
 from workers.contracts.adaptations import Failure
 from workers.store.protocol import Store
 
@@ -59,11 +62,13 @@ class MetaRunSteps:
 
     Attributes:
         records: Of meta-runs.
+        datasets: Records of datasets, which say whether they may still be learned from.
         store: Where attempts leave their files.
         limits: How patient to be.
     """
 
     records: MetaRunRecords
+    datasets: DatasetRecords
     store: Store
     limits: Limits
 
@@ -94,7 +99,7 @@ class MetaRunSteps:
 
     def _observe(self, meta_run: MetaRun, job: JobReport, *, now_s: float, cap: Cap) -> MetaObservation:
         if meta_run.state == "QUEUED":
-            return MetaObservation(slot_free=True)
+            return MetaObservation(slot_free=True, refusal=self._refusal(meta_run))
         files = MetaAttemptFiles(self.store, meta_run)
         manifest, failure, control = files.manifest(), files.failure(), files.control()
         if isinstance(cap, KeepCap):
@@ -110,6 +115,14 @@ class MetaRunSteps:
             asked_age_s=0.0 if asked_at is None else now_s - asked_at.timestamp(),
             exhausted=is_lost and is_exhausted(self._attempts(meta_run), self.limits.max_attempts),
         )
+
+    def _refusal(self, meta_run: MetaRun) -> Problem | None:
+        """Return why no further attempt may learn from its datasets, in the words of the intake."""
+        try:
+            check_use(meta_run.request, self.datasets, owner=meta_run.owner)
+        except (ConflictError, NotFoundError) as error:
+            return problem_of(error)
+        return None
 
     def _attempts(self, meta_run: MetaRun) -> Iterator[Past]:
         """Yield what the attempts that were started have left, from the current one back to the first."""

@@ -96,13 +96,15 @@ class MetaRunRecords:
             return self._readable(session.scalars(query))
 
     def num_ahead(self, meta_run: MetaRun) -> int:
-        """Return how many meta-runs were waiting before this one."""
+        """Return how many meta-runs of its kind were waiting before this one."""
         own = aliased(MetaRunRow)
         before = tuple_(MetaRunRow.created_at, MetaRunRow.id) < tuple_(own.created_at, own.id)
         query = (
             select(func.count(MetaRunRow.id))
             .join(own, own.id == meta_run.id)
-            .where(MetaRunRow.state == "QUEUED", before)
+            .where(
+                MetaRunRow.state == "QUEUED", MetaRunRow.request["kind"].as_string() == meta_run.request.kind, before
+            )
         )
         with self._database.transaction() as session:
             return session.scalar(query) or 0
@@ -128,9 +130,11 @@ class MetaRunRecords:
     def request_stop(self, meta_run_id: str, *, owner: str) -> MetaRun:
         """Ask a meta-run to end early and publish what it has; asking twice does what asking once does.
 
+        One that waits publishes nothing: its checkpoints, where it has any, stay, and a resume goes on from them.
+
         Raises:
             NotFoundError: There is no such meta-run.
-            ConflictError: It is being cancelled, or has ended otherwise.
+            ConflictError: It is a comparison, is being cancelled, or has ended otherwise.
         """
         while True:  # a lost race means that the state has changed meanwhile, which happens a few times at most
             seen = self.get(meta_run_id, owner=owner)
@@ -138,6 +142,12 @@ class MetaRunRecords:
                 return seen
             if seen.state not in {"QUEUED", "RUNNING"}:
                 raise _impossible("stopped", seen)
+            if seen.request.kind == "compare":
+                raise ConflictError(
+                    "a comparison publishes nothing when stopped: cancel it",
+                    got=seen.id,
+                    todo=f"POST /v1/meta-runs/{seen.id}/cancel ends it.",
+                )
             if self.change(seen, MetaChange(state="STOPPED" if seen.state == "QUEUED" else "STOPPING")):
                 return self.get(meta_run_id, owner=owner)
 

@@ -35,7 +35,8 @@ TRANSITIONS: Final[Mapping[AdaptationState, frozenset[AdaptationState]]] = {
 }
 
 META_TRANSITIONS: Final[Mapping[MetaRunState, frozenset[MetaRunState]]] = {
-    "QUEUED": frozenset({"RUNNING", "STOPPED", "CANCELLED"}),
+    # FAILED: meanwhile a dataset may no longer be learned from.
+    "QUEUED": frozenset({"RUNNING", "STOPPED", "CANCELLED", "FAILED"}),
     "RUNNING": frozenset({"QUEUED", "STOPPING", "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED"}),
     # Never back to QUEUED: a job that is lost while it stops has left its checkpoints, from which a resume goes on.
     "STOPPING": frozenset({"STOPPED", "CANCELLING", "SUCCEEDED", "FAILED"}),
@@ -102,7 +103,9 @@ def meta_transition(session: Session, seen: MetaRun, change: MetaChange) -> bool
     """
     _check(META_TRANSITIONS, seen.state, change.state)
     columns = _columns(seen, change, MetaRunRow, final=SETTLED_META_STATES)
-    if change.state in {"STOPPING", "CANCELLING"} or (seen.state == "QUEUED" and change.state != "RUNNING"):
+    if change.state in {"STOPPING", "CANCELLING"} or (
+        seen.state == "QUEUED" and change.state in {"STOPPED", "CANCELLED"}
+    ):
         columns["asked_at"] = DatabaseNow()
     if change.state == "QUEUED":  # what was left of the end that a resume undoes
         columns |= {"asked_at": None, "finished_at": None, "error": None, "result": None, "artifacts": None}

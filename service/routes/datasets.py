@@ -34,7 +34,10 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
     },
 )
 async def create_dataset(request: Request, response: Response, parts: PartsDependency) -> DatasetView:
-    """Check a zip of class folders and keep it. The same bytes are one dataset, however often they come."""
+    """Check a zip of class folders and keep it. The same bytes are one dataset, however often they come.
+
+    Fields that are given change the dataset of bytes that were uploaded before; those that are absent stay.
+    """
     async with receive(request, folder=parts.uploads, files=dataset_files(parts.settings)) as body:
         add = partial(parts.intake.add_dataset, body, owner=LOCAL_OWNER)
         dataset, is_new = await to_thread.run_sync(add, limiter=parts.intake_threads)
@@ -66,6 +69,6 @@ def get_dataset(dataset_id: str, parts: PartsDependency) -> DatasetView:
 def change_dataset(dataset_id: str, change: DatasetChange, parts: PartsDependency) -> DatasetView:
     """Say whether meta-runs may learn from a dataset, and under which terms its images stand.
 
-    A meta-run that is under way goes on with what it was given.
+    A meta-run whose job runs goes on with what it was given; one that waits fails where it may no longer learn from it.
     """
     return dataset_view(parts.datasets.change(dataset_id, change, owner=LOCAL_OWNER))

@@ -84,7 +84,10 @@ def list_meta_run_events(
 
 @router.post("/{meta_run_id}/stop", status_code=HTTPStatus.ACCEPTED, summary="Stop a meta-run", responses=REFUSED)
 def stop_meta_run(meta_run_id: str, parts: PartsDependency) -> MetaRunView:
-    """Ask a meta-run to end early and publish the prior that it has by then. It can be resumed."""
+    """Ask a meta-run to end early and publish the prior that it has by then. It can be resumed.
+
+    One that waits publishes nothing: its checkpoints stay, and a resume goes on from them. A comparison is cancelled.
+    """
     return _accepted(parts, parts.meta_runs.request_stop(meta_run_id, owner=LOCAL_OWNER))
 
 

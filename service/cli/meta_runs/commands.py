@@ -58,7 +58,7 @@ def follow(meta_run_id: RunArgument, server: RunningServerOption = DEFAULT_SERVE
 
 
 def stop(meta_run_id: RunArgument, server: RunningServerOption = DEFAULT_SERVER, as_json: JsonOption = False) -> None:
-    """Ask a meta-run to end early and publish the prior so far."""
+    """Ask a meta-run to end early and publish the prior so far; one that waits publishes nothing."""
     with Client(server) as client:
         _tell(client.stop_meta_run(meta_run_id), server, as_json=as_json)
 

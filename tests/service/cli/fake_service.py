@@ -159,10 +159,13 @@ def make_app(told: Told) -> FastAPI:
 
     @app.post("/v1/datasets", status_code=201)
     async def create_dataset(
-        dataset: UploadFile, name: str = Form(), meta_use: bool = Form(False), terms: str = Form("not stated")
+        dataset: UploadFile,
+        name: str | None = Form(None),
+        meta_use: bool | None = Form(None),
+        terms: str | None = Form(None),
     ) -> Response:
         data = await dataset.read()
-        told.note(f"dataset {name} {len(data)} {data[:2]!r}")
+        told.note(f"dataset {name or Path(dataset.filename or '').stem} {len(data)} {data[:2]!r}")
         if data[:2] != b"PK":
             problem = Problem(title="the dataset is no zip", status=422, code="invalid_dataset", todo="Zip it.")
             return JSONResponse(problem.model_dump(), status_code=422, media_type="application/problem+json")
@@ -171,11 +174,13 @@ def make_app(told: Told) -> FastAPI:
         )
         sha256 = hashlib.sha256(data).hexdigest()
         view = DatasetView(
-            id="ds1", name=name, sha256=sha256, num_bytes=len(data), report=report, created_at=NOW, meta_use=meta_use,
-            terms=terms,
+            id="ds1", name=Path(dataset.filename or "").stem, sha256=sha256, num_bytes=len(data), report=report,
+            created_at=NOW,
         )  # fmt: skip
-        if name != "here before":
-            kept[view.id] = view
+        given = {"name": name, "meta_use": meta_use, "terms": terms}
+        changes = {field: value for field, value in given.items() if value is not None}
+        known = kept.get(view.id, view)
+        kept[view.id] = (known if known.sha256 == sha256 else view).model_copy(update=changes)
         return Response(kept[view.id].model_dump_json(), status_code=201, media_type="application/json")
 
     @app.get("/v1/datasets")

@@ -172,6 +172,13 @@ def test_a_deleted_prior_is_answered_with_nothing(client: Client, server, answer
     assert [(one.method, one.path) for one in server.requests] == [("DELETE", "/v1/priors/mine")]
 
 
+def test_a_deletion_is_never_retried(client: Client, server, answer, waits):
+    server.answer(answer(status=503), answer(status=404))
+    with pytest.raises(ServiceError) as caught:
+        client.delete_prior("mine")
+    assert (caught.value.problem.status, len(server.requests), waits) == (503, 1, [])
+
+
 def test_a_prior_in_use_is_not_deleted(client: Client, server, answer):
     server.answer(answer(status=409, body=json.dumps({"title": "in use", "code": "prior_in_use"}).encode()))
     with pytest.raises(ServiceError, match="in use") as caught:

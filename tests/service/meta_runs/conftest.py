@@ -13,10 +13,12 @@ from service.reconcile.executor import Reconciler
 from service.reconcile.meta_runs import MetaRunSteps
 from service.records.adaptations import AdaptationRecords
 from service.records.database import Database
+from service.records.datasets import DatasetRecords
 from service.records.lease import RECONCILER, Lease
 from service.records.meta_runs import MetaRunRecords
 from workers.contracts.adaptations import Failure
 from workers.contracts.artifacts import Artifact
+from workers.contracts.datasets import DatasetReport
 from workers.contracts.meta_runs import (
     Counters,
     DatasetChoice,
@@ -107,18 +109,24 @@ def meta_runs(database: Database) -> MetaRunRecords:
 
 
 @pytest.fixture
-def add_meta_run(meta_runs: MetaRunRecords) -> Callable[..., object]:
-    """Returns a function that records a meta-run over one dataset."""
+def add_meta_run(database: Database, meta_runs: MetaRunRecords) -> Callable[..., object]:
+    """Returns a function that records a meta-run over one dataset, the same each time, that may be learned from."""
+    report = DatasetReport(
+        classes=("cat", "dog"), num_images=(6, 6), median_size=12, min_size=12, max_size=12, modes={"L": 12}
+    )
 
     def add(owner: str = "local", **fields: object) -> object:
-        request = MetaRunRequest(datasets=(DatasetChoice(dataset_id="ds-1"),), **fields)
+        known, _ = DatasetRecords(database).add(
+            name="animals", sha256="1" * 64, num_bytes=10, report=report, owner=owner, meta_use=True
+        )
+        request = MetaRunRequest(datasets=(DatasetChoice(dataset_id=known.id),), **fields)
         dataset = MetaDataset(
-            dataset_id="ds-1",
-            name="pets",
-            sha256="0" * 64,
-            archive_key=layout.dataset_archive("0" * 64),
-            report_key=layout.dataset_report("0" * 64),
-            meta_train=("cat", "dog"),
+            dataset_id=known.id,
+            name=known.name,
+            sha256=known.sha256,
+            archive_key=layout.dataset_archive(known.sha256),
+            report_key=layout.dataset_report(known.sha256),
+            meta_train=report.classes,
         )
         return meta_runs.add(request, (dataset,), owner=owner)
 
@@ -147,13 +155,28 @@ def reconciler_with(database: Database, store: Store, cluster: object) -> Callab
         limits = Limits(max_attempts=max_attempts, cancel_grace_s=cancel_grace_s, stop_grace_s=stop_grace_s)
         return Reconciler(
             adaptations=AdaptationSteps(records=AdaptationRecords(database), store=store, limits=limits),
-            meta_runs=MetaRunSteps(records=MetaRunRecords(database), store=store, limits=limits),
+            meta_runs=MetaRunSteps(
+                records=MetaRunRecords(database), datasets=DatasetRecords(database), store=store, limits=limits
+            ),
             cluster=cluster,
             lease=Lease(database, name=RECONCILER, holder=holder, ttl_s=30.0),
             **{"max_submitted": 1, "max_meta_runs": 1, **options},
         )
 
     return make
+
+
+@pytest.fixture
+def reconciler(reconciler_with: Callable[..., Reconciler]) -> Reconciler:
+    return reconciler_with()
+
+
+@pytest.fixture
+def running(add_meta_run: Callable[..., object], reconciler_with: Callable[..., Reconciler]) -> object:
+    """A meta-run whose job runs."""
+    meta_run = add_meta_run()
+    reconciler_with().step()
+    return meta_run
 
 
 @pytest.fixture(scope="session")

@@ -178,6 +178,11 @@ def test_a_name_leaves_room_for_what_a_stop_adds_to_it(intake, add_dataset):
         intake.add(request(choice(letters), prior_id="x" * (129 - len("-s2000"))), **OWNER)
 
 
+@pytest.mark.parametrize("name", ["ours-s", "ours-s40-v2", "ours-seed4", "ours4"])
+def test_a_name_that_only_looks_like_that_of_a_stopped_run_is_taken(intake, add_dataset, name):
+    assert intake.add(request(choice(add_dataset()), prior_id=name), **OWNER).prior_id == name
+
+
 def test_a_comparison_needs_no_leave_to_learn_and_reads_held_out_classes_only(intake, add_dataset, add_prior):
     private = add_dataset(meta_use=False)
     comparison = Comparison(
@@ -223,6 +228,7 @@ def test_a_card_whose_configuration_cannot_be_read_says_so(intake, add_dataset, 
         ({"datasets": [{"dataset_id": "ds-1"}, {"dataset_id": "ds-1"}]}, "each dataset once"),
         ({"datasets": [{"dataset_id": "ds-1"}], "config": {"rule": "unrolled"}}, "relaxed"),
         ({"datasets": [{"dataset_id": "ds-1"}], "prior_id": "../up"}, "prior_id"),
+        ({"datasets": [{"dataset_id": "ds-1"}], "prior_id": "ours-s40"}, "stopped early"),
         ({"datasets": [{"dataset_id": "ds-1"}], "kind": "compare"}, "priors"),
         ({"datasets": [{"dataset_id": "ds-1"}], "name": "\ud800"}, "name"),
     ],

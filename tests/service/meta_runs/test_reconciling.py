@@ -2,22 +2,17 @@ import logging
 import shlex
 
 import pytest
-from sqlalchemy import update
 
 from service.errors import ClusterUnavailableError
 from service.jobs import JobStatus
+from service.records.datasets import DatasetRecords
 from service.records.priors import PriorRecords
-from service.records.tables import AdaptationRow
+from service.schemas import DatasetChange
 from workers.contracts.errors import StoreError
 from workers.contracts.meta_runs import MetaAttemptRequest, MetaControl
 from workers.store import layout
 
 OWNER = {"owner": "local"}
-
-
-@pytest.fixture
-def reconciler(reconciler_with):
-    return reconciler_with()
 
 
 @pytest.fixture
@@ -27,14 +22,6 @@ def state_of(meta_runs):
         return found.state, found.attempt
 
     return state
-
-
-@pytest.fixture
-def running(add_meta_run, reconciler_with):
-    """A meta-run whose job runs."""
-    meta_run = add_meta_run()
-    reconciler_with().step()
-    return meta_run
 
 
 def test_a_job_gets_its_request_its_command_and_its_names(reconciler, add_meta_run, store, jobs):
@@ -58,6 +45,58 @@ def test_no_more_meta_runs_are_submitted_than_there_are_slots(reconciler_with, a
     reconciler.step()
     reconciler.step()
     assert sorted(state_of(one)[0] for one in added) == ["QUEUED"] * (3 - most) + ["RUNNING"] * most
+
+
+@pytest.fixture
+def add_comparison(add_meta_run, database):
+    """Returns a function that records a comparison."""
+    PriorRecords(database).add("another-v1", search_space="nas_bench_201", **OWNER)
+    return lambda: add_meta_run(kind="compare", priors=("nas_bench_201-v1", "another-v1"))
+
+
+def test_runs_that_learn_and_comparisons_take_no_slot_from_each_other(
+    reconciler, running, add_meta_run, add_comparison, state_of
+):
+    compared = [add_comparison() for _ in range(2)]
+    learning = add_meta_run()
+    reconciler.step()
+    reconciler.step()
+    assert sorted(state_of(one)[0] for one in compared) == ["QUEUED", "RUNNING"]
+    assert (state_of(running)[0], state_of(learning)[0]) == ("RUNNING", "QUEUED")
+
+
+@pytest.fixture
+def forbid(database):
+    """Returns a function that forbids to learn from the dataset of a meta-run."""
+
+    def change(meta_run):
+        (choice,) = meta_run.request.datasets
+        DatasetRecords(database).change(choice.dataset_id, DatasetChange(meta_use=False), **OWNER)
+
+    return change
+
+
+def test_what_waits_does_not_learn_from_a_dataset_that_was_forbidden_meanwhile(
+    reconciler, add_meta_run, add_comparison, forbid, meta_runs, jobs
+):
+    learning, compared = add_meta_run(), add_comparison()
+    forbid(learning)
+    reconciler.step()
+    failed = meta_runs.get(learning.id, **OWNER)
+    assert (failed.state, failed.attempt, failed.error.code, failed.error.status) == ("FAILED", 1, "conflict", 409)
+    assert f"PATCH /v1/datasets/{learning.request.datasets[0].dataset_id}" in failed.error.todo
+    assert failed.asked_at is None  # nobody asked it to end
+    assert list(jobs.reports) == [f"{compared.id}-a1"]
+
+
+def test_nor_does_a_later_attempt(reconciler, running, forbid, meta_runs, jobs):
+    forbid(running)
+    reconciler.step()
+    assert meta_runs.get(running.id, **OWNER).state == "RUNNING"
+    lose(reconciler, jobs)
+    failed = meta_runs.get(running.id, **OWNER)
+    assert (failed.state, failed.attempt, failed.error.code) == ("FAILED", 2, "conflict")
+    assert jobs.reports == {}
 
 
 def test_meta_runs_take_no_slot_from_adaptations(reconciler, running, add_adaptation, jobs):
@@ -296,97 +335,6 @@ def test_of_two_reconcilers_one_acts(reconciler_with, add_meta_run, jobs):
     idle.step()
     assert list(jobs.reports) == [f"{meta_run.id}-a1"]
     assert jobs.submissions.qsize() == 1
-
-
-def test_adaptations_lower_the_cap_and_give_it_back(
-    reconciler_with, running, add_adaptation, meta_job_of, job_of, records, cluster
-):
-    cluster.cpus = 8
-    reconciler = reconciler_with()
-    reconciler.step()
-    assert meta_job_of(running.id).told() == MetaControl()
-    adaptation = add_adaptation()
-    reconciler.step()
-    assert records.get(adaptation.id, **OWNER).state == "RUNNING"  # without waiting for the workers to go
-    assert meta_job_of(running.id).told() == MetaControl(max_workers=4)
-    job_of(adaptation.id).succeed()
-    reconciler.step()
-    reconciler.step()
-    assert meta_job_of(running.id).told() == MetaControl(max_workers=None)
-
-
-def test_what_waits_without_a_slot_takes_no_workers_away(
-    reconciler_with, running, add_adaptation, meta_job_of, cluster
-):
-    cluster.cpus = 16
-    for _ in range(3):
-        add_adaptation()
-    reconciler = reconciler_with(max_submitted=1)
-    reconciler.step()
-    assert meta_job_of(running.id).told().max_workers == 12
-
-
-def test_the_control_file_is_written_only_when_it_changes(
-    reconciler, running, add_adaptation, meta_job_of, store, monkeypatch
-):
-    add_adaptation()
-    reconciler.step()
-    reconciler.step()
-    written = []
-    write = store.put_bytes
-    monkeypatch.setattr(store, "put_bytes", lambda key, *rest, **more: (written.append(key), write(key, *rest, **more)))
-    reconciler.step()
-    reconciler.step()
-    assert written == []
-
-
-def test_neither_a_stop_nor_a_cap_is_lost_to_the_other(
-    reconciler_with, running, add_adaptation, meta_runs, meta_job_of, jobs, cluster
-):
-    cluster.cpus = 8
-    reconciler = reconciler_with(stop_grace_s=3600.0)
-    add_adaptation()
-    reconciler.step()
-    meta_runs.request_stop(running.id, **OWNER)
-    reconciler.step()
-    assert meta_job_of(running.id).told() == MetaControl(desired="stop", max_workers=4)
-    add_adaptation()
-    reconciler_with(stop_grace_s=3600.0, max_submitted=2).step()
-    assert meta_job_of(running.id).told() == MetaControl(desired="stop", max_workers=0)
-
-
-def test_a_cluster_that_cannot_say_its_size_leaves_the_cap_as_it_is(
-    reconciler_with, running, add_adaptation, meta_runs, meta_job_of, cluster, monkeypatch
-):
-    cluster.cpus = 8
-    reconciler = reconciler_with(stop_grace_s=3600.0)
-    add_adaptation()
-    reconciler.step()
-
-    def unknown():
-        raise ClusterUnavailableError("Ray does not answer")
-
-    monkeypatch.setattr(cluster, "capacity", unknown)
-    meta_runs.request_stop(running.id, **OWNER)
-    reconciler.step()
-    assert meta_job_of(running.id).told() == MetaControl(desired="stop", max_workers=4)
-
-
-def test_a_meta_run_pauses_while_an_adaptation_finds_no_place(
-    reconciler, running, add_adaptation, meta_job_of, job_of, database, cluster
-):
-    cluster.cpus = 16
-    adaptation = add_adaptation()
-    reconciler.step()
-    assert meta_job_of(running.id).told().max_workers == 12
-    with database.transaction() as session:  # as if it had been submitted a minute ago
-        began = AdaptationRow.started_at - 60.0
-        session.execute(update(AdaptationRow).where(AdaptationRow.id == adaptation.id).values(started_at=began))
-    reconciler.step()
-    assert meta_job_of(running.id).told().max_workers == 0
-    job_of(adaptation.id).progress()
-    reconciler.step()
-    assert meta_job_of(running.id).told().max_workers == 12
 
 
 def test_a_job_that_ended_as_failed_is_told_in_the_log(reconciler, running, jobs, caplog):

@@ -145,6 +145,17 @@ def test_what_is_impossible_is_a_conflict_that_names_the_state(meta_runs, in_sta
     assert again(meta_run) == meta_run
 
 
+@pytest.mark.parametrize("state", ["QUEUED", "RUNNING"])
+def test_a_comparison_is_not_stopped_but_cancelled(database, meta_runs, in_state, again, state):
+    PriorRecords(database).add("another-v1", search_space="nas_bench_201", **OWNER)
+    comparison = in_state(state, kind="compare", priors=("nas_bench_201-v1", "another-v1"))
+    with pytest.raises(ConflictError, match="a comparison publishes nothing when stopped: cancel it") as caught:
+        meta_runs.request_stop(comparison.id, **OWNER)
+    assert f"POST /v1/meta-runs/{comparison.id}/cancel" in caught.value.todo
+    assert again(comparison) == comparison
+    assert meta_runs.request_cancel(comparison.id, **OWNER).state in {"CANCELLED", "CANCELLING"}
+
+
 def test_a_resume_leaves_nothing_of_the_end_that_it_undoes(meta_runs, in_state, again):
     failed = in_state("FAILED")
     assert failed.error == PROBLEM
@@ -256,6 +267,13 @@ def test_pages_hold_everything_once_and_can_hold_one_state_only(meta_runs, add_m
     assert sorted(found) == sorted(added)
     assert meta_runs.page(limit=10, state="STOPPED", **OWNER)[0] == (stopped,)
     assert sorted(meta_runs.num_ahead(one) for one in meta_runs.unfinished()) == [0, 1, 2, 3]
+
+
+def test_each_kind_has_a_queue_of_its_own(database, meta_runs, add_meta_run):
+    PriorRecords(database).add("another-v1", search_space="nas_bench_201", **OWNER)
+    add_meta_run()
+    comparisons = [add_meta_run(kind="compare", priors=("nas_bench_201-v1", "another-v1")) for _ in range(2)]
+    assert sorted(map(meta_runs.num_ahead, comparisons)) == [0, 1]
 
 
 def test_a_record_that_cannot_be_read_does_not_hide_the_others(database, meta_runs, add_meta_run, caplog):

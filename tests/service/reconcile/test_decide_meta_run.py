@@ -6,6 +6,7 @@ from service.jobs import JobReport, JobStatus
 from service.reconcile.decide_meta_run import Finish, MetaObservation, Stop, Tell, control_for, decide_meta_run
 from service.reconcile.decisions import Cancel, Fail, Limits, Retry, Start, StopJob, Wait
 from service.records.model import MetaRun
+from service.schemas import Problem
 from workers.contracts.adaptations import Failure
 from workers.contracts.meta_runs import DatasetChoice, MetaControl, MetaManifest, MetaRunRequest
 
@@ -42,6 +43,12 @@ def decided(state, job=JobStatus.MISSING, message="", **seen):
 def test_what_waits_starts_once_a_slot_is_free():
     assert decided("QUEUED", slot_free=True) == Start()
     assert decided("QUEUED", slot_free=False) == Wait()
+
+
+def test_what_may_not_start_any_more_fails_in_place_of_starting():
+    refusal = Problem(title="meta-runs may not learn from dataset pets", status=409, code="conflict")
+    assert decided("QUEUED", slot_free=True, refusal=refusal) == Fail(refusal)
+    assert decided("QUEUED", slot_free=False, refusal=refusal) == Wait()
 
 
 @pytest.mark.parametrize("state", UNSETTLED)

@@ -10,6 +10,7 @@ from service.reconcile.decisions import Limits
 from service.reconcile.executor import Reconciler
 from service.reconcile.loop import ReconcileLoop
 from service.reconcile.meta_runs import MetaRunSteps
+from service.records.datasets import DatasetRecords
 from service.records.lease import RECONCILER, Lease
 from service.records.meta_runs import MetaRunRecords
 from workers.adapt.plan import MAX_CPUS_PER_WORKER
@@ -21,7 +22,9 @@ def reconciler_of(database, records, store, cluster, *, holder="a", max_submitte
     limits = Limits(max_attempts=3, cancel_grace_s=cancel_grace_s, stop_grace_s=0.0)
     return Reconciler(
         adaptations=AdaptationSteps(records=records, store=store, limits=limits),
-        meta_runs=MetaRunSteps(records=MetaRunRecords(database), store=store, limits=limits),
+        meta_runs=MetaRunSteps(
+            records=MetaRunRecords(database), datasets=DatasetRecords(database), store=store, limits=limits
+        ),
         cluster=cluster,
         lease=Lease(database, name=RECONCILER, holder=holder, ttl_s=30.0),
         max_submitted=max_submitted,

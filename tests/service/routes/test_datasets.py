@@ -30,7 +30,7 @@ def test_a_zip_becomes_a_dataset_with_its_bytes_in_the_store(service, small_zip)
 
 
 def test_the_same_bytes_are_the_same_dataset(shared_service, small_zip):
-    again = post(shared_service, small_zip, filename="other.zip", name="another name")
+    again = post(shared_service, small_zip, filename="other.zip")
     assert again.status_code == 200
     assert again.json() == shared_service.dataset
 
@@ -42,8 +42,34 @@ def test_a_dataset_may_be_given_a_name(service, small_zip):
 def test_nobody_learns_from_a_dataset_whose_owner_has_not_said_so(service, small_zip):
     view = post(service, small_zip).json()
     assert (view["meta_use"], view["terms"]) == (False, "not stated")
-    again = post(service, small_zip, meta_use="true", terms="CC0")
+    again = post(service, small_zip)
     assert (again.status_code, again.json()) == (200, view)
+
+
+def test_what_comes_with_known_bytes_holds_and_what_does_not_come_stays(service, small_zip):
+    view = post(service, small_zip, meta_use="true", terms="CC0").json()
+    for fields, changes in (
+        ({"meta_use": "false"}, {"meta_use": False}),
+        ({"terms": "CC BY 4.0"}, {"terms": "CC BY 4.0"}),
+        ({"name": "My pets\x00"}, {"name": "My pets"}),
+        ({"name": "", "meta_use": "true"}, {"meta_use": True}),
+    ):
+        view |= changes
+        again = post(service, small_zip, filename="other.zip", **fields)
+        assert (again.status_code, again.json()) == (200, view)
+        assert service.client.get(f"/v1/datasets/{view['id']}").json() == view
+
+
+def test_of_the_same_bytes_at_once_the_second_says_what_holds(service, small_zip, monkeypatch):
+    view = post(service, small_zip, meta_use="true").json()
+    find, looks = service.parts.datasets.find, iter([True])
+
+    def too_early(sha256, *, owner):
+        return None if next(looks, False) else find(sha256, owner=owner)
+
+    monkeypatch.setattr(service.parts.datasets, "find", too_early)
+    again = post(service, small_zip, meta_use="false")
+    assert (again.status_code, again.json()) == (200, {**view, "meta_use": False})
 
 
 def test_an_owner_says_whether_and_under_which_terms_a_dataset_is_learned_from(service, small_zip):
@@ -57,7 +83,6 @@ def test_an_owner_says_whether_and_under_which_terms_a_dataset_is_learned_from(s
     assert service.client.patch(path, json={}).json() == changed
     assert service.client.get(path).json() == changed
     assert service.client.get("/v1/datasets").json()["items"] == [changed]
-    assert post(service, small_zip, meta_use="true").json() == changed
 
 
 def test_a_dataset_that_comes_with_an_adaptation_is_not_learned_from(service, small_zip):
