@@ -44,6 +44,10 @@ def draw_saturation(model: Model) -> str:
     figure, axes = _figure(2)
     sizes, seconds = np.geomspace(0.1, 1000, 30), np.geomspace(0.02, 20, 30)
     full = [[model.full_at(size, second) for size in sizes] for second in seconds]
+    for part in axes:  # before the lines are labeled: labels are placed by what the scale makes of them
+        part.set_xlabel("size of the prior (MB)")
+        part.set_xscale("log")
+        part.set_yscale("log")
     levels = [1, 10, 100, 1000, 10_000]
     lines = axes[0].contour(sizes, seconds, full, levels=levels, colors="black", linewidths=1)
     axes[0].clabel(lines, fmt=lambda number: f"{number:.0f} workers", fontsize=8)
@@ -57,14 +61,9 @@ def draw_saturation(model: Model) -> str:
     }
     for name, workers in ways.items():
         axes[1].plot(sizes, workers, label=name)
-    axes[1].set_yscale("log")
     axes[1].set_ylabel("workers")
     axes[1].set_title(f"Full at, with 1 s per slot and {RUN_NUM_SLOTS} slots a step", fontsize=10)
     axes[1].legend(fontsize=8)
-    for part in axes:
-        part.set_xlabel("size of the prior (MB)")
-        part.set_xscale("log")
-    axes[0].set_yscale("log")
     return _svg(figure)
 
 

@@ -41,7 +41,7 @@ RAY_NICENESS: Final = 15
 def main() -> int:
     """Measure, write the results, and end with one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--steps-per-round", type=int, default=1)
     parser.add_argument("--num-slots", type=int, default=16)
     parser.add_argument("--resolution", type=int, default=32)

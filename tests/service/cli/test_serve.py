@@ -14,7 +14,8 @@ from service.data_dir import LOCK, claim
 
 # The command as it is, around an application that answers one path and needs no Ray.
 ENTRY = """
-import sys, types
+import signal, sys, types
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what runs the tests may have made them deaf to it: nohup does
 from fastapi import FastAPI
 
 def create_app(settings):
