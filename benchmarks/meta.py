@@ -41,9 +41,9 @@ RAY_NICENESS: Final = 15
 def main() -> int:
     """Measure, write the results, and end with one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--steps-per-round", type=int, default=1)
-    parser.add_argument("--num-slots", type=int, default=32)
+    parser.add_argument("--num-slots", type=int, default=16)
     parser.add_argument("--resolution", type=int, default=32)
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
