@@ -9,7 +9,6 @@ usage: make bench-actor, or python -m benchmarks.actor [--seconds S] [--clients 
 """
 
 import argparse
-import pickle
 import sys
 import tempfile
 import time
@@ -122,7 +121,7 @@ def measure(load: Load, crowd: list[Any], folder: Path, seconds: float) -> tuple
         }
     )
     gradient = make_gradient(config)
-    packed = ray.put((pickle.dumps(gradient.entries), gradient.values))
+    packed = ray.put((gradient.layout, gradient.values))
     server: Any = ray.remote(Door).options(num_cpus=0).remote(config, folder)
     ray.get(server.read.remote(), timeout=120)
     points, skipped = [], []

@@ -4,7 +4,6 @@ Torch is imported inside the actor's methods: who holds an actor's handle loads 
 would need 20 GB.
 """
 
-import pickle
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +32,7 @@ class Door:
         self._server.begin()
         self._num_slots, self._updates, self._busy_s = config.num_slots, 0, 0.0
 
-    def take(self, packed: tuple[bytes, NDArray[np.float32]]) -> tuple[bool, tuple[bytes, NDArray[np.float32]] | None]:
+    def take(self, packed: tuple[str, NDArray[np.float32]]) -> tuple[bool, tuple[str, NDArray[np.float32]] | None]:
         """Take a gradient as a run's actor does; return whether that completed a step, and the new version."""
         from workers.meta.board import Slot
         from workers.meta.flat import Flat
@@ -42,11 +41,10 @@ class Door:
         began_s = time.perf_counter()
         step, number = divmod(self._updates, self._num_slots)
         report = SlotReport(slot=Slot(step, number), version=step, loss=1.0, num_examples=1)
-        entries, values = packed
-        pushed, prior = self._server.push(report, Flat(pickle.loads(entries), values))
+        pushed, prior = self._server.push(report, Flat(*packed))
         self._updates += 1
         self._busy_s += time.perf_counter() - began_s
-        return pushed.step is not None, None if prior is None else (pickle.dumps(prior.entries), prior.values)
+        return pushed.step is not None, None if prior is None else (prior.layout, prior.values)
 
     def read(self) -> tuple[float, int, float, float]:
         """Return the time, the updates so far, the seconds spent on them, and this process's CPU seconds."""
@@ -60,7 +58,7 @@ class Client:
         """Return, once the process is up."""
         return True
 
-    def run(self, server: Any, packed: tuple[bytes, NDArray[np.float32]], begin: float, end: float) -> float:
+    def run(self, server: Any, packed: tuple[str, NDArray[np.float32]], begin: float, end: float) -> float:
         """Push from one moment to another, by the clock on the wall; return the CPU seconds of one push."""
         time.sleep(max(0.0, begin - time.time()))
         count, began_s = 0, time.process_time()

@@ -11,7 +11,8 @@ follow one another without end, and the version grows as gradients arrive.
 """
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
 
 from workers.contracts.meta_config import MetaConfig
@@ -68,10 +69,14 @@ class Patience:
 class _Held:
     item: Item
     since_s: float
+    then: Slot | None = None
 
 
 class Board:
-    """The work of one run, and who holds which part of it. Every worker holds one item at a time.
+    """The work of one run, and who holds which part of it.
+
+    A worker computes one item at a time. One more slot may wait behind it, so that the worker has not to wait for an
+    answer in between.
 
     Args:
         config: Of the run.
@@ -85,6 +90,8 @@ class Board:
         self._synchronous, self._max_staleness = config.mode == "synchronous", config.max_staleness
         self._patience = patience
         self._held: dict[str, _Held | None] = {}
+        self._slot_s: dict[str, float] = {}
+        self._hinted: dict[str, Slot] = {}
         self._judgements: list[Judgement] = []
         # By kind of work: a task takes many times as long as a batch of the warm-up.
         self._durations: dict[str, deque[float]] = {}
@@ -131,13 +138,15 @@ class Board:
         self._held[worker] = None
 
     def left(self, worker: str, *, lost: bool) -> int:
-        """A worker is gone; what it held is open again. Return how many workers that item has cost by now.
+        """A worker is gone; what it held is open again. Return how many workers what it computed has cost by now.
 
         Args:
             worker: Its name; nothing happens if it never joined.
             lost: Whether it died or hung, rather than being told to go.
         """
         held = self._held.pop(worker, None)
+        self._slot_s.pop(worker, None)
+        self._hinted.pop(worker, None)
         if held is None:
             return 0
         if isinstance(held.item, Slot) and held.item not in self._computed and not self._holders(held.item):
@@ -162,17 +171,52 @@ class Board:
             now_s: Seconds, of any monotonic clock.
             learn: Whether slots are given out too; else only judgements.
         """
-        item = self._choose(now_s, learn=learn)
+        item = self._choose(worker, now_s, learn=learn)
         if item is not None:
             self._held[worker] = _Held(item, now_s)
         return item
+
+    def queue_ahead(self, workers: Iterable[str]) -> list[tuple[str, Slot]]:
+        """Give workers the slot that they begin after their present one; return which worker got which.
+
+        Towards the end of a step nothing is given ahead that another worker would come to first: as many slots stay
+        open as all workers together compute while this one computes one. Asynchronous slots are never given ahead,
+        since their prior would be older than it need be.
+
+        Args:
+            workers: That may be given more.
+        """
+        if not self._synchronous or self.learned:
+            return []
+        given_out = self._given_out()
+        unheld = [slot for slot in self._open_slots() if slot not in given_out]
+        slots_per_s = sum(1 / seconds for seconds in self._slot_s.values())
+        num_new = sum(worker not in self._slot_s for worker in self._held)  # they count as being as fast as others
+        queued = []
+        for worker in workers:
+            held = self._held.get(worker)
+            if held is None or held.then is not None or not isinstance(held.item, Slot):
+                continue
+            seconds = self._slot_s.get(worker)
+            num_meanwhile = len(self._held) if seconds is None else seconds * slots_per_s + num_new
+            if len(unheld) > num_meanwhile - 0.5:
+                slot = self._suited(worker, unheld)
+                unheld.remove(slot)
+                self._held[worker] = replace(held, then=slot)
+                queued.append((worker, slot))
+        return queued
 
     def finished(self, worker: str, item: Item, now_s: float) -> bool:
         """A worker has computed its item; return whether it was the first to do so, and the result counts."""
         held = self._held.get(worker)
         if held is not None and held.item == item:
-            self._durations.setdefault(self._kind(item), deque(maxlen=NUM_DURATIONS)).append(now_s - held.since_s)
-            self._held[worker] = None
+            seconds = now_s - held.since_s
+            self._durations.setdefault(self._kind(item), deque(maxlen=NUM_DURATIONS)).append(seconds)
+            if isinstance(item, Slot) and seconds > 0:
+                self._slot_s[worker] = seconds
+            self._held[worker] = None if held.then is None else _Held(held.then, now_s)
+        elif held is not None and held.then == item:
+            self._held[worker] = replace(held, then=None)
         self._losses.pop(item, None)
         if isinstance(item, Judgement):
             first = item in self._judgements
@@ -201,23 +245,49 @@ class Board:
             if held is not None and now_s - held.since_s > self._hung_after(held.item)
         )
 
-    def hint(self, item: Item) -> Slot | None:
-        """Return the slot that the holder of this one is likely to get next, so that it can draw its data already."""
-        if not isinstance(item, Slot):
-            return None
-        ticket = item.step * self._num_slots + item.number + max(1, len(self._held))
-        step, number = divmod(ticket, self._num_slots)
-        return Slot(step, number) if step < self._num_steps else None
+    def hint(self, worker: str) -> Slot | None:
+        """Return the slot that a worker is likely to get next, so that it can draw its data already.
 
-    def _choose(self, now_s: float, *, learn: bool) -> Item | None:
-        slots: tuple[Item, ...] = self._open_slots() if learn and not self.learned else ()
+        A synchronous one is kept for it, as long as there are others; it may be of the next step.
+        """
+        if not self._synchronous:
+            step, number = divmod(self._next + max(0, len(self._held) - 1), self._num_slots)
+            return Slot(step, number) if step < self._num_steps else None
+        taken = {
+            *self._given_out(),
+            *self._computed,
+            *(self._hinted[other] for other in self._hinted.keys() - {worker}),
+        }
+        first = self.version * self._num_slots
+        slots = (Slot(*divmod(ticket, self._num_slots)) for ticket in range(first, first + 2 * self._num_slots))
+        slot = next((slot for slot in slots if slot not in taken), None)
+        if slot is None or slot.step >= self._num_steps:
+            return None
+        self._hinted[worker] = slot
+        return slot
+
+    def _choose(self, worker: str, now_s: float, *, learn: bool) -> Item | None:
+        given_out = self._given_out()
+        slots = self._open_slots() if learn and not self.learned else ()
+        slots = tuple(slot for slot in slots if slot not in given_out)
+        judgements = [judgement for judgement in self._judgements if judgement not in given_out]
         # Asynchronous slots never run out, so judgements would never have their turn after them.
-        for item in (*slots, *self._judgements) if self._synchronous else (*self._judgements, *slots):
-            if not self._holders(item):
-                if not self._synchronous and isinstance(item, Slot):
-                    self._taken(item)
-                return item
-        return self._backup(now_s, learn=learn)
+        if judgements and not (self._synchronous and slots):
+            return judgements[0]
+        if not slots:
+            return self._backup(now_s, learn=learn)
+        if self._synchronous:
+            return self._suited(worker, slots)
+        self._taken(slots[0])
+        return slots[0]
+
+    def _suited(self, worker: str, slots: Sequence[Slot]) -> Slot:
+        """Return of some slots the one kept for a worker, else the first that is kept for none."""
+        hinted = self._hinted.get(worker)
+        if hinted is not None and hinted in slots:
+            return hinted
+        kept = set(self._hinted.values())
+        return next((slot for slot in slots if slot not in kept), slots[0])
 
     def _open_slots(self) -> tuple[Slot, ...]:
         if self._synchronous:
@@ -235,21 +305,33 @@ class Board:
             self._next += 1
 
     def _backup(self, now_s: float, *, learn: bool) -> Item | None:
-        """Return the item that has been slow for longest and that one worker alone holds."""
-        slow = []
+        """Return the item that has been slow for longest, or waits behind it, and that one worker alone holds."""
+        slow: list[tuple[float, Item]] = []
         for held in self._held.values():
-            if held is None or len(self._holders(held.item)) > 1:
+            if held is None or now_s - held.since_s <= self._slow_after(held.item):
                 continue
-            counts = held.item in self._judgements if isinstance(held.item, Judgement) else learn and not self.learned
-            if counts and now_s - held.since_s > self._slow_after(held.item):
-                slow.append(held)
+            slow += [
+                (held.since_s, item)
+                for item in (held.item, held.then)
+                if item is not None and len(self._holders(item)) == 1 and self._counts(item, learn=learn)
+            ]
         if not slow:
             return None
         self.num_backups += 1
-        return min(slow, key=lambda held: held.since_s).item
+        return min(slow, key=lambda found: found[0])[1]
+
+    def _counts(self, item: Item, *, learn: bool) -> bool:
+        """Return whether the result of what has been given out is still of use."""
+        if isinstance(item, Judgement):
+            return item in self._judgements
+        over = item in self._computed or (self._synchronous and item.step != self.version)
+        return learn and not self.learned and not over
 
     def _holders(self, item: Item) -> list[str]:
-        return [worker for worker, held in self._held.items() if held is not None and held.item == item]
+        return [worker for worker, held in self._held.items() if held is not None and item in (held.item, held.then)]
+
+    def _given_out(self) -> set[Item | None]:
+        return {item for held in self._held.values() if held is not None for item in (held.item, held.then)}
 
     def _part(self, step: int) -> bool:
         """Return whether a step comes after the persistent heads, whose gradients have other arrays."""

@@ -29,6 +29,7 @@ from workers.meta.crew import (
 )
 from workers.meta.elastic import NO_ROOM, num_wanted, to_retire, waited_for
 from workers.meta.judging import Judging
+from workers.meta.parameters import SlotReport
 from workers.meta.roster import Roster
 from workers.meta.rules import Learned, Rules
 from workers.meta.watch import Watch
@@ -37,7 +38,6 @@ log = logging.getLogger("archprior.meta")
 
 WAIT_S = 0.5
 LOOK_EVERY_S = 1.0
-LONGEST_PAUSE_S = 60.0
 
 
 class Coordinator:
@@ -64,16 +64,10 @@ class Coordinator:
         self._roster = Roster()
         self._judging = Judging(self._board)
         self._class_names = rules.class_names
-        self._can_judge = False
-        self._serving = False
         self._prior: Handle = None
-        self._learning = False
+        self._can_judge, self._serving, self._learning = False, False, False
         self._divisor = 1
-        self._divisors: dict[str, int] = {}
-        self._num_excluded = 0
-        self._num_servers_lost = 0
-        self._num_failed_starts, self._start_again_s = 0, float("-inf")
-        self._num_pushed = 0
+        self._num_pushed, self._num_excluded, self._num_servers_lost = 0, 0, 0
         self._saved_step, self._saving = 0, False
         self._began_s: float | None = None
         self._paused, self._paused_s = False, 0.0
@@ -120,7 +114,9 @@ class Coordinator:
     def step(self, *, learn: bool) -> None:
         """Give out what can be given out, wait for what comes, take it in."""
         now_s = self._clock()
-        if now_s - self._looked_s >= LOOK_EVERY_S:
+        self._give_out(now_s, learn=learn)
+        looking = now_s - self._looked_s >= LOOK_EVERY_S
+        if looking:
             if self._paused:
                 self._paused_s += now_s - self._looked_s
                 self._watch.paused(now_s - self._looked_s)
@@ -128,8 +124,7 @@ class Coordinator:
             for event in self._crew.wait(0.0):  # a result that waits to be read is no sign of a worker that hangs
                 self._take_in(event)
             self._look(now_s)
-        self._give_out(now_s, learn=learn)
-        for event in self._crew.wait(WAIT_S):
+        for event in self._crew.wait(0.0 if looking else WAIT_S):
             self._take_in(event)
         self._watch.backups(self._board.num_backups)
         self._watch.tick(self._roster.views(self._board))
@@ -171,7 +166,7 @@ class Coordinator:
         )
         self._watch.cap = cap
         self._paused = wanted == 0 and self._began_s is not None
-        for _ in range(wanted - len(staying) if now_s >= self._start_again_s else 0):
+        for _ in range(wanted - len(staying) if self._roster.may_start(now_s) else 0):
             self._crew.start_worker(self._roster.add(now_s))
         if len(staying) > wanted:
             for worker in to_retire(self._roster.states(self._board), wanted):
@@ -198,17 +193,17 @@ class Coordinator:
                 if self._began_s is None:
                     self._began_s = now_s
                     self._watch.enter("learning")
-                self._divisors[worker] = self._divisor
-                self._crew.compute(
-                    worker,
-                    item,
-                    prior=self._prior,
-                    version=self._board.version,
-                    hint=self._board.hint(item),
-                    divisor=self._divisor,
-                )
+                self._compute(worker, item)
             elif isinstance(item, Judgement):
                 self._crew.judge(worker, item, prior=self._judging.prior(item))
+        for worker, slot in self._board.queue_ahead(self._roster.staying()) if learn else ():
+            self._compute(worker, slot)
+
+    def _compute(self, worker: str, slot: Slot) -> None:
+        board = self._board
+        self._crew.compute(
+            worker, slot, prior=self._prior, version=board.version, hint=board.hint(worker), divisor=self._divisor
+        )
 
     def _take_in(self, event: Event) -> None:
         match event:
@@ -248,7 +243,6 @@ class Coordinator:
         self._board.joined(event.worker)
         self._watch.event("worker_joined", f"{event.worker} on {event.info.host}, {event.info.device}")
         self._can_judge = event.info.can_judge
-        self._num_failed_starts, self._start_again_s = 0, float("-inf")
         if self._class_names is None:
             self._class_names = event.info.class_names
             if self._learning:
@@ -261,7 +255,7 @@ class Coordinator:
         if report.out_of_memory:
             if first:
                 self._board.reopen(report.slot)
-            self._short_of_memory(event.worker, report.slot)
+            self._short_of_memory(event.worker, report)
         elif first and self._serving and self._learning:
             self._watch.computed(report)
             self._num_pushed += 1
@@ -349,7 +343,8 @@ class Coordinator:
         self._crew.stop_worker(worker)
         self._watch.lost(worker, why)
         if never_came:
-            self._failed_start(why)
+            self._roster.failed_start(self._clock())
+            self._check_starts(why)
         if num_losses >= self._rules.patience.max_losses:
             raise WorkersLostError(
                 f"{item} has cost {num_losses} workers",
@@ -357,25 +352,22 @@ class Coordinator:
                 todo="Look at the workers' logs in the Ray dashboard; the last checkpoint is whole.",
             )
 
-    def _failed_start(self, why: str) -> None:
-        """Wait longer after each worker that does not come up; where none ever does, end."""
-        self._num_failed_starts += 1
-        self._start_again_s = self._clock() + min(LONGEST_PAUSE_S, 2.0**self._num_failed_starts)
-        if self._num_failed_starts >= self._rules.patience.max_losses and not self._board.workers:
+    def _check_starts(self, why: str) -> None:
+        num_failed = self._roster.num_failed_starts
+        if num_failed >= self._rules.patience.max_losses and not self._board.workers:
             raise WorkersLostError(
-                f"{self._num_failed_starts} workers in a row did not come up",
+                f"{num_failed} workers in a row did not come up",
                 got=why,
                 todo="Look at their logs in the Ray dashboard; then resume the run.",
             )
 
-    def _short_of_memory(self, worker: str, slot: Slot) -> None:
-        if self._divisors[worker] == 1 and self._divisor > 1:
-            return  # another worker was, a moment ago: this one has not tried smaller batches yet
+    def _short_of_memory(self, worker: str, report: SlotReport) -> None:
+        if report.batch_divisor < self._divisor:
+            return  # another slot was, a moment ago: smaller batches have not been tried here yet
         if self._divisor == 1:
             self._divisor = 2
-            adjustment = Adjustment(
-                step=self._board.version, what="batch_divisor", value=2, why=f"{worker} ran out of memory on {slot}"
-            )
+            why = f"{worker} ran out of memory on {report.slot}"
+            adjustment = Adjustment(step=self._board.version, what="batch_divisor", value=2, why=why)
             self._crew.adjust(adjustment)
             self._watch.adjusted(adjustment)
             return

@@ -30,12 +30,12 @@ class Lost:
     """A worker has died, or failed in a way that is no result.
 
     Attributes:
-        short_of_memory: The slot for which its process was ended because the node had too little memory.
+        short_of_memory: What it computed when its process was ended because the node had too little memory.
     """
 
     worker: str
     why: str
-    short_of_memory: Slot | None = None
+    short_of_memory: SlotReport | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Crew(Protocol):
         ...
 
     def compute(self, worker: str, slot: Slot, *, prior: Handle, version: int, hint: Slot | None, divisor: int) -> None:
-        """Have a worker compute a slot. Answered by `Computed`."""
+        """Have a worker compute a slot, once it has done what it was given before. Answered by `Computed`."""
         ...
 
     def judge(self, worker: str, judgement: Judgement, *, prior: Handle) -> None:

@@ -4,8 +4,10 @@ The order of a tensor's elements in memory travels too: sums over it, such as a 
 sides.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -30,12 +32,17 @@ class Flat:
     """Tensors by name, packed.
 
     Attributes:
-        entries: In the order of the values.
+        layout: The entries, in the order of the values, as JSON: hundreds of objects would take Ray longer than the
+            values do.
         values: float32 [P].
     """
 
-    entries: tuple[Entry, ...]
+    layout: str
     values: NDArray[np.float32]
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        return _read(self.layout)
 
     @property
     def num_bytes(self) -> int:
@@ -60,7 +67,7 @@ def pack(arrays: Mapping[str, Tensor]) -> Flat:
         values[start:stop] = in_memory.detach().cpu().reshape(-1).numpy()
         entries.append(Entry(name, tuple(tensor.shape), last))
         start = stop
-    return Flat(tuple(entries), values)
+    return Flat(json.dumps([astuple(entry) for entry in entries]), values)
 
 
 def unpack(flat: Flat) -> dict[str, Tensor]:
@@ -72,7 +79,7 @@ def unpack(flat: Flat) -> dict[str, Tensor]:
     expected = sum(prod(entry.shape) for entry in flat.entries)
     if flat.values.shape != (expected,):
         raise InvalidOptionError(
-            "a flat array does not fit its entries", got=flat.values.shape, expected=f"({expected},)"
+            "a flat array does not fit its layout", got=flat.values.shape, expected=f"({expected},)"
         )
     values = torch.from_numpy(flat.values.copy())
     arrays, start = {}, 0
@@ -88,15 +95,15 @@ def unpack(flat: Flat) -> dict[str, Tensor]:
     return arrays
 
 
-def arrange(flat: Flat, entries: tuple[Entry, ...]) -> Flat:
-    """Return the same tensors in the order and with the memory formats of `entries`: then arrays can be added.
+def arrange(flat: Flat, layout: str) -> Flat:
+    """Return the same tensors in the order and with the memory formats of a layout: then arrays can be added.
 
     Raises:
         InvalidOptionError: Other names or shapes.
     """
-    if flat.entries == entries:
+    if flat.layout == layout:
         return flat
-    arrays = unpack(flat)
+    arrays, entries = unpack(flat), _read(layout)
     if {entry.name: entry.shape for entry in entries} != {name: tuple(value.shape) for name, value in arrays.items()}:
         got = sorted({entry.name for entry in entries} ^ arrays.keys())[:5]
         raise InvalidOptionError("two flat arrays hold different tensors", got=got)
@@ -104,6 +111,11 @@ def arrange(flat: Flat, entries: tuple[Entry, ...]) -> Flat:
     return pack(
         {entry.name: arrays[entry.name].contiguous(memory_format=formats[entry.channels_last]) for entry in entries}
     )
+
+
+@lru_cache(maxsize=8)
+def _read(layout: str) -> tuple[Entry, ...]:
+    return tuple(Entry(name, tuple(shape), last) for name, shape, last in json.loads(layout))
 
 
 def _channels_last(tensor: Tensor) -> bool:

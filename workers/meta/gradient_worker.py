@@ -6,6 +6,7 @@ so another worker's result is the same, and a lost worker costs nothing but time
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,6 +70,8 @@ class GradientWorker:
     def __init__(self, config: MetaConfig, load: Callable[[], MetaData], *, num_threads: int, use_gpu: bool) -> None:
         self._config, self._load, self._num_threads = config, load, num_threads
         self._device = torch.device("cuda" if use_gpu else "cpu")
+        # Two calls overlap: while the gradient of one slot goes into Ray's memory, the next slot is computed.
+        self._turn = threading.Lock()
 
     def prepare(self) -> WorkerInfo:
         """Read the data; return where this worker runs. Comes before everything else.
@@ -112,25 +115,31 @@ class GradientWorker:
             hint: The slot that is likely to be next: its data are drawn while this one is computed.
             batch_divisor: By which batches are divided; 1 unless memory was short.
         """
-        began_s, waited_s = time.monotonic(), self._prefetcher.waited_s
-        try:
-            drawn = self._prefetcher.take(Draft(slot=slot, batch_divisor=batch_divisor))
-            if hint is not None:
-                self._prefetcher.hint(Draft(slot=hint, batch_divisor=batch_divisor))
-            found = gradient(self._work, MetaPrior.from_arrays(unpack(prior)), drawn)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return SlotReport(slot=slot, version=version, out_of_memory=True, finite=False), None
+        with self._turn:
+            began_s, waited_s = time.monotonic(), self._prefetcher.waited_s
+            try:
+                drawn = self._prefetcher.take(Draft(slot=slot, batch_divisor=batch_divisor))
+                if hint is not None:
+                    self._prefetcher.hint(Draft(slot=hint, batch_divisor=batch_divisor))
+                found = gradient(self._work, MetaPrior.from_arrays(unpack(prior)), drawn)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                report = SlotReport(
+                    slot=slot, version=version, batch_divisor=batch_divisor, out_of_memory=True, finite=False
+                )
+                return report, None
+            seconds, waited_s = time.monotonic() - began_s, self._prefetcher.waited_s - waited_s
         finite = is_finite(found)
         report = SlotReport(
             slot=slot,
             version=version,
             loss=found.loss if finite else None,
             num_examples=found.num_examples,
+            batch_divisor=batch_divisor,
             finite=finite,
-            seconds=time.monotonic() - began_s,
-            waited_s=self._prefetcher.waited_s - waited_s,
+            seconds=seconds,
+            waited_s=waited_s,
         )
         return report, pack(found.arrays) if finite else None
 
@@ -143,7 +152,8 @@ class GradientWorker:
         if self._held_out is None:
             raise InvalidDatasetError("nothing is held out to judge a prior by", todo="Name meta_validation classes.")
         try:
-            return judge(self._work, self._held_out, MetaPrior.from_arrays(unpack(prior)), number)
+            with self._turn:
+                return judge(self._work, self._held_out, MetaPrior.from_arrays(unpack(prior)), number)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

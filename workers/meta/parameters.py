@@ -19,7 +19,7 @@ from workers.contracts.meta_config import MetaConfig
 from workers.contracts.meta_runs import Adjustment
 from workers.meta.board import Slot
 from workers.meta.checkpoints import Checkpoints
-from workers.meta.flat import Entry, Flat, arrange, pack, unpack
+from workers.meta.flat import Flat, arrange, pack, unpack
 from workers.meta.learning.log import StepEntry
 from workers.meta.learning.state import MetaState
 
@@ -36,6 +36,7 @@ class SlotReport:
         loss: In nats per example; None where it is not finite.
         num_examples: N_t of its task.
         finite: Whether loss and gradient are; if not, there is no gradient.
+        batch_divisor: By which its batches were divided.
         out_of_memory: Whether the worker had too little memory for it; there is no gradient then either.
         seconds: That the slot took.
         waited_s: Of them, waiting for data.
@@ -46,6 +47,7 @@ class SlotReport:
     loss: float | None = None
     num_examples: int = 0
     finite: bool = True
+    batch_divisor: int = 1
     out_of_memory: bool = False
     seconds: float = 0.0
     waited_s: float = 0.0
@@ -107,7 +109,7 @@ class Standing:
 class _Pending:
     gradients: dict[Slot, MetaGradient] = field(default_factory=dict)
     dropped: set[Slot] = field(default_factory=set)
-    entries: tuple[Entry, ...] = ()
+    layout: str = ""
 
     def __len__(self) -> int:
         return len(self.gradients) + len(self.dropped)
@@ -179,8 +181,8 @@ class ParameterServer:
             self._pending.dropped.add(report.slot)
         else:
             # A worker of another kind may lay its tensors out in another way.
-            self._pending.entries = self._pending.entries or gradient.entries
-            values = arrange(gradient, self._pending.entries).values.copy()
+            self._pending.layout = self._pending.layout or gradient.layout
+            values = arrange(gradient, self._pending.layout).values.copy()
             self._pending.gradients[report.slot] = MetaGradient(
                 version=report.version,
                 slot=report.slot.step * self._config.num_slots + report.slot.number,
@@ -240,7 +242,7 @@ class ParameterServer:
     def _step(self) -> StepReport:
         gradients, version = list(self._pending.gradients.values()), self._state.step
         slots = {*self._pending.gradients, *self._pending.dropped}
-        entries, self._pending = self._pending.entries, _Pending()
+        layout, self._pending = self._pending.layout, _Pending()
         if not gradients:
             raise DivergedError(
                 f"no slot of step {version} has a finite gradient",
@@ -251,7 +253,7 @@ class ParameterServer:
             discount = self._config.staleness_discount
             gradients = [down_weight(gradient, version=version, discount=discount) for gradient in gradients]
         mean = aggregate(gradients, self._config.weighting)
-        done = self._state.apply(replace(mean, arrays=unpack(Flat(entries, mean.arrays[PACKED].numpy()))))
+        done = self._state.apply(replace(mean, arrays=unpack(Flat(layout, mean.arrays[PACKED].numpy()))))
         entropies = tuple(self._state.entropies())
         asynchronous = self._config.mode == "asynchronous"
         entry = StepEntry(

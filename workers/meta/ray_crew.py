@@ -47,6 +47,8 @@ from workers.meta.parameters import ParameterServer, SlotReport
 log = logging.getLogger("archprior.meta")
 
 SERVER = "parameter actor"
+NUM_CALLS = 2
+"""That a worker is in at once: one hands over its gradient while the next computes."""
 _Actor: TypeAlias = Any
 """Ray's handle of an actor, whose methods and their results have no types."""
 
@@ -130,7 +132,10 @@ class RayCrew:
 
     def start_worker(self, worker: str) -> None:
         remote = ray.remote(GradientWorker).options(
-            num_cpus=self._share.cpus, num_gpus=self._share.gpus, name=f"{worker} {self._label}"
+            num_cpus=self._share.cpus,
+            num_gpus=self._share.gpus,
+            max_concurrency=NUM_CALLS,
+            name=f"{worker} {self._label}",
         )
         threads, use_gpu = self._share.cpus, self._share.gpus > 0
         handle: _Actor = remote.remote(self._config, self._load, num_threads=threads, use_gpu=use_gpu)
@@ -159,7 +164,8 @@ class RayCrew:
                 return Computed(worker, result, gradient)
             if isinstance(error, OutOfMemoryError):  # Ray ended the process before the machine ran out
                 self.stop_worker(worker)
-                return Lost(worker, _first_line(error), short_of_memory=slot)
+                spent = SlotReport(slot=slot, version=version, batch_divisor=divisor, out_of_memory=True, finite=False)
+                return Lost(worker, _first_line(error), short_of_memory=spent)
             if _is_lost(error):
                 return PriorLost(worker, prior, _first_line(error))
             return self._worker_failed(worker, error)

@@ -7,6 +7,8 @@ from workers.contracts.meta_runs import WorkerState, WorkerView
 from workers.meta.board import Board
 from workers.meta.gradient_worker import WorkerInfo
 
+LONGEST_PAUSE_S = 60.0
+
 
 @dataclass(kw_only=True)
 class _Member:
@@ -18,11 +20,16 @@ class _Member:
 
 
 class Roster:
-    """Who has been started and is not gone. A name is used once."""
+    """Who has been started and is not gone. A name is used once.
+
+    Attributes:
+        num_failed_starts: Workers in a row that did not come up.
+    """
 
     def __init__(self) -> None:
         self._members: dict[str, _Member] = {}
         self._num_names = 0
+        self.num_failed_starts, self._start_again_s = 0, float("-inf")
 
     def add(self, now_s: float) -> str:
         """Return the name of a worker that is being started."""
@@ -39,6 +46,16 @@ class Roster:
         """A worker is up."""
         member = self._members[worker]
         member.info, member.actor_id = info, actor_id
+        self.num_failed_starts, self._start_again_s = 0, float("-inf")
+
+    def failed_start(self, now_s: float) -> None:
+        """A worker did not come up: the next has to wait, longer after each that does not."""
+        self.num_failed_starts += 1
+        self._start_again_s = now_s + min(LONGEST_PAUSE_S, 2.0**self.num_failed_starts)
+
+    def may_start(self, now_s: float) -> bool:
+        """Return whether it is time to start another worker."""
+        return now_s >= self._start_again_s
 
     def leaving(self, worker: str, now_s: float) -> None:
         """A worker is to go once it has finished what it holds."""

@@ -4,6 +4,7 @@ And a crew without Ray: real workers and a real parameter server in this process
 clock that nobody waits for.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -36,14 +37,14 @@ from workers.meta.crew import (
     ServerReady,
 )
 from workers.meta.elastic import Room, Share
-from workers.meta.flat import Flat
+from workers.meta.flat import Flat, unpack
 from workers.meta.gradient_worker import GradientWorker
 from workers.meta.learning import evaluation
 from workers.meta.learning.data import MetaData
 from workers.meta.learning.log import StepEntry
 from workers.meta.learning.loop import meta_train
 from workers.meta.parameters import ParameterServer, SlotReport
-from workers.meta.rules import Rules
+from workers.meta.rules import Learned, Rules
 from workers.meta.watch import Watch
 from workers.store.folder import FolderStore
 from workers.tasks.distribution import ClassImages
@@ -142,6 +143,7 @@ class FakeCrew:
         self.server: ParameterServer | None = None
         self.num_servers = self.num_saves = self.num_waits = 0
         self._waiting: list[str] = []
+        self._free_s: dict[str, float] = {}
         self._due: list[tuple[float, int, str, Callable[[], Sequence[Event]]]] = []
         self._num_due = 0
 
@@ -149,6 +151,13 @@ class FakeCrew:
         """Have something happen in so many seconds."""
         self._num_due += 1
         self._due.append((self.clock.now_s + in_s, self._num_due, actor, tell))
+
+    def after(self, worker: str, seconds: float, tell: Callable[[], Sequence[Event]]) -> None:
+        """Have a worker do something that takes so many seconds, after what it was given before."""
+        begins_s = max(self.clock.now_s, self._free_s.get(worker, 0.0))
+        self._free_s[worker] = begins_s + seconds
+        if seconds < math.inf:
+            self.at(begins_s + seconds - self.clock.now_s, tell, worker)
 
     def start_server(self, class_names: Sequence[str]) -> None:
         self.num_servers += 1
@@ -181,13 +190,14 @@ class FakeCrew:
         self.begun.append((worker, slot, divisor))
         computer, seconds = self.workers[worker], self.slot_s(worker, slot)
         fate = self.fate(worker, slot, divisor, before)
+        spent = SlotReport(slot=slot, version=version, batch_divisor=divisor, out_of_memory=True, finite=False)
 
         def done() -> Sequence[Event]:
             if fate == "out of memory":
-                report = SlotReport(slot=slot, version=version, out_of_memory=True, finite=False)
-                return [Computed(worker, report, None)]
+                return [Computed(worker, spent, None)]
             if fate == "killed for memory":
-                return [Lost(worker, "the node ran out of memory", short_of_memory=slot)]
+                self._forget(worker)
+                return [Lost(worker, "the node ran out of memory", short_of_memory=spent)]
             if fate == "prior lost":
                 return [PriorLost(worker, prior, "its node is gone")]
             if fate == "not finite":
@@ -195,15 +205,16 @@ class FakeCrew:
             report, gradient = computer.compute(prior, version, slot, None, divisor)
             return [Computed(worker, report, gradient)] * (2 if fate == "twice" else 1)
 
-        if fate == "dies":
-            self.at(seconds, lambda: [Lost(worker, f"it died on {slot}")], worker)
-        elif fate != "hangs":
-            self.at(seconds, done, worker)
+        def died() -> Sequence[Event]:
+            self._forget(worker)
+            return [Lost(worker, f"it died on {slot}")]
+
+        self.after(worker, math.inf if fate == "hangs" else seconds, died if fate == "dies" else done)
 
     def judge(self, worker: str, judgement: Judgement, *, prior: Handle) -> None:
         self.judgements.append((worker, judgement))
         computer = self.workers[worker]
-        self.at(SLOT_S, lambda: [Judged(worker, judgement, computer.judge(prior, judgement.number))], worker)
+        self.after(worker, SLOT_S, lambda: [Judged(worker, judgement, computer.judge(prior, judgement.number))])
 
     def push(self, report: SlotReport, gradient: Handle) -> None:
         fate = self.push_fate(report.slot, len(self.pushed))
@@ -379,6 +390,18 @@ def undisturbed(
         return known[key]
 
     return learn
+
+
+@pytest.fixture(scope="session")
+def same() -> Callable[[Learned, Mapping[str, Tensor]], bool]:
+    """Returns whether what was learned has these tensors, bit for bit."""
+
+    def compare(learned: Learned, expected: Mapping[str, Tensor]) -> bool:
+        assert isinstance(learned.prior, Flat)
+        arrays = unpack(learned.prior)
+        return arrays.keys() == expected.keys() and all(torch.equal(arrays[name], expected[name]) for name in arrays)
+
+    return compare
 
 
 @pytest.fixture

@@ -227,14 +227,41 @@ def test_an_asynchronous_slot_that_ends_its_workers_is_found_out_while_others_go
     assert losses == PATIENCE.max_losses
 
 
-def test_a_hint_names_the_slot_after_those_that_the_others_hold(
-    board: Callable[..., Board], config: MetaConfig
+def test_a_slot_whose_data_a_worker_draws_is_kept_for_it_as_long_as_there_are_others(
+    board: Callable[..., Board],
 ) -> None:
-    b = board("ab", num_slots=3)
-    assert b.hint(Slot(0, 0)) == Slot(0, 2)
-    assert b.hint(Slot(0, 2)) == Slot(1, 1)
-    assert b.hint(Slot(config.num_steps - 1, 2)) is None
-    assert b.hint(Judgement("p", 0)) is None
+    b = board("ab", num_slots=5)
+    assert b.next_item("a", 0.0) == Slot(0, 0)
+    assert b.hint("a") == Slot(0, 1)
+    assert b.next_item("b", 0.0) == Slot(0, 2)
+    assert b.hint("b") == Slot(0, 3)
+    assert b.finished("b", Slot(0, 2), 1.0)
+    assert b.next_item("b", 1.0) == Slot(0, 3)
+    assert b.hint("b") == Slot(0, 4)
+    assert b.finished("b", Slot(0, 3), 2.0)
+    assert b.next_item("b", 2.0) == Slot(0, 4)
+    assert b.hint("b") == Slot(1, 0), "of the next step"
+    assert b.finished("b", Slot(0, 4), 3.0)
+    assert b.next_item("b", 3.0) == Slot(0, 1), "nothing else is left"
+    assert b.hint("a") == Slot(1, 1)
+    b.left("b", lost=True)
+    assert b.hint("a") == Slot(0, 1)
+
+
+def test_no_hint_goes_beyond_the_last_step(board: Callable[..., Board], config: MetaConfig) -> None:
+    for mode in ({}, ASYNCHRONOUS):
+        b = board("a", version=config.num_steps - 1, num_slots=2, **mode)
+        b.next_item("a", 0.0)
+        assert b.hint("a") == Slot(config.num_steps - 1, 1)
+        b.finished("a", Slot(config.num_steps - 1, 0), 1.0)
+        b.next_item("a", 1.0)
+        assert b.hint("a") is None
+
+
+def test_an_asynchronous_hint_leaves_one_slot_to_each_of_the_others(board: Callable[..., Board]) -> None:
+    b = board("abc", num_slots=2, **ASYNCHRONOUS)
+    assert b.next_item("a", 0.0) == Slot(0, 0)
+    assert b.hint("a") == Slot(1, 1)
 
 
 def test_asynchronous_slots_never_repeat_and_do_not_wait_for_the_prior(board: Callable[..., Board]) -> None:
@@ -285,3 +312,78 @@ def test_what_asynchronous_learning_remembers_stays_bounded(board: Callable[...,
         compute(b, "a")
         b.advanced(version)
     assert len(b._computed) <= 2 * (ASYNCHRONOUS["max_staleness"] + 2)
+
+
+def test_a_slot_given_ahead_is_begun_when_the_one_before_it_is_done(board: Callable[..., Board]) -> None:
+    b = board("ab", num_slots=6)
+    b.next_item("a", 0.0)
+    b.next_item("b", 0.0)
+    assert b.queue_ahead("ab") == [("a", Slot(0, 2)), ("b", Slot(0, 3))]
+    assert b.queue_ahead("ab") == [], "one at most"
+    assert b.finished("a", Slot(0, 0), 1.0)
+    assert b.holds("a") == Slot(0, 2)
+    assert b.queue_ahead("ab") == [("a", Slot(0, 4))]
+    assert b.hung(60.5) == ("b",), "what waits has its time from when it is begun"
+
+
+def test_at_the_end_of_a_step_nothing_is_given_ahead_that_another_comes_to_first(
+    board: Callable[..., Board],
+) -> None:
+    b = board("ab", num_slots=14)
+    quick, slow = b.next_item("a", 0.0), b.next_item("b", 0.0)
+    assert b.finished("a", quick, 1.0)
+    assert b.finished("b", slow, 4.0)
+    given = dict.fromkeys("ab", 0)
+    for worker in "ab":
+        b.next_item(worker, 4.0)
+    now_s = 4.0
+    # Ten are left: while b computes one, a computes four, so b gets none of the last four ahead.
+    while queued := b.queue_ahead("ab"):
+        for worker, _ in queued:
+            given[worker] += 1
+        now_s += 1.0
+        assert b.finished("a", b.holds("a"), now_s)
+    assert given == {"a": 9, "b": 1}
+
+
+def test_nothing_is_given_ahead_behind_a_judgement_or_asynchronously_or_to_who_holds_nothing(
+    board: Callable[..., Board],
+) -> None:
+    b = board("ab", num_slots=6)
+    b.judge("p", 1)
+    b.next_item("a", 0.0, learn=False)
+    assert b.queue_ahead("ab") == []
+    free = board("a", num_slots=6, **ASYNCHRONOUS)
+    free.next_item("a", 0.0)
+    assert free.queue_ahead("a") == []
+
+
+def test_a_lost_worker_opens_what_waited_behind_its_slot_too_and_only_that_slot_has_cost_a_worker(
+    board: Callable[..., Board],
+) -> None:
+    b = board("a", num_slots=4)
+    b.next_item("a", 0.0)
+    b.queue_ahead("a")
+    assert b.left("a", lost=True) == 1
+    b.joined("b")
+    assert [compute(b, "b") for _ in range(4)] == [Slot(0, number) for number in range(4)]
+    b.reopen(Slot(0, 1))
+    b.next_item("b", 0.0)
+    assert b.left("b", lost=True) == 1
+
+
+def test_an_idle_worker_takes_what_waits_behind_a_slow_slot_as_well(board: Callable[..., Board]) -> None:
+    b = board("ab", num_slots=5)
+    compute(b, "b")
+    slow = b.next_item("a", 0.0)
+    ((_, waiting),) = b.queue_ahead("a")
+    for _ in range(2):
+        compute(b, "b", 0.0)
+    assert b.next_item("b", 3.0) is None
+    assert b.next_item("b", 3.1) == slow
+    assert b.finished("b", slow, 4.0)
+    assert b.next_item("b", 4.0) == waiting
+    assert b.finished("b", waiting, 5.0)
+    b.advanced(1)
+    assert b.next_item("b", 90.0) == Slot(1, 0), "no backup of a step that is over"
+    assert b.num_backups == 2

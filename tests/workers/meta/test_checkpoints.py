@@ -1,8 +1,10 @@
 """A checkpoint is whole or none; one that does not fit is refused by the name of what differs."""
 
 import logging
+import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,26 +20,62 @@ from workers.meta.checkpoints import LOG, Checkpoints
 from workers.meta.learning.log import StepEntry
 from workers.meta.learning.state import CHECKPOINT, MetaState
 from workers.store.folder import FolderStore
+from workers.store.patient import PatientStore
+from workers.store.s3 import S3Store
 
 CLASSES = ("a", "b", "c")
 ADJUSTMENT = Adjustment(step=1, what="batch_divisor", value=2, why="w")
 
 
-class BrokenStore(FolderStore):
-    """Takes so many writes, and no more."""
+class Interruptible:
+    """A store to which something happens before one of its next writes.
+
+    Attributes:
+        num_left: Writes before that.
+        act: What happens, once.
+    """
 
     num_left = 10**9
+    act: Callable[[], None]
 
-    def _put(self, key: str, write: Callable[..., object]) -> None:
-        if self.num_left == 0:
-            raise StoreError("the store is full", got=key)
+    def put_bytes(self, key: str, data: bytes, **options: str) -> None:
+        self._count()
+        super().put_bytes(key, data, **options)
+
+    def put_file(self, key: str, path: Path, **options: str) -> None:
+        self._count()
+        super().put_file(key, path, **options)
+
+    def interrupt(self, num_writes: int, act: Callable[[], None]) -> None:
+        self.num_left, self.act = num_writes, act
+
+    def _count(self) -> None:
         self.num_left -= 1
-        super()._put(key, write)
+        if self.num_left == -1:
+            self.act()
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> BrokenStore:
-    return BrokenStore(tmp_path / "store", create=True)
+class InterruptibleFolder(Interruptible, FolderStore):
+    pass
+
+
+class InterruptibleS3(Interruptible, S3Store):
+    pass
+
+
+InterruptibleStore = InterruptibleFolder | InterruptibleS3
+
+
+def full() -> None:
+    raise StoreError("the store is full")
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> InterruptibleStore:
+    if request.param == "folder":
+        return InterruptibleFolder(tmp_path / "store", create=True)
+    endpoint = request.getfixturevalue("s3_environment")
+    return InterruptibleS3(f"bucket-{uuid.uuid4().hex[:12]}", "runs", endpoint_url=endpoint, create=True)
 
 
 @pytest.fixture
@@ -68,7 +106,7 @@ def same(a: MetaState, b: MetaState) -> bool:
     return a.step == b.step and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_state_log_and_adjustments_come_back(store: BrokenStore, make_state: Callable[..., MetaState]) -> None:
+def test_state_log_and_adjustments_come_back(store: InterruptibleStore, make_state: Callable[..., MetaState]) -> None:
     state, fresh = make_state(num_steps=4), make_state()
     Checkpoints(store, "ck").save(state, entries(4), (ADJUSTMENT,))
     restored = Checkpoints(store, "ck").restore(fresh)
@@ -78,7 +116,9 @@ def test_state_log_and_adjustments_come_back(store: BrokenStore, make_state: Cal
     assert restored.adjustments == (ADJUSTMENT,)
 
 
-def test_where_there_is_none_nothing_is_restored(store: BrokenStore, make_state: Callable[..., MetaState]) -> None:
+def test_where_there_is_none_nothing_is_restored(
+    store: InterruptibleStore, make_state: Callable[..., MetaState]
+) -> None:
     store.put_bytes("elsewhere/00000002/manifest.json", b"{}")
     store.put_bytes("ck/notes/manifest.json", b"{}")
     assert Checkpoints(store, "ck").steps() == ()
@@ -87,11 +127,11 @@ def test_where_there_is_none_nothing_is_restored(store: BrokenStore, make_state:
 
 @pytest.mark.parametrize("num_writes", [0, 1, 2])
 def test_a_checkpoint_cut_short_at_any_write_is_none_and_the_one_before_counts(
-    store: BrokenStore, make_state: Callable[..., MetaState], num_writes: int
+    store: InterruptibleStore, make_state: Callable[..., MetaState], num_writes: int
 ) -> None:
     checkpoints, before, fresh = Checkpoints(store, "ck"), make_state(num_steps=2), make_state()
     checkpoints.save(before, entries(2), ())
-    store.num_left = num_writes
+    store.interrupt(num_writes, full)
     with pytest.raises(StoreError, match="full"):
         checkpoints.save(make_state(num_steps=3), entries(3), ())
     assert checkpoints.steps() == (2,)
@@ -101,12 +141,12 @@ def test_a_checkpoint_cut_short_at_any_write_is_none_and_the_one_before_counts(
 
 @pytest.mark.parametrize("num_writes", [0, 1, 2])
 def test_overwriting_a_checkpoint_of_the_same_step_leaves_none_half_old_half_new(
-    store: BrokenStore, make_state: Callable[..., MetaState], num_writes: int
+    store: InterruptibleStore, make_state: Callable[..., MetaState], num_writes: int
 ) -> None:
     checkpoints, fresh = Checkpoints(store, "ck"), make_state()
     for num_steps in (2, 3):
         checkpoints.save(make_state(num_steps=num_steps), entries(num_steps), ())
-    store.num_left = num_writes
+    store.interrupt(num_writes, full)
     with pytest.raises(StoreError):
         checkpoints.save(make_state(num_steps=3), entries(3), (ADJUSTMENT,))
     checkpoints.restore(fresh)
@@ -115,7 +155,7 @@ def test_overwriting_a_checkpoint_of_the_same_step_leaves_none_half_old_half_new
 
 @pytest.mark.parametrize("error", [OSError("No space left on device"), RuntimeError("file write failed")])
 def test_a_full_disk_of_the_node_is_a_failure_of_storing(
-    store: BrokenStore, make_state: Callable[..., MetaState], error: Exception, monkeypatch: pytest.MonkeyPatch
+    store: InterruptibleStore, make_state: Callable[..., MetaState], error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoints, state = Checkpoints(store, "ck"), make_state(num_steps=2)
     checkpoints.save(state, entries(2), ())
@@ -130,7 +170,7 @@ def test_a_full_disk_of_the_node_is_a_failure_of_storing(
     assert checkpoints.steps() == (2,)
 
 
-def test_the_last_few_are_kept(store: BrokenStore, make_state: Callable[..., MetaState]) -> None:
+def test_the_last_few_are_kept(store: InterruptibleStore, make_state: Callable[..., MetaState]) -> None:
     checkpoints = Checkpoints(store, "ck", num_kept=2)
     for num_steps in (1, 2, 3, 4):
         checkpoints.save(make_state(num_steps=num_steps), entries(num_steps), ())
@@ -141,7 +181,7 @@ def test_the_last_few_are_kept(store: BrokenStore, make_state: Callable[..., Met
 @pytest.mark.parametrize("name", [CHECKPOINT, LOG, MANIFEST])
 @pytest.mark.parametrize("how", ["cut", "gone"])
 def test_a_damaged_one_is_passed_over_with_a_warning(
-    store: BrokenStore,
+    store: InterruptibleStore,
     make_state: Callable[..., MetaState],
     name: str,
     how: str,
@@ -164,7 +204,7 @@ def test_a_damaged_one_is_passed_over_with_a_warning(
 
 
 def test_damaged_ones_of_later_steps_do_not_push_out_those_that_are_whole(
-    store: BrokenStore, make_state: Callable[..., MetaState]
+    store: InterruptibleStore, make_state: Callable[..., MetaState]
 ) -> None:
     checkpoints = Checkpoints(store, "ck", num_kept=2)
     for num_steps in (7, 8):
@@ -187,7 +227,7 @@ def test_damaged_ones_of_later_steps_do_not_push_out_those_that_are_whole(
     ],
 )
 def test_another_configuration_is_refused_by_what_differs(
-    store: BrokenStore, make_state: Callable[..., MetaState], changes: dict[str, object], difference: str
+    store: InterruptibleStore, make_state: Callable[..., MetaState], changes: dict[str, object], difference: str
 ) -> None:
     checkpoints = Checkpoints(store, "ck")
     checkpoints.save(make_state(num_steps=2), entries(2), ())
@@ -203,7 +243,7 @@ def test_another_configuration_is_refused_by_what_differs(
     [(("a", "b", "d"), r"with \['c'\]"), (("a", "b"), r"3 classes"), (("b", "a", "c"), "another order")],
 )
 def test_other_classes_are_refused_by_what_differs(
-    store: BrokenStore, make_state: Callable[..., MetaState], classes: tuple[str, ...], got: str
+    store: InterruptibleStore, make_state: Callable[..., MetaState], classes: tuple[str, ...], got: str
 ) -> None:
     checkpoints = Checkpoints(store, "ck")
     checkpoints.save(make_state(num_steps=2), entries(2), ())
@@ -212,7 +252,7 @@ def test_other_classes_are_refused_by_what_differs(
 
 
 def test_a_store_that_is_away_is_no_reason_to_begin_afresh(
-    store: BrokenStore, make_state: Callable[..., MetaState], monkeypatch: pytest.MonkeyPatch
+    store: InterruptibleStore, make_state: Callable[..., MetaState], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoints = Checkpoints(store, "ck")
     checkpoints.save(make_state(num_steps=2), entries(2), ())
@@ -223,3 +263,65 @@ def test_a_store_that_is_away_is_no_reason_to_begin_afresh(
     monkeypatch.setattr(store, "get_file", away)
     with pytest.raises(StoreError, match="away"):
         checkpoints.restore(make_state())
+
+
+class Clock:
+    """Seconds that pass only in pauses."""
+
+    def __init__(self, during_pause: Callable[[int], None] = lambda num_pauses: None) -> None:
+        self.now_s, self.num_pauses, self._during_pause = 100.0, 0, during_pause
+
+    def read(self) -> float:
+        return self.now_s
+
+    def pause(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.num_pauses += 1
+        self._during_pause(self.num_pauses)
+
+
+def patient(store: S3Store, clock: Clock) -> PatientStore:
+    return PatientStore(store, patience_s=90.0, clock=clock.read, pause=clock.pause)
+
+
+@pytest.mark.parametrize("num_writes", [0, 1, 2])
+def test_a_server_that_is_gone_in_the_middle_of_a_save_and_comes_back_costs_nothing(
+    s3_server: Any, make_state: Callable[..., MetaState], num_writes: int
+) -> None:
+    store = InterruptibleS3("bucket", endpoint_url=s3_server.url, create=True)
+    clock = Clock(lambda num_pauses: s3_server.start() if num_pauses == 3 else None)
+    checkpoints, state, fresh = Checkpoints(patient(store, clock), "ck"), make_state(num_steps=3), make_state()
+    checkpoints.save(make_state(num_steps=2), entries(2), ())
+    store.interrupt(num_writes, s3_server.kill)
+    checkpoints.save(state, entries(3), (ADJUSTMENT,))
+    assert clock.num_pauses == 3
+    assert checkpoints.steps() == (2, 3)
+    restored = checkpoints.restore(fresh)
+    assert restored is not None
+    assert same(state, fresh)
+    assert (restored.log, restored.adjustments) == (entries(3), (ADJUSTMENT,))
+
+
+@pytest.mark.parametrize("num_writes", [0, 1, 2])
+def test_a_server_that_stays_away_is_told_by_name_and_the_last_checkpoint_is_whole_once_it_is_back(
+    s3_server: Any, make_state: Callable[..., MetaState], num_writes: int
+) -> None:
+    store, clock = InterruptibleS3("bucket", endpoint_url=s3_server.url, create=True), Clock()
+    checkpoints, before, fresh = Checkpoints(patient(store, clock), "ck"), make_state(num_steps=2), make_state()
+    checkpoints.save(before, entries(2), ())
+    store.interrupt(num_writes, s3_server.kill)
+    with pytest.raises(StoreError, match="tried for 90 s") as caught:
+        checkpoints.save(make_state(num_steps=3), entries(3), ())
+    assert clock.now_s == pytest.approx(190.0)
+    assert s3_server.url in caught.value.what
+    assert caught.value.got == f"ck/00000003/{(CHECKPOINT, LOG, MANIFEST)[num_writes]}"
+    assert "Check that the server runs" in caught.value.todo
+    s3_server.start()
+    assert checkpoints.steps() == (2,)
+    restored = checkpoints.restore(fresh)
+    assert restored is not None
+    assert same(before, fresh)
+    assert restored.log == entries(2)
+    # What was left of the failed one does not stand in the way of the next.
+    checkpoints.save(make_state(num_steps=3), entries(3), ())
+    assert checkpoints.steps() == (2, 3)

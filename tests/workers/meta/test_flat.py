@@ -64,10 +64,10 @@ def test_other_types_are_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("num_values", [11, 13])
-def test_values_that_do_not_fit_the_entries_are_refused(num_values: int) -> None:
-    entries = pack({"x": torch.zeros(3, 4)}).entries
-    with pytest.raises(InvalidOptionError, match=r"does not fit its entries.*\(12,\)"):
-        unpack(Flat(entries, np.zeros(num_values, np.float32)))
+def test_values_that_do_not_fit_the_layout_are_refused(num_values: int) -> None:
+    layout = pack({"x": torch.zeros(3, 4)}).layout
+    with pytest.raises(InvalidOptionError, match=r"does not fit its layout.*\(12,\)"):
+        unpack(Flat(layout, np.zeros(num_values, np.float32)))
 
 
 def test_the_same_tensors_laid_out_in_another_way_are_arranged_alike_so_that_they_add_up(
@@ -75,13 +75,13 @@ def test_the_same_tensors_laid_out_in_another_way_are_arranged_alike_so_that_the
 ) -> None:
     ours = pack(arrays)
     theirs = pack({name: arrays[name].contiguous() for name in reversed(arrays)})
-    assert theirs.entries != ours.entries
-    arranged = arrange(theirs, ours.entries)
-    assert arranged.entries == ours.entries
+    assert theirs.layout != ours.layout
+    arranged = arrange(theirs, ours.layout)
+    assert arranged.layout == ours.layout
     assert np.array_equal(arranged.values, ours.values)
-    assert arrange(ours, ours.entries) is ours
+    assert arrange(ours, ours.layout) is ours
 
 
 def test_other_tensors_cannot_be_arranged_alike(arrays: dict[str, Tensor]) -> None:
     with pytest.raises(InvalidOptionError, match="different tensors"):
-        arrange(pack({"scalar": arrays["scalar"]}), pack(arrays).entries)
+        arrange(pack({"scalar": arrays["scalar"]}), pack(arrays).layout)

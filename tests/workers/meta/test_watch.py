@@ -1,13 +1,16 @@
+"""What is told of an attempt: how far it is and what happened, in numbers and in lines of a log."""
+
+import logging
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from workers.contracts.meta_runs import Adjustment
+from workers.contracts.meta_runs import Adjustment, MetaEvent, MetaProgress, WorkerView
 from workers.meta.board import Slot
 from workers.meta.parameters import Pushed, SlotReport, Standing, StepReport
-from workers.meta.watch import MAX_EVENTS, Watch
+from workers.meta.watch import MAX_EVENTS, LogLines, Watch
 
 
 @pytest.fixture
@@ -139,3 +142,61 @@ def test_events_are_numbered_without_gaps_and_the_oldest_are_dropped(run: Any) -
         run.watch.event("warning", str(number))
     assert len(last) == MAX_EVENTS
     assert [event.sequence for event in last] == list(range(8, MAX_EVENTS + 8))
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """Returns what was logged since it was last asked."""
+    caplog.set_level(logging.INFO, logger="archprior.meta")
+
+    def since() -> list[str]:
+        messages = list(caplog.messages)
+        caplog.clear()
+        return messages
+
+    return since
+
+
+def event(sequence: int, message: str) -> MetaEvent:
+    return MetaEvent(sequence=sequence, at=1.0, kind="warning", step=3, message=message)
+
+
+def test_each_event_is_one_line_of_the_log_however_often_it_is_told(lines: Callable[[], list[str]]) -> None:
+    log_lines = LogLines()
+    first, second, third = (event(number, f"m{number}") for number in (1, 2, 3))
+    log_lines.events([first])
+    log_lines.events([first, second])
+    log_lines.events([second, third])  # the oldest are dropped from the front
+    assert lines() == [f"warning at step 3: m{number}" for number in (1, 2, 3)]
+
+
+def test_progress_is_a_line_of_the_log_once_in_a_while(run: Any, lines: Callable[[], list[str]]) -> None:
+    log_lines = LogLines(every_s=10.0, clock=run.clock)
+    for step_number in range(25):
+        log_lines.progress(MetaProgress(phase="learning", step=step_number, num_steps=50, updated_at=1.0))
+        run.clock.now_s += 1.0
+    assert [line.partition(",")[0] for line in lines()] == [f"learning: step {step} of 50" for step in (0, 10, 20)]
+
+
+def test_a_line_of_progress_says_what_is_known(run: Any, lines: Callable[[], list[str]]) -> None:
+    log_lines = LogLines(every_s=1.0, clock=run.clock)
+    workers = tuple(WorkerView(id=state, state=state) for state in ("starting", "idle", "busy"))
+    told = MetaProgress(phase="learning", step=5, num_steps=50, slots_per_s=1.5, workers=workers, updated_at=1.0)
+    log_lines.progress(told)
+    run.clock.now_s += 1.0
+    log_lines.progress(told.model_copy(update={"loss": 2.34567, "eta_s": 61.4, "message": "paused"}))
+    early, later = lines()
+    assert early.rstrip() == "learning: step 5 of 50, 1.50 slots/s by 2 workers"
+    assert later.startswith("learning: step 5 of 50, loss 2.346, 1.50 slots/s by 2 workers, 61 s left")
+    assert later.endswith("paused")
+
+
+def test_a_whole_watch_writes_its_log(run: Any, lines: Callable[[], list[str]]) -> None:
+    watch = Watch([LogLines(clock=run.clock)], num_steps=100, clock=run.clock, wall=run.clock)
+    watch.enter("loading", "reading")
+    watch.lost("worker-1", "it died")
+    # Progress follows its event, and is not repeated with the next.
+    phase, progress, lost = lines()
+    assert phase == "phase at step 0: loading: reading"
+    assert progress.startswith("loading: step 0 of 100")
+    assert lost == "worker_lost at step 0: worker-1: it died"

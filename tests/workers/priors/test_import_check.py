@@ -48,7 +48,7 @@ def changed(tmp_path: Path) -> Callable[[Change], Path]:
 def refusal(path: Path, *, search_space: str = CARD.search_space, macro: MacroSpec = CARD.macro) -> str:
     """What the check says against tensors, in this process; empty where it says nothing."""
     error = verdict(path, search_space, macro).get("error")
-    return "" if error is None else str(InvalidPriorError.from_dict(error))  # type: ignore[arg-type]
+    return str(InvalidPriorError.from_dict(error)) if isinstance(error, dict) else ""
 
 
 def conv(arrays: dict[str, Tensor]) -> str:
