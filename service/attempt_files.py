@@ -14,6 +14,8 @@ from workers.store.protocol import Store
 Stored = TypeVar("Stored", bound=StoredContract)
 
 JSON: Final = "application/json"
+REQUEST: Final = "request.json"
+"""What a job reads first; written before it is submitted."""
 
 
 class Attempted(Protocol):
@@ -67,6 +69,21 @@ class JobFiles:
             return None
         except ValidationError as error:
             raise InvalidAttemptFileError(f"{name} is no {kind.__name__}: {error}", got=self.key(name)) from error
+
+    def require(self, name: str, kind: type[Stored]) -> Stored:
+        """Return one of the files that a finished job has left.
+
+        Raises:
+            InvalidAttemptFileError: It is missing or cannot be read.
+        """
+        found = self.read(name, kind)
+        if found is None:
+            raise InvalidAttemptFileError(f"the job left a manifest but no {name}", got=self.key(name))
+        return found
+
+    def was_started(self) -> bool:
+        """Return whether the attempt has come so far that its job was submitted."""
+        return self.store.size(self.key(REQUEST)) is not None
 
     def write(self, name: str, document: StoredContract) -> None:
         """Write one of the files, whole or not at all."""

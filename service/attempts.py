@@ -5,7 +5,7 @@ The service writes `request.json` and `control.json`; the job writes all the oth
 
 from pydantic import TypeAdapter, ValidationError
 
-from service.attempt_files import JobFiles, command
+from service.attempt_files import REQUEST, JobFiles, command
 from service.errors import InvalidAttemptFileError
 from service.records.model import Adaptation
 from service.schemas import Result
@@ -44,7 +44,7 @@ class AttemptFiles(JobFiles):
         """Write what the job reads first."""
         adaptation = self._adaptation
         self.write(
-            "request.json",
+            REQUEST,
             AttemptRequest(
                 adaptation_id=adaptation.id,
                 attempt=adaptation.attempt,
@@ -79,9 +79,7 @@ class AttemptFiles(JobFiles):
         Raises:
             InvalidAttemptFileError: One of the two is missing or cannot be read.
         """
-        metrics = self.read("metrics.json", Metrics)
-        if metrics is None:
-            raise InvalidAttemptFileError("the job left a manifest but no metrics.json", got=self.key("metrics.json"))
+        metrics = self.require("metrics.json", Metrics)
         return Result(
             architecture=self._document("architecture.json"),
             accuracy=metrics.accuracy,

@@ -95,7 +95,7 @@ class Result(Contract):
 
 
 class Links(Contract):
-    """Where to look further; `dashboard` and `log` point into the Ray dashboard once a job exists."""
+    """Where to look further; `dashboard` points to the job in the Ray dashboard once there is one."""
 
     self: str
     artifacts: str

@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
-from service.attempt_files import submission_id
+from service.attempt_files import JobFiles, submission_id
 from service.attempts import AttemptFiles
 from service.cluster import Cluster
 from service.errors import InvalidAttemptFileError
 from service.records.adaptations import AdaptationRecords
-from service.records.model import Adaptation, Dataset
+from service.records.model import Adaptation, Dataset, MetaRun
 from service.schemas import FINAL_STATES, AdaptationView, ArtifactView, DatasetView, Links
 from workers.contracts.adaptations import Progress
 from workers.contracts.artifacts import Artifact
@@ -17,6 +18,8 @@ from workers.contracts.errors import StoreError
 from workers.store.protocol import Store
 
 ADAPTATIONS = "/v1/adaptations"
+STARTING: Final = "Ray starts the job and its workers"
+"""What is to be said of a job that has said nothing yet: most of a short adaptation's wait."""
 
 logger = logging.getLogger(__name__)
 
@@ -62,11 +65,7 @@ class Views:
 
     def _links(self, adaptation: Adaptation) -> Links:
         own = adaptation_path(adaptation.id)
-        if adaptation.started_at is None:
-            return Links(self=own, artifacts=f"{own}/artifacts")
-        job_id = submission_id(adaptation)
-        url = self.cluster.dashboard_url
-        dashboard = None if url is None else f"{url}/#/jobs/{job_id}"
+        job_id, dashboard = job_links(adaptation, AttemptFiles(self.store, adaptation), self.cluster)
         return Links(self=own, artifacts=f"{own}/artifacts", dashboard=dashboard, job_id=job_id)
 
     def _progress(self, adaptation: Adaptation) -> Progress | None:
@@ -105,29 +104,53 @@ def artifact_views(artifacts: Iterable[Artifact], folder: str) -> tuple[Artifact
     return tuple(ArtifactView(**artifact.model_dump(), href=f"{folder}/{artifact.name}") for artifact in artifacts)
 
 
+def job_links(work: Adaptation | MetaRun, files: JobFiles, cluster: Cluster) -> tuple[str | None, str | None]:
+    """Return the id of the current attempt's job, and its address in the Ray dashboard, each where there is one."""
+    if not _has_job(work, files):
+        return None, None
+    job_id, url = submission_id(work), cluster.dashboard_url
+    return job_id, None if url is None else f"{url}/#/jobs/{job_id}"
+
+
+def place_in_queue(num_ahead: int) -> str:
+    """Return in words how many are served before."""
+    return "next in the queue" if num_ahead == 0 else f"{num_ahead} ahead in the queue"
+
+
 def adaptation_path(adaptation_id: str) -> str:
     """Return the path of an adaptation, from the service's root."""
     return f"{ADAPTATIONS}/{adaptation_id}"
 
 
+def _has_job(work: Adaptation | MetaRun, files: JobFiles) -> bool:
+    """Return whether the current attempt's job was submitted; `started_at` tells it of the first attempt alone."""
+    if work.started_at is None or work.state == "QUEUED":
+        return False
+    if work.attempt == 1 or work.finished_at is None:
+        return True
+    try:  # a later attempt may have ended while it waited
+        return files.was_started()
+    except StoreError as error:
+        logger.warning("work=%s attempt=%d is shown without its job: %s", work.id, work.attempt, error)
+        return False
+
+
 def _starting(adaptation: Adaptation) -> Progress:
-    """Return what is to be said of a job that has said nothing yet: most of a short adaptation's wait."""
     return Progress(
         phase="starting",
         fraction=0.0,
         elapsed_s=0.0,
-        message="Ray starts the job and its workers",
+        message=STARTING,
         updated_at=(adaptation.started_at or adaptation.created_at).timestamp(),
     )
 
 
 def _waiting(adaptation: Adaptation, *, num_ahead: int) -> Progress:
     again = f"attempt {adaptation.attempt}, as the one before was lost; " if adaptation.attempt > 1 else ""
-    place = "next in the queue" if num_ahead == 0 else f"{num_ahead} ahead in the queue"
     return Progress(
         phase="starting",
         fraction=0.0,
         elapsed_s=0.0,
-        message=f"{again}{place}",
+        message=f"{again}{place_in_queue(num_ahead)}",
         updated_at=adaptation.created_at.timestamp(),
     )

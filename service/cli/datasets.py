@@ -9,7 +9,7 @@ from rich.text import Text
 
 from service.cli.group import group
 from service.cli.inputs import as_archive
-from service.cli.options import DEFAULT_SERVER, JsonOption, RunningServerOption
+from service.cli.options import DEFAULT_LIMIT, DEFAULT_SERVER, JsonOption, LimitOption, RunningServerOption
 from service.cli.output import print_json, stderr, stdout, table
 from service.client import Client
 from service.schemas import DatasetChange, DatasetView
@@ -44,7 +44,7 @@ def add(
 
 def list_datasets(
     server: RunningServerOption = DEFAULT_SERVER,
-    limit: Annotated[int, typer.Option(min=1, max=100, help="How many at most.")] = 20,
+    limit: LimitOption = DEFAULT_LIMIT,
     as_json: JsonOption = False,
 ) -> None:
     """List the newest datasets."""

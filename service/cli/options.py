@@ -11,6 +11,8 @@ ServerOption = Annotated[
 ]
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 RunningServerOption = Annotated[str, typer.Option("--server", metavar="URL", help="Address of a running service.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=100, help="How many at most.")]
+DEFAULT_LIMIT = 20
 DataDirOption = Annotated[
     Path | None,
     typer.Option(

@@ -10,7 +10,7 @@ from search_spaces.errors import lookup
 from search_spaces.registry import SPACES
 from service.cli.output import table
 from service.client import Client, ServiceError
-from service.schemas import AdaptationView, Problem, Result
+from service.schemas import AdaptationView, MetaRunView, Problem, Result
 from workers.contracts.artifacts import MANIFEST, Artifact, Manifest
 
 METRICS = "metrics.json"
@@ -24,11 +24,16 @@ def require_success(view: AdaptationView) -> Result:
     """
     if view.state == "SUCCEEDED" and view.result is not None:
         return view.result
+    raise bad_end("adaptation", view)
+
+
+def bad_end(kind: str, view: AdaptationView | MetaRunView) -> ServiceError:
+    """Return why work has failed or was cancelled: the service's problem, or one that says so."""
     if view.error is not None:
-        raise ServiceError(view.error)
+        return ServiceError(view.error)
     state = view.state.lower()
-    raise ServiceError(
-        Problem(title=f"adaptation {view.id} was {state}", status=409, code=state, instance=view.links.self)
+    return ServiceError(
+        Problem(title=f"{kind} {view.id} was {state}", status=409, code=state, instance=view.links.self)
     )
 
 

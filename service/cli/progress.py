@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from service.cli.output import stderr
-from service.schemas import AdaptationView
+from service.schemas import AdaptationView, MetaRunView
 
 LINE_EVERY_S: Final = 5.0
 
@@ -121,8 +121,8 @@ def bar_columns() -> tuple[ProgressColumn, ...]:
     )
 
 
-def phase_of(view: AdaptationView) -> str:
-    """Return in one word what an adaptation is doing."""
+def phase_of(view: AdaptationView | MetaRunView) -> str:
+    """Return in one word what an adaptation or a meta-run is doing."""
     return view.progress.phase if view.state == "RUNNING" and view.progress else view.state.lower()
 
 

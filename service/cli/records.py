@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.options import DEFAULT_SERVER, JsonOption, RunningServerOption
+from service.cli.options import DEFAULT_LIMIT, DEFAULT_SERVER, JsonOption, LimitOption, RunningServerOption
 from service.cli.output import print_json, stdout, table
 from service.cli.progress import phase_of
 from service.client import Client
@@ -16,7 +16,7 @@ IdArgument = Annotated[str, typer.Argument(metavar="ID", help="An adaptation's i
 def list_adaptations(
     server: RunningServerOption = DEFAULT_SERVER,
     state: Annotated[AdaptationState | None, typer.Option(help="Only those in this state.", show_default=False)] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100, help="How many at most.")] = 20,
+    limit: LimitOption = DEFAULT_LIMIT,
     as_json: JsonOption = False,
 ) -> None:
     """List the newest adaptations."""

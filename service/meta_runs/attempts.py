@@ -6,8 +6,7 @@ all the others, `manifest.json` last.
 
 from typing import Final
 
-from service.attempt_files import JobFiles, command
-from service.errors import InvalidAttemptFileError
+from service.attempt_files import REQUEST, JobFiles, command
 from service.records.model import MetaRun
 from service.schemas import MetaResult
 from workers.contracts.adaptations import Failure
@@ -60,7 +59,7 @@ class MetaAttemptFiles(JobFiles):
         """Write what the job reads first."""
         meta_run = self._meta_run
         self.write(
-            "request.json",
+            REQUEST,
             MetaAttemptRequest(
                 meta_run_id=meta_run.id,
                 attempt=meta_run.attempt,
@@ -102,9 +101,7 @@ class MetaAttemptFiles(JobFiles):
         Raises:
             InvalidAttemptFileError: `metrics.json` is missing or cannot be read.
         """
-        metrics = self.read("metrics.json", MetaMetrics)
-        if metrics is None:
-            raise InvalidAttemptFileError("the job left a manifest but no metrics.json", got=self.key("metrics.json"))
+        metrics = self.require("metrics.json", MetaMetrics)
         return MetaResult(
             prior_id=manifest.prior_id,
             step=manifest.step,

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from service.attempt_files import submission_id
 from service.cluster import Cluster
 from service.errors import InvalidAttemptFileError
 from service.meta_runs.attempts import MetaAttemptFiles
@@ -13,7 +12,7 @@ from service.prior_catalog import PRIORS
 from service.records.meta_runs import MetaRunRecords
 from service.records.model import MetaRun
 from service.schemas import SETTLED_META_STATES, ArtifactView, MetaRunLinks, MetaRunView
-from service.views import artifact_views
+from service.views import STARTING, artifact_views, job_links, place_in_queue
 from workers.contracts.errors import StoreError
 from workers.contracts.meta_runs import MetaProgress
 from workers.store.protocol import Store
@@ -65,15 +64,13 @@ class MetaRunViews:
     def _links(self, meta_run: MetaRun) -> MetaRunLinks:
         own = meta_run_path(meta_run.id)
         made = None if meta_run.result is None else meta_run.result.prior_id
-        # A job exists once its attempt has been submitted.
-        job_id = None if meta_run.started_at is None or meta_run.state == "QUEUED" else submission_id(meta_run)
-        url = self.cluster.dashboard_url
+        job_id, dashboard = job_links(meta_run, MetaAttemptFiles(self.store, meta_run), self.cluster)
         return MetaRunLinks(
             self=own,
             events=f"{own}/events",
             artifacts=f"{own}/artifacts",
             prior=None if made is None else f"{PRIORS}/{quote(made)}",
-            dashboard=None if url is None or job_id is None else f"{url}/#/jobs/{job_id}",
+            dashboard=dashboard,
             job_id=job_id,
         )
 
@@ -103,17 +100,16 @@ def _starting(meta_run: MetaRun) -> MetaProgress:
     return MetaProgress(
         phase="starting",
         num_steps=meta_run.request.config.num_steps,
-        message="Ray starts the job and its workers",
+        message=STARTING,
         updated_at=(meta_run.started_at or meta_run.created_at).timestamp(),
     )
 
 
 def _waiting(meta_run: MetaRun, *, num_ahead: int) -> MetaProgress:
     again = f"attempt {meta_run.attempt}, which goes on from the last checkpoint; " if meta_run.attempt > 1 else ""
-    place = "next in the queue" if num_ahead == 0 else f"{num_ahead} ahead in the queue"
     return MetaProgress(
         phase="starting",
         num_steps=meta_run.request.config.num_steps,
-        message=f"{again}{place}",
+        message=f"{again}{place_in_queue(num_ahead)}",
         updated_at=meta_run.created_at.timestamp(),
     )

@@ -9,7 +9,7 @@ from service.attempt_files import submission_id
 from service.attempts import AttemptFiles, entrypoint, metadata
 from service.errors import InvalidAttemptFileError
 from service.jobs import JobClient, JobReport
-from service.reconcile.decide import KIND, AskToEnd, Decision, Observation, Succeed, decide
+from service.reconcile.decide import KIND, AdaptationObservation, AskToEnd, Decision, Succeed, decide
 from service.reconcile.decisions import UNSEEN, Cancel, Fail, Limits, Retry, Start, StopJob, Wait
 from service.reconcile.jobs import job_of, stop_living, unreadable
 from service.records.adaptations import AdaptationRecords
@@ -86,17 +86,17 @@ class AdaptationSteps:
         # Its workers write it first of all.
         return self.store.size(AttemptFiles(self.store, adaptation).key("progress.json")) is None
 
-    def _observe(self, adaptation: Adaptation, job: JobReport, *, now_s: float) -> Observation:
+    def _observe(self, adaptation: Adaptation, job: JobReport, *, now_s: float) -> AdaptationObservation:
         if adaptation.state == "QUEUED":
-            return Observation(slot_free=True)
+            return AdaptationObservation(slot_free=True)
         files = AttemptFiles(self.store, adaptation)
         asked_at = adaptation.cancel_requested_at
-        return Observation(
+        return AdaptationObservation(
             job=job,
             manifest=files.manifest(),
             failure=files.failure(),
             cancel_written=adaptation.state == "CANCELLING" and files.cancel_written(),
-            cancel_age_s=0.0 if asked_at is None else now_s - asked_at.timestamp(),
+            asked_age_s=0.0 if asked_at is None else now_s - asked_at.timestamp(),
         )
 
     def _execute(self, adaptation: Adaptation, decision: Decision, jobs: JobClient) -> None:

@@ -7,23 +7,23 @@ left nothing does it matter whether its job lives.
 from dataclasses import dataclass
 from typing import Final
 
-from service.jobs import JobReport, JobStatus
+from service.jobs import JobStatus
 from service.reconcile.decisions import (
     ALIVE,
-    UNSEEN,
     Cancel,
     Fail,
     Limits,
+    Observation,
     Retry,
     Start,
     StopJob,
     Wait,
+    ending,
     failed,
     lost,
     what_happened,
 )
 from service.records.model import Adaptation
-from workers.contracts.adaptations import Failure
 from workers.contracts.artifacts import Manifest
 from workers.contracts.errors import CancelledError
 
@@ -31,24 +31,16 @@ KIND: Final = "the adaptation"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Observation:
-    """What can be seen of the current attempt.
+class AdaptationObservation(Observation):
+    """What can be seen of the current attempt of an adaptation.
 
     Attributes:
         manifest: The list of its artifacts, if it exists.
-        failure: What its `failure.json` says, if it exists.
-        job: How its job is. Seen before the files, so that whatever a finished job wrote is seen too.
-        slot_free: Whether another job may be submitted.
         cancel_written: Whether its job was asked to end.
-        cancel_age_s: Seconds since the cancel was asked for; 0 where it was not.
     """
 
     manifest: Manifest | None = None
-    failure: Failure | None = None
-    job: JobReport = UNSEEN
-    slot_free: bool = False
     cancel_written: bool = False
-    cancel_age_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,7 @@ class AskToEnd:
 Decision = Wait | Start | Retry | Succeed | Fail | Cancel | AskToEnd | StopJob
 
 
-def decide(adaptation: Adaptation, seen: Observation, limits: Limits) -> Decision:
+def decide(adaptation: Adaptation, seen: AdaptationObservation, limits: Limits) -> Decision:
     """Return the one next step for an adaptation that has not ended.
 
     Args:
@@ -81,19 +73,10 @@ def decide(adaptation: Adaptation, seen: Observation, limits: Limits) -> Decisio
     if seen.failure is not None:
         return Cancel() if seen.failure.code == CancelledError.code else Fail(failed(KIND, seen.failure))
     if adaptation.state == "CANCELLING":
-        return _cancelling(seen, limits)
+        ask = Wait() if seen.cancel_written else AskToEnd()
+        return ending(seen, ask=ask, over=Cancel(), grace_s=limits.cancel_grace_s)
     if seen.job.status in ALIVE or seen.job.status == JobStatus.UNKNOWN:
         return Wait()
     if adaptation.attempt < limits.max_attempts:
         return Retry(what_happened(seen.job))
     return Fail(lost(KIND, adaptation, seen.job, todo="post the adaptation again"))
-
-
-def _cancelling(seen: Observation, limits: Limits) -> Decision:
-    if seen.job.status == JobStatus.UNKNOWN:
-        return Wait() if seen.cancel_written else AskToEnd()
-    if seen.job.status not in ALIVE:
-        return Cancel()
-    if seen.job.status == JobStatus.PENDING or seen.cancel_age_s >= limits.cancel_grace_s:
-        return StopJob()
-    return Wait() if seen.cancel_written else AskToEnd()

@@ -9,24 +9,24 @@ another one wrote.
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from service.jobs import JobReport, JobStatus
+from service.jobs import JobStatus
 from service.reconcile.decisions import (
     ALIVE,
-    UNSEEN,
     Cancel,
     Fail,
     Limits,
+    Observation,
     Retry,
     Start,
     StopJob,
     Wait,
+    ending,
     failed,
     lost,
     what_happened,
 )
 from service.records.model import MetaRun
 from service.schemas import MetaRunState, Problem
-from workers.contracts.adaptations import Failure
 from workers.contracts.errors import CancelledError
 from workers.contracts.meta_runs import MetaControl, MetaManifest
 
@@ -34,29 +34,21 @@ KIND: Final = "the meta-run"
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetaObservation:
-    """What can be seen of the current attempt.
+class MetaObservation(Observation):
+    """What can be seen of the current attempt of a meta-run.
 
     Attributes:
         manifest: The list of its artifacts, if it exists.
-        failure: What its `failure.json` says, if it exists.
-        job: How its job is. Seen before the files, so that whatever a finished job wrote is seen too.
-        slot_free: Whether another job may be submitted.
         refusal: Why what waits may not start any more; None: it may.
         control: What its job was told last; None: nothing yet.
         max_workers: The worker cap that its job should have.
-        asked_age_s: Seconds since a stop or a cancel was asked for; 0 where none was.
         exhausted: Whether its jobs were lost so often, without one new checkpoint, that another would be lost too.
     """
 
     manifest: MetaManifest | None = None
-    failure: Failure | None = None
-    job: JobReport = UNSEEN
-    slot_free: bool = False
     refusal: Problem | None = None
     control: MetaControl | None = None
     max_workers: int | None = None
-    asked_age_s: float = 0.0
     exhausted: bool = False
 
 
@@ -113,14 +105,8 @@ def decide_meta_run(meta_run: MetaRun, seen: MetaObservation, limits: Limits) ->
 
 
 def _ending(meta_run: MetaRun, seen: MetaObservation, limits: Limits) -> MetaDecision:
-    if seen.job.status == JobStatus.UNKNOWN:
-        return _tell(meta_run.state, seen)
-    if seen.job.status not in ALIVE:
-        return _asked_end(meta_run.state)
     grace_s = limits.stop_grace_s if meta_run.state == "STOPPING" else limits.cancel_grace_s
-    if seen.job.status == JobStatus.PENDING or seen.asked_age_s >= grace_s:
-        return StopJob()
-    return _tell(meta_run.state, seen)
+    return ending(seen, ask=_tell(meta_run.state, seen), over=_asked_end(meta_run.state), grace_s=grace_s)
 
 
 def _asked_end(state: MetaRunState) -> Stop | Cancel:

@@ -1,7 +1,7 @@
 """What the decisions about adaptations and about meta-runs have in common. Pure."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from service.attempt_files import Attempted
 from service.jobs import JobReport, JobStatus
@@ -12,6 +12,9 @@ ALIVE: Final = frozenset({JobStatus.PENDING, JobStatus.RUNNING})
 MESSAGE_LINES: Final = 20
 UNSEEN: Final = JobReport(status=JobStatus.MISSING)
 EXHAUSTED: Final = "attempts_exhausted"
+
+Over = TypeVar("Over")
+Ask = TypeVar("Ask")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,23 @@ class Limits:
     max_attempts: int
     cancel_grace_s: float
     stop_grace_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What can be seen of the current attempt, whatever its work is.
+
+    Attributes:
+        failure: What its `failure.json` says, if it exists.
+        job: How its job is. Seen before the files, so that whatever a finished job wrote is seen too.
+        slot_free: Whether another job may be submitted.
+        asked_age_s: Seconds since it was asked to end; 0 where it was not.
+    """
+
+    failure: Failure | None = None
+    job: JobReport = UNSEEN
+    slot_free: bool = False
+    asked_age_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +81,25 @@ class Cancel:
 @dataclass(frozen=True)
 class StopJob:
     """Have the cluster end the job's process."""
+
+
+def ending(seen: Observation, *, ask: Ask, over: Over, grace_s: float) -> Ask | Over | StopJob:
+    """Return the next step of work that was asked to end, and whose attempt has left nothing yet.
+
+    Args:
+        seen: What can be seen of the attempt.
+        ask: How its job is asked, where it has to be.
+        over: What follows once no job lives.
+        grace_s: Seconds that the job has to end by itself.
+    """
+    if seen.job.status == JobStatus.UNKNOWN:
+        return ask
+    if seen.job.status not in ALIVE:
+        return over
+    # A job that has not begun reads no control file.
+    if seen.job.status == JobStatus.PENDING or seen.asked_age_s >= grace_s:
+        return StopJob()
+    return ask
 
 
 def failed(kind: str, failure: Failure) -> Problem:

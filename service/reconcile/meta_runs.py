@@ -128,7 +128,7 @@ class MetaRunSteps:
         """Yield what the attempts that were started have left, from the current one back to the first."""
         for number in range(meta_run.attempt, 0, -1):
             files = MetaAttemptFiles(self.store, meta_run, number)
-            if self.store.size(files.key("request.json")) is None:
+            if not files.was_started():
                 continue
             progress = files.progress()
             yield Past(

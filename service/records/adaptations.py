@@ -1,21 +1,18 @@
 """The records of adaptations."""
 
-import logging
 import secrets
-from collections.abc import Iterable
 
-from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import func, insert, select, tuple_
-from sqlalchemy.orm import aliased
+from pydantic import TypeAdapter
+from sqlalchemy import insert, select
 
-from service.errors import ConflictError, NotFoundError
+from service.errors import ConflictError
 from service.records.clock import DatabaseNow
 from service.records.database import Database
 from service.records.model import Adaptation, Dataset, moment
-from service.records.pages import decode_cursor, encode_cursor
 from service.records.priors import use_prior
 from service.records.tables import AdaptationRow
 from service.records.transitions import Change, transition
+from service.records.work import WorkRecords
 from service.schemas import FINAL_STATES, AdaptationState, Problem, Result
 from workers.contracts.adaptations import NO_PRIOR, AdaptationRequest
 from workers.contracts.artifacts import Artifact
@@ -23,15 +20,12 @@ from workers.contracts.artifacts import Artifact
 _STATE: TypeAdapter[AdaptationState] = TypeAdapter(AdaptationState)
 _ARTIFACTS: TypeAdapter[tuple[Artifact, ...]] = TypeAdapter(tuple[Artifact, ...])
 
-logger = logging.getLogger(__name__)
 
-
-class AdaptationRecords:
+class AdaptationRecords(WorkRecords[AdaptationRow, Adaptation, AdaptationState]):
     """Adaptations of this service."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-        self._unreadable: set[str] = set()
+        super().__init__(database, row=AdaptationRow, read=_adaptation, final=FINAL_STATES, kind="adaptation")
 
     def add(self, request: AdaptationRequest, dataset: Dataset, *, owner: str) -> Adaptation:
         """Record a new adaptation, QUEUED. Raises `NotFoundError` where its prior is gone meanwhile."""
@@ -50,64 +44,9 @@ class AdaptationRecords:
             use_prior(session, request.prior or NO_PRIOR, owner=owner)
             return _adaptation(session.scalars(insert(AdaptationRow).values(values).returning(AdaptationRow)).one())
 
-    def get(self, adaptation_id: str, *, owner: str) -> Adaptation:
-        """Return one adaptation. Raises `NotFoundError`."""
-        query = select(AdaptationRow).where(AdaptationRow.id == adaptation_id, AdaptationRow.owner == owner)
-        with self._database.transaction() as session:
-            row = session.scalar(query)
-        if row is None:
-            todo = "GET /v1/adaptations lists those there are."
-            raise NotFoundError("no such adaptation", got=adaptation_id, todo=todo)
-        return _adaptation(row)
-
-    def page(
-        self, *, owner: str, limit: int, state: AdaptationState | None = None, cursor: str | None = None
-    ) -> tuple[tuple[Adaptation, ...], str | None]:
-        """Return at most `limit` adaptations, newest first, and the cursor of the next part if there is one."""
-        query = select(AdaptationRow).where(AdaptationRow.owner == owner)
-        if state is not None:
-            query = query.where(AdaptationRow.state == state)
-        if cursor is not None:
-            query = query.where(tuple_(AdaptationRow.created_at, AdaptationRow.id) < tuple_(*decode_cursor(cursor)))
-        query = query.order_by(AdaptationRow.created_at.desc(), AdaptationRow.id.desc()).limit(limit + 1)
-        with self._database.transaction() as session:
-            rows = session.scalars(query).all()
-        following = encode_cursor(rows[limit - 1].created_at, rows[limit - 1].id) if len(rows) > limit else None
-        return self._readable(rows[:limit]), following
-
-    def unfinished(self) -> tuple[Adaptation, ...]:
-        """Return every owner's adaptations that have not ended, oldest first."""
-        query = (
-            select(AdaptationRow)
-            .where(AdaptationRow.state.not_in(FINAL_STATES))
-            .order_by(AdaptationRow.created_at, AdaptationRow.id)
-        )
-        with self._database.transaction() as session:
-            return self._readable(session.scalars(query))
-
-    def _readable(self, rows: Iterable[AdaptationRow]) -> tuple[Adaptation, ...]:
-        """Leave out what another version wrote and this one cannot read: the others go on."""
-        found = []
-        for row in rows:
-            try:
-                found.append(_adaptation(row))
-            except ValidationError as error:
-                if row.id not in self._unreadable:  # told once, not at every look
-                    logger.error("adaptation=%s cannot be read and is left alone: %s", row.id, error)
-                self._unreadable.add(row.id)
-        return tuple(found)
-
     def num_ahead(self, adaptation: Adaptation) -> int:
         """Return how many adaptations were waiting before this one."""
-        own = aliased(AdaptationRow)
-        before = tuple_(AdaptationRow.created_at, AdaptationRow.id) < tuple_(own.created_at, own.id)
-        query = (
-            select(func.count(AdaptationRow.id))
-            .join(own, own.id == adaptation.id)
-            .where(AdaptationRow.state == "QUEUED", before)
-        )
-        with self._database.transaction() as session:
-            return session.scalar(query) or 0
+        return self._num_before(adaptation)
 
     def change(self, seen: Adaptation, change: Change) -> bool:
         """Change an adaptation if it is still as seen; return whether it was."""

@@ -2,14 +2,14 @@
 
 import secrets
 
-from sqlalchemy import insert, select, tuple_, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from service.errors import NotFoundError
 from service.records.clock import DatabaseNow
 from service.records.database import Database
 from service.records.model import Dataset, moment
-from service.records.pages import decode_cursor, encode_cursor
+from service.records.pages import newest
 from service.records.tables import DatasetRow
 from service.schemas import DatasetChange
 from workers.contracts.datasets import DatasetReport
@@ -80,13 +80,9 @@ class DatasetRecords:
     def page(self, *, owner: str, limit: int, cursor: str | None = None) -> tuple[tuple[Dataset, ...], str | None]:
         """Return at most `limit` datasets, newest first, and the cursor of the next part if there is one."""
         query = select(DatasetRow).where(DatasetRow.owner == owner)
-        if cursor is not None:
-            query = query.where(tuple_(DatasetRow.created_at, DatasetRow.id) < tuple_(*decode_cursor(cursor)))
-        query = query.order_by(DatasetRow.created_at.desc(), DatasetRow.id.desc()).limit(limit + 1)
         with self._database.transaction() as session:
-            rows = session.scalars(query).all()
-        following = encode_cursor(rows[limit - 1].created_at, rows[limit - 1].id) if len(rows) > limit else None
-        return tuple(map(_dataset, rows[:limit])), following
+            rows, following = newest(session, query, DatasetRow, limit=limit, cursor=cursor)
+        return tuple(map(_dataset, rows)), following
 
 
 def _dataset(row: DatasetRow) -> Dataset:

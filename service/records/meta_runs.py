@@ -1,22 +1,21 @@
 """The records of meta-runs."""
 
-import logging
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import func, insert, select, tuple_
-from sqlalchemy.orm import Session, aliased
+from pydantic import TypeAdapter
+from sqlalchemy import insert
+from sqlalchemy.orm import Session
 
-from service.errors import ConflictError, NotFoundError
+from service.errors import ConflictError
 from service.records.clock import DatabaseNow
 from service.records.database import Database
 from service.records.model import MetaRun, moment
-from service.records.pages import decode_cursor, encode_cursor
 from service.records.priors import id_taken, insert_prior, is_taken, use_prior
 from service.records.tables import MetaRunRow
 from service.records.transitions import MetaChange, meta_transition
+from service.records.work import WorkRecords
 from service.schemas import SETTLED_META_STATES, MetaResult, MetaRunState, Problem
 from workers.contracts.artifacts import Artifact
 from workers.contracts.meta_runs import MetaDataset, MetaRunRequest
@@ -26,15 +25,12 @@ _DATASETS: TypeAdapter[tuple[MetaDataset, ...]] = TypeAdapter(tuple[MetaDataset,
 _ARTIFACTS: TypeAdapter[tuple[Artifact, ...]] = TypeAdapter(tuple[Artifact, ...])
 ID_PREFIX: Final = "mr-"
 
-logger = logging.getLogger(__name__)
 
-
-class MetaRunRecords:
+class MetaRunRecords(WorkRecords[MetaRunRow, MetaRun, MetaRunState]):
     """Meta-runs of this service."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-        self._unreadable: set[str] = set()
+        super().__init__(database, row=MetaRunRow, read=_meta_run, final=SETTLED_META_STATES, kind="meta-run")
 
     def add(self, request: MetaRunRequest, datasets: Sequence[MetaDataset], *, owner: str) -> MetaRun:
         """Record a new meta-run, QUEUED.
@@ -61,53 +57,10 @@ class MetaRunRecords:
             _claim_prior_id(session, row)
             return _meta_run(row)
 
-    def get(self, meta_run_id: str, *, owner: str) -> MetaRun:
-        """Return one meta-run. Raises `NotFoundError`."""
-        query = select(MetaRunRow).where(MetaRunRow.id == meta_run_id, MetaRunRow.owner == owner)
-        with self._database.transaction() as session:
-            row = session.scalar(query)
-        if row is None:
-            raise NotFoundError("no such meta-run", got=meta_run_id, todo="GET /v1/meta-runs lists those there are.")
-        return _meta_run(row)
-
-    def page(
-        self, *, owner: str, limit: int, state: MetaRunState | None = None, cursor: str | None = None
-    ) -> tuple[tuple[MetaRun, ...], str | None]:
-        """Return at most `limit` meta-runs, newest first, and the cursor of the next part if there is one."""
-        query = select(MetaRunRow).where(MetaRunRow.owner == owner)
-        if state is not None:
-            query = query.where(MetaRunRow.state == state)
-        if cursor is not None:
-            query = query.where(tuple_(MetaRunRow.created_at, MetaRunRow.id) < tuple_(*decode_cursor(cursor)))
-        query = query.order_by(MetaRunRow.created_at.desc(), MetaRunRow.id.desc()).limit(limit + 1)
-        with self._database.transaction() as session:
-            rows = session.scalars(query).all()
-        following = encode_cursor(rows[limit - 1].created_at, rows[limit - 1].id) if len(rows) > limit else None
-        return self._readable(rows[:limit]), following
-
-    def unfinished(self) -> tuple[MetaRun, ...]:
-        """Return every owner's meta-runs that have not settled, oldest first."""
-        query = (
-            select(MetaRunRow)
-            .where(MetaRunRow.state.not_in(SETTLED_META_STATES))
-            .order_by(MetaRunRow.created_at, MetaRunRow.id)
-        )
-        with self._database.transaction() as session:
-            return self._readable(session.scalars(query))
-
     def num_ahead(self, meta_run: MetaRun) -> int:
         """Return how many meta-runs of its kind were waiting before this one."""
-        own = aliased(MetaRunRow)
-        before = tuple_(MetaRunRow.created_at, MetaRunRow.id) < tuple_(own.created_at, own.id)
-        query = (
-            select(func.count(MetaRunRow.id))
-            .join(own, own.id == meta_run.id)
-            .where(
-                MetaRunRow.state == "QUEUED", MetaRunRow.request["kind"].as_string() == meta_run.request.kind, before
-            )
-        )
-        with self._database.transaction() as session:
-            return session.scalar(query) or 0
+        same_kind = MetaRunRow.request["kind"].as_string() == meta_run.request.kind
+        return self._num_before(meta_run, same_kind)
 
     def change(self, seen: MetaRun, change: MetaChange) -> bool:
         """Change a meta-run if it is still as seen; return whether it was. The prior that it made is recorded with it.
@@ -187,18 +140,6 @@ class MetaRunRecords:
                 row = session.get_one(MetaRunRow, seen.id)
                 _claim_prior_id(session, row)
                 return _meta_run(row)
-
-    def _readable(self, rows: Iterable[MetaRunRow]) -> tuple[MetaRun, ...]:
-        """Leave out what another version wrote and this one cannot read: the others go on."""
-        found = []
-        for row in rows:
-            try:
-                found.append(_meta_run(row))
-            except ValidationError as error:
-                if row.id not in self._unreadable:  # told once, not at every look
-                    logger.error("meta_run=%s cannot be read and is left alone: %s", row.id, error)
-                self._unreadable.add(row.id)
-        return tuple(found)
 
 
 def _use_priors(session: Session, request: MetaRunRequest, *, owner: str) -> None:

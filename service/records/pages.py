@@ -1,24 +1,47 @@
 """Lists in parts: newest first, continued by a cursor that says where the part before ended."""
 
 import re
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+from sqlalchemy import Select, tuple_
+from sqlalchemy.orm import Session
 
 from service.errors import InvalidRequestError
+from service.records.tables import DatasetRow, WorkRow
+
+Row = TypeVar("Row", bound=DatasetRow | WorkRow)
 
 _CURSOR: Final = re.compile(r"([0-9]{1,12}\.[0-9]{1,20}):([a-z]{2}-[0-9a-f]{1,32})")
 
 
-def encode_cursor(created_at: float, row_id: str) -> str:
-    """Return the cursor of the part after this row; opaque to clients."""
-    return f"{created_at!r}:{row_id}"
+def newest(
+    session: Session, query: Select[Row], row: type[Row], *, limit: int, cursor: str | None
+) -> tuple[Sequence[Row], str | None]:
+    """Return at most `limit` of the rows of a query, newest first, and the cursor of the next part if there is one.
 
-
-def decode_cursor(cursor: str) -> tuple[float, str]:
-    """Return the row that a cursor names.
+    Args:
+        session: To ask.
+        query: Which rows, in no order yet.
+        row: Of which table.
+        limit: Most rows.
+        cursor: Of the part, as the part before has given it; None: the first part.
 
     Raises:
-        InvalidRequestError: It is no cursor of ours.
+        InvalidRequestError: The cursor is none of ours.
     """
+    if cursor is not None:
+        query = query.where(tuple_(row.created_at, row.id) < tuple_(*_decode(cursor)))
+    rows = session.scalars(query.order_by(row.created_at.desc(), row.id.desc()).limit(limit + 1)).all()
+    return rows[:limit], _encode(rows[limit - 1]) if len(rows) > limit else None
+
+
+def _encode(last: DatasetRow | WorkRow) -> str:
+    """Return the cursor of the part after this row; opaque to clients."""
+    return f"{last.created_at!r}:{last.id}"
+
+
+def _decode(cursor: str) -> tuple[float, str]:
     found = _CURSOR.fullmatch(cursor)
     if found is None:
         raise InvalidRequestError("not a cursor", got=cursor[:100], expected="the next_cursor of the part before")

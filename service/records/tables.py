@@ -53,51 +53,59 @@ class DatasetRow(Base):
     terms: Mapped[str] = mapped_column(String(200), server_default="not stated")
 
 
-class AdaptationRow(Base):
-    """What was asked, how far it has come, and how it ended."""
+class WorkRow(Base):
+    """What a job does, attempt after attempt: what was asked, how far it has come, and how it ended."""
+
+    __abstract__ = True
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64))
+    attempt: Mapped[int] = mapped_column(Integer)
+    state: Mapped[str] = mapped_column(String(16))
+    request: Mapped[dict[str, object]]
+    spent_s: Mapped[float] = mapped_column(Float)
+    # What waits goes by priority, largest first, then by arrival.
+    priority: Mapped[int] = mapped_column(Integer, server_default="0")
+    arrival: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    created_at: Mapped[float] = mapped_column(Float)
+    started_at: Mapped[float | None] = mapped_column(Float)
+    finished_at: Mapped[float | None] = mapped_column(Float)
+    error: Mapped[dict[str, object] | None]
+    result: Mapped[dict[str, object] | None]
+    artifacts: Mapped[list[object] | None]
+
+
+class AdaptationRow(WorkRow):
+    """An adaptation."""
 
     __tablename__ = "adaptations"
-    __table_args__ = (Index(None, "owner", "created_at", "id"), Index(None, "state", "created_at", "id"))
+    __table_args__ = (
+        Index(None, "owner", "created_at", "id"),
+        Index(None, "owner", "state", "created_at", "id"),
+        Index(None, "state", "created_at", "id"),
+        Index(None, "state", "priority", "arrival"),
+    )
 
-    id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    owner: Mapped[str] = mapped_column(String(64))
-    attempt: Mapped[int] = mapped_column(Integer)
-    state: Mapped[str] = mapped_column(String(16))
-    request: Mapped[dict[str, object]]
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
     dataset_sha256: Mapped[str] = mapped_column(String(64))
-    spent_s: Mapped[float] = mapped_column(Float)
-    created_at: Mapped[float] = mapped_column(Float)
-    started_at: Mapped[float | None] = mapped_column(Float)
-    finished_at: Mapped[float | None] = mapped_column(Float)
     cancel_requested_at: Mapped[float | None] = mapped_column(Float)
-    error: Mapped[dict[str, object] | None]
-    result: Mapped[dict[str, object] | None]
-    artifacts: Mapped[list[object] | None]
 
 
-class MetaRunRow(Base):
-    """What a meta-run was asked, how far it has come, and how it ended."""
+class MetaRunRow(WorkRow):
+    """A meta-run."""
 
     __tablename__ = "meta_runs"
-    __table_args__ = (Index(None, "owner", "created_at", "id"), Index(None, "state", "created_at", "id"))
+    __table_args__ = (
+        Index(None, "owner", "created_at", "id"),
+        Index(None, "owner", "state", "created_at", "id"),
+        Index(None, "state", "created_at", "id"),
+        Index(None, "state", "priority", "arrival"),
+    )
 
-    id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    owner: Mapped[str] = mapped_column(String(64))
-    attempt: Mapped[int] = mapped_column(Integer)
-    state: Mapped[str] = mapped_column(String(16))
-    request: Mapped[dict[str, object]]
     datasets: Mapped[list[object]]
     prior_id: Mapped[str] = mapped_column(String(128))
-    spent_s: Mapped[float] = mapped_column(Float)
-    created_at: Mapped[float] = mapped_column(Float)
-    started_at: Mapped[float | None] = mapped_column(Float)
-    finished_at: Mapped[float | None] = mapped_column(Float)
     # When a stop or a cancel was asked for.
     asked_at: Mapped[float | None] = mapped_column(Float)
-    error: Mapped[dict[str, object] | None]
-    result: Mapped[dict[str, object] | None]
-    artifacts: Mapped[list[object] | None]
 
 
 class PriorRow(Base):
@@ -137,3 +145,64 @@ class LeaseRow(Base):
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     holder: Mapped[str] = mapped_column(String(64))
     expires_at: Mapped[float] = mapped_column(Float)
+
+
+class OwnerRow(Base):
+    """A team with its quotas; None: what the service's settings say.
+
+    `touched_at` is written first in a transaction that admits something, which makes those of one owner follow one
+    another: none of two that come at once is counted as if the other were not there.
+    """
+
+    __tablename__ = "owners"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    max_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    max_running: Mapped[int | None] = mapped_column(Integer)
+    max_waiting: Mapped[int | None] = mapped_column(Integer)
+    touched_at: Mapped[float] = mapped_column(Float)
+
+
+class KeyRow(Base):
+    """An API key, of which only the hash is kept."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    owner: Mapped[str] = mapped_column(ForeignKey("owners.id"))
+    role: Mapped[str] = mapped_column(String(16))
+    name: Mapped[str] = mapped_column(String(200))
+    secret_sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[float] = mapped_column(Float)
+    expires_at: Mapped[float | None] = mapped_column(Float)
+    last_used_at: Mapped[float | None] = mapped_column(Float)
+    revoked_at: Mapped[float | None] = mapped_column(Float)
+
+
+class AuditRow(Base):
+    """What somebody asked this service to change, and how it was answered."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index(None, "owner", "id"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    at: Mapped[float] = mapped_column(Float)
+    owner: Mapped[str] = mapped_column(String(64))
+    key_id: Mapped[str | None] = mapped_column(String(16))
+    request_id: Mapped[str] = mapped_column(String(64))
+    action: Mapped[str] = mapped_column(String(64))
+    path: Mapped[str] = mapped_column(String(512))
+    status: Mapped[int] = mapped_column(Integer)
+
+
+class IdempotencyRow(Base):
+    """What a request with an `Idempotency-Key` has made, so that its repetition makes nothing more."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index(None, "created_at"),)
+
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key: Mapped[str] = mapped_column(String(128), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    work_id: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[float] = mapped_column(Float)

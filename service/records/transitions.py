@@ -12,7 +12,7 @@ from service.errors import IllegalTransitionError
 from service.records.clock import DatabaseNow
 from service.records.database import Database
 from service.records.model import Adaptation, MetaRun
-from service.records.tables import AdaptationRow, MetaRunRow
+from service.records.tables import AdaptationRow, MetaRunRow, WorkRow
 from service.schemas import (
     FINAL_STATES,
     SETTLED_META_STATES,
@@ -118,9 +118,7 @@ def _check(table: Mapping[StateT, Set[StateT]], source: StateT, target: StateT) 
         raise IllegalTransitionError(f"{source} cannot become {target}", expected=allowed)
 
 
-def _swap(
-    session: Session, seen: Attempted, row: type[AdaptationRow] | type[MetaRunRow], columns: Mapping[str, object]
-) -> bool:
+def _swap(session: Session, seen: Attempted, row: type[WorkRow], columns: Mapping[str, object]) -> bool:
     still_as_seen = (row.id == seen.id, row.attempt == seen.attempt, row.state == seen.state)
     changed = update(row).where(*still_as_seen).values(**columns).returning(row.id)
     return session.execute(changed).first() is not None
@@ -129,7 +127,7 @@ def _swap(
 def _columns(
     seen: Attempted,
     change: ChangeTo[StateT, ResultT],
-    row: type[AdaptationRow] | type[MetaRunRow],
+    row: type[WorkRow],
     *,
     final: Set[StateT],
 ) -> dict[str, object]:

@@ -2,16 +2,16 @@
 
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from service.auth import CallerDependency
 from service.parts import PartsDependency
 from service.problems import responses
-from service.records.model import LOCAL_OWNER
 from service.routes.bodies import ADAPTATION_BODY, dataset_files
+from service.routes.queries import Limit
 from service.schemas import AdaptationPage, AdaptationState, AdaptationView
 from service.uploads import receive
 from service.views import ADAPTATIONS, adaptation_path
@@ -32,13 +32,15 @@ router = APIRouter(prefix=ADAPTATIONS, tags=["adaptations"])
         HTTPStatus.UNPROCESSABLE_ENTITY,
     ),
 )
-async def create_adaptation(request: Request, response: Response, parts: PartsDependency) -> AdaptationView:
+async def create_adaptation(
+    request: Request, response: Response, parts: PartsDependency, caller: CallerDependency
+) -> AdaptationView:
     """Queue an adaptation to the zip that comes along, or to a dataset that is here already.
 
     What cannot end well is refused at once, and nothing is kept of it.
     """
     async with receive(request, folder=parts.uploads, files=dataset_files(parts.settings)) as body:
-        add = partial(parts.intake.add_adaptation, body, owner=LOCAL_OWNER)
+        add = partial(parts.intake.add_adaptation, body, owner=caller.owner)
         adaptation = await to_thread.run_sync(add, limiter=parts.intake_threads)
     parts.loop.wake()
     response.headers["Location"] = adaptation_path(adaptation.id)
@@ -48,19 +50,20 @@ async def create_adaptation(request: Request, response: Response, parts: PartsDe
 @router.get("", summary="List adaptations", responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY))
 def list_adaptations(
     parts: PartsDependency,
+    caller: CallerDependency,
     state: AdaptationState | None = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Limit = 20,
     cursor: str | None = None,
 ) -> AdaptationPage:
     """Adaptations, newest first, in parts."""
-    found, following = parts.adaptations.page(owner=LOCAL_OWNER, limit=limit, state=state, cursor=cursor)
+    found, following = parts.adaptations.page(owner=caller.owner, limit=limit, state=state, cursor=cursor)
     return AdaptationPage(items=tuple(map(parts.views.listed, found)), next_cursor=following)
 
 
 @router.get("/{adaptation_id}", summary="Get an adaptation", responses=responses(HTTPStatus.NOT_FOUND))
-def get_adaptation(adaptation_id: str, parts: PartsDependency) -> AdaptationView:
+def get_adaptation(adaptation_id: str, parts: PartsDependency, caller: CallerDependency) -> AdaptationView:
     """One adaptation as it stands now, with its progress."""
-    return parts.views.adaptation(parts.adaptations.get(adaptation_id, owner=LOCAL_OWNER))
+    return parts.views.adaptation(parts.adaptations.get(adaptation_id, owner=caller.owner))
 
 
 @router.post(
@@ -69,8 +72,8 @@ def get_adaptation(adaptation_id: str, parts: PartsDependency) -> AdaptationView
     summary="Cancel an adaptation",
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
-def cancel_adaptation(adaptation_id: str, parts: PartsDependency) -> AdaptationView:
+def cancel_adaptation(adaptation_id: str, parts: PartsDependency, caller: CallerDependency) -> AdaptationView:
     """Ask an adaptation to end. One that finishes in the same moment has succeeded all the same."""
-    adaptation = parts.adaptations.request_cancel(adaptation_id, owner=LOCAL_OWNER)
+    adaptation = parts.adaptations.request_cancel(adaptation_id, owner=caller.owner)
     parts.loop.wake()
     return parts.views.adaptation(adaptation)

@@ -6,10 +6,10 @@ from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 
 from service.attempts import AttemptFiles
+from service.auth import CallerDependency
 from service.downloads import DOWNLOAD_RESPONSES, WishDependency, download, named
 from service.parts import PartsDependency
 from service.problems import responses
-from service.records.model import LOCAL_OWNER
 from service.schemas import ArtifactView
 from service.views import ADAPTATIONS, adaptation_artifacts
 
@@ -17,9 +17,9 @@ router = APIRouter(prefix=ADAPTATIONS, tags=["adaptations"])
 
 
 @router.get("/{adaptation_id}/artifacts", summary="List artifacts", responses=responses(HTTPStatus.NOT_FOUND))
-def list_artifacts(adaptation_id: str, parts: PartsDependency) -> tuple[ArtifactView, ...]:
+def list_artifacts(adaptation_id: str, parts: PartsDependency, caller: CallerDependency) -> tuple[ArtifactView, ...]:
     """The files of an adaptation; none until it has succeeded."""
-    return adaptation_artifacts(parts.adaptations.get(adaptation_id, owner=LOCAL_OWNER))
+    return adaptation_artifacts(parts.adaptations.get(adaptation_id, owner=caller.owner))
 
 
 @router.get(
@@ -28,8 +28,10 @@ def list_artifacts(adaptation_id: str, parts: PartsDependency) -> tuple[Artifact
     response_class=StreamingResponse,
     responses=DOWNLOAD_RESPONSES,
 )
-def get_artifact(adaptation_id: str, name: str, parts: PartsDependency, wish: WishDependency) -> Response:
+def get_artifact(
+    adaptation_id: str, name: str, parts: PartsDependency, caller: CallerDependency, wish: WishDependency
+) -> Response:
     """One file, or a part of it, streamed. Its ETag is its hash."""
-    adaptation = parts.adaptations.get(adaptation_id, owner=LOCAL_OWNER)
+    adaptation = parts.adaptations.get(adaptation_id, owner=caller.owner)
     artifact = named(adaptation.artifacts, name)
     return download(parts.store, AttemptFiles(parts.store, adaptation).key(name), artifact, wish)

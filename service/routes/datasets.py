@@ -2,15 +2,15 @@
 
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
+from service.auth import CallerDependency
 from service.parts import PartsDependency
 from service.problems import responses
-from service.records.model import LOCAL_OWNER
 from service.routes.bodies import DATASET_FORM, dataset_files
+from service.routes.queries import Limit
 from service.schemas import DatasetChange, DatasetPage, DatasetView
 from service.uploads import receive
 from service.views import dataset_view
@@ -33,13 +33,15 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
         ),
     },
 )
-async def create_dataset(request: Request, response: Response, parts: PartsDependency) -> DatasetView:
+async def create_dataset(
+    request: Request, response: Response, parts: PartsDependency, caller: CallerDependency
+) -> DatasetView:
     """Check a zip of class folders and keep it. The same bytes are one dataset, however often they come.
 
     Fields that are given change the dataset of bytes that were uploaded before; those that are absent stay.
     """
     async with receive(request, folder=parts.uploads, files=dataset_files(parts.settings)) as body:
-        add = partial(parts.intake.add_dataset, body, owner=LOCAL_OWNER)
+        add = partial(parts.intake.add_dataset, body, owner=caller.owner)
         dataset, is_new = await to_thread.run_sync(add, limiter=parts.intake_threads)
     response.status_code = HTTPStatus.CREATED if is_new else HTTPStatus.OK
     response.headers["Location"] = f"{router.prefix}/{dataset.id}"
@@ -48,17 +50,17 @@ async def create_dataset(request: Request, response: Response, parts: PartsDepen
 
 @router.get("", summary="List datasets", responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY))
 def list_datasets(
-    parts: PartsDependency, limit: Annotated[int, Query(ge=1, le=100)] = 20, cursor: str | None = None
+    parts: PartsDependency, caller: CallerDependency, limit: Limit = 20, cursor: str | None = None
 ) -> DatasetPage:
     """Datasets, newest first, in parts."""
-    found, following = parts.datasets.page(owner=LOCAL_OWNER, limit=limit, cursor=cursor)
+    found, following = parts.datasets.page(owner=caller.owner, limit=limit, cursor=cursor)
     return DatasetPage(items=tuple(map(dataset_view, found)), next_cursor=following)
 
 
 @router.get("/{dataset_id}", summary="Get a dataset", responses=responses(HTTPStatus.NOT_FOUND))
-def get_dataset(dataset_id: str, parts: PartsDependency) -> DatasetView:
+def get_dataset(dataset_id: str, parts: PartsDependency, caller: CallerDependency) -> DatasetView:
     """One dataset, with what the check of its archive found."""
-    return dataset_view(parts.datasets.get(dataset_id, owner=LOCAL_OWNER))
+    return dataset_view(parts.datasets.get(dataset_id, owner=caller.owner))
 
 
 @router.patch(
@@ -66,9 +68,11 @@ def get_dataset(dataset_id: str, parts: PartsDependency) -> DatasetView:
     summary="Change a dataset",
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY),
 )
-def change_dataset(dataset_id: str, change: DatasetChange, parts: PartsDependency) -> DatasetView:
+def change_dataset(
+    dataset_id: str, change: DatasetChange, parts: PartsDependency, caller: CallerDependency
+) -> DatasetView:
     """Say whether meta-runs may learn from a dataset, and under which terms its images stand.
 
     A meta-run whose job runs goes on with what it was given; one that waits fails where it may no longer learn from it.
     """
-    return dataset_view(parts.datasets.change(dataset_id, change, owner=LOCAL_OWNER))
+    return dataset_view(parts.datasets.change(dataset_id, change, owner=caller.owner))

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse
 
+from service.auth import CallerDependency
 from service.downloads import DOWNLOAD_RESPONSES, WishDependency, download, named
 from service.meta_runs.attempts import MetaAttemptFiles
 from service.meta_runs.events import MAX_EVENTS, EventStream, Position, event_page
@@ -14,7 +15,8 @@ from service.meta_runs.views import META_RUNS, meta_artifacts, meta_run_path
 from service.parts import Parts, PartsDependency
 from service.prior_catalog import PRIORS
 from service.problems import responses
-from service.records.model import LOCAL_OWNER, MetaRun
+from service.records.model import MetaRun
+from service.routes.queries import Limit
 from service.schemas import ArtifactView, Comparison, MetaEventPage, MetaRunPage, MetaRunState, MetaRunView
 from workers.contracts.meta_runs import MetaRunRequest
 
@@ -25,27 +27,30 @@ EVENT_STREAM = {"content": {EventSourceResponse.media_type: {"schema": {"type": 
 
 
 @router.post("", status_code=HTTPStatus.ACCEPTED, summary="Learn a new version of a prior", responses=REFUSED)
-def create_meta_run(request: MetaRunRequest, response: Response, parts: PartsDependency) -> MetaRunView:
+def create_meta_run(
+    request: MetaRunRequest, response: Response, parts: PartsDependency, caller: CallerDependency
+) -> MetaRunView:
     """Queue a meta-run over datasets of this service. What cannot end well is refused at once."""
-    return _accepted(parts, parts.meta_intake.add(request, owner=LOCAL_OWNER), response)
+    return _accepted(parts, parts.meta_intake.add(request, owner=caller.owner), response)
 
 
 @router.get("", summary="List meta-runs", responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY))
 def list_meta_runs(
     parts: PartsDependency,
+    caller: CallerDependency,
     state: MetaRunState | None = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Limit = 20,
     cursor: str | None = None,
 ) -> MetaRunPage:
     """Meta-runs, newest first, in parts."""
-    found, following = parts.meta_runs.page(owner=LOCAL_OWNER, limit=limit, state=state, cursor=cursor)
+    found, following = parts.meta_runs.page(owner=caller.owner, limit=limit, state=state, cursor=cursor)
     return MetaRunPage(items=tuple(map(parts.meta_views.listed, found)), next_cursor=following)
 
 
 @router.get("/{meta_run_id}", summary="Get a meta-run", responses=responses(HTTPStatus.NOT_FOUND))
-def get_meta_run(meta_run_id: str, parts: PartsDependency) -> MetaRunView:
+def get_meta_run(meta_run_id: str, parts: PartsDependency, caller: CallerDependency) -> MetaRunView:
     """One meta-run as it stands now, with its progress."""
-    return parts.meta_views.view(parts.meta_runs.get(meta_run_id, owner=LOCAL_OWNER))
+    return parts.meta_views.view(parts.meta_runs.get(meta_run_id, owner=caller.owner))
 
 
 @router.get(
@@ -61,6 +66,7 @@ def get_meta_run(meta_run_id: str, parts: PartsDependency) -> MetaRunView:
 def list_meta_run_events(
     meta_run_id: str,
     parts: PartsDependency,
+    caller: CallerDependency,
     after: Annotated[int, Query(ge=0)] = 0,
     limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = 100,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
@@ -71,7 +77,7 @@ def list_meta_run_events(
     With `Accept: text/event-stream` they come as they happen, those of later attempts too, until the meta-run has
     settled; `Last-Event-ID` takes a stream up again.
     """
-    meta_run = parts.meta_runs.get(meta_run_id, owner=LOCAL_OWNER)
+    meta_run = parts.meta_runs.get(meta_run_id, owner=caller.owner)
     if EventSourceResponse.media_type not in accept:
         return event_page(parts.store, meta_run, after=after, limit=limit)
     stream = EventStream(meta_runs=parts.meta_runs, store=parts.store)
@@ -83,30 +89,32 @@ def list_meta_run_events(
 
 
 @router.post("/{meta_run_id}/stop", status_code=HTTPStatus.ACCEPTED, summary="Stop a meta-run", responses=REFUSED)
-def stop_meta_run(meta_run_id: str, parts: PartsDependency) -> MetaRunView:
+def stop_meta_run(meta_run_id: str, parts: PartsDependency, caller: CallerDependency) -> MetaRunView:
     """Ask a meta-run to end early and publish the prior that it has by then. It can be resumed.
 
     One that waits publishes nothing: its checkpoints stay, and a resume goes on from them. A comparison is cancelled.
     """
-    return _accepted(parts, parts.meta_runs.request_stop(meta_run_id, owner=LOCAL_OWNER))
+    return _accepted(parts, parts.meta_runs.request_stop(meta_run_id, owner=caller.owner))
 
 
 @router.post("/{meta_run_id}/resume", status_code=HTTPStatus.ACCEPTED, summary="Resume a meta-run", responses=REFUSED)
-def resume_meta_run(meta_run_id: str, parts: PartsDependency) -> MetaRunView:
+def resume_meta_run(meta_run_id: str, parts: PartsDependency, caller: CallerDependency) -> MetaRunView:
     """Have a meta-run that was stopped or has failed go on from its last checkpoint."""
-    return _accepted(parts, parts.meta_intake.resume(meta_run_id, owner=LOCAL_OWNER))
+    return _accepted(parts, parts.meta_intake.resume(meta_run_id, owner=caller.owner))
 
 
 @router.post("/{meta_run_id}/cancel", status_code=HTTPStatus.ACCEPTED, summary="Cancel a meta-run", responses=REFUSED)
-def cancel_meta_run(meta_run_id: str, parts: PartsDependency) -> MetaRunView:
+def cancel_meta_run(meta_run_id: str, parts: PartsDependency, caller: CallerDependency) -> MetaRunView:
     """Ask a meta-run to end and publish nothing. One that finishes in the same moment has succeeded all the same."""
-    return _accepted(parts, parts.meta_runs.request_cancel(meta_run_id, owner=LOCAL_OWNER))
+    return _accepted(parts, parts.meta_runs.request_cancel(meta_run_id, owner=caller.owner))
 
 
 @router.get("/{meta_run_id}/artifacts", summary="List a meta-run's files", responses=responses(HTTPStatus.NOT_FOUND))
-def list_meta_run_artifacts(meta_run_id: str, parts: PartsDependency) -> tuple[ArtifactView, ...]:
+def list_meta_run_artifacts(
+    meta_run_id: str, parts: PartsDependency, caller: CallerDependency
+) -> tuple[ArtifactView, ...]:
     """The files that a meta-run's last job left; none until it has finished."""
-    return meta_artifacts(parts.meta_runs.get(meta_run_id, owner=LOCAL_OWNER))
+    return meta_artifacts(parts.meta_runs.get(meta_run_id, owner=caller.owner))
 
 
 @router.get(
@@ -115,17 +123,21 @@ def list_meta_run_artifacts(meta_run_id: str, parts: PartsDependency) -> tuple[A
     response_class=StreamingResponse,
     responses=DOWNLOAD_RESPONSES,
 )
-def get_meta_run_artifact(meta_run_id: str, name: str, parts: PartsDependency, wish: WishDependency) -> Response:
+def get_meta_run_artifact(
+    meta_run_id: str, name: str, parts: PartsDependency, caller: CallerDependency, wish: WishDependency
+) -> Response:
     """One file, or a part of it, streamed. Its ETag is its hash."""
-    meta_run = parts.meta_runs.get(meta_run_id, owner=LOCAL_OWNER)
+    meta_run = parts.meta_runs.get(meta_run_id, owner=caller.owner)
     artifact = named(meta_run.artifacts, name)
     return download(parts.store, MetaAttemptFiles(parts.store, meta_run).key(name), artifact, wish)
 
 
 @comparisons.post("/compare", status_code=HTTPStatus.ACCEPTED, summary="Compare priors", responses=REFUSED)
-def compare_priors(comparison: Comparison, response: Response, parts: PartsDependency) -> MetaRunView:
+def compare_priors(
+    comparison: Comparison, response: Response, parts: PartsDependency, caller: CallerDependency
+) -> MetaRunView:
     """Judge priors on the same held-out tasks, by a meta-run that learns nothing; its result holds their scores."""
-    return _accepted(parts, parts.meta_intake.compare(comparison, owner=LOCAL_OWNER), response)
+    return _accepted(parts, parts.meta_intake.compare(comparison, owner=caller.owner), response)
 
 
 def _accepted(parts: Parts, meta_run: MetaRun, response: Response | None = None) -> MetaRunView:

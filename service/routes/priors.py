@@ -2,18 +2,18 @@
 
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
+from service.auth import CallerDependency
 from service.downloads import DOWNLOAD_RESPONSES, WishDependency, download, named
 from service.parts import PartsDependency
 from service.prior_catalog import PRIORS
 from service.problems import responses
-from service.records.model import LOCAL_OWNER
 from service.routes.bodies import PRIOR_FORM, prior_files
+from service.routes.queries import Limit
 from service.schemas import PriorView, PromotionView
 from service.uploads import receive
 
@@ -21,9 +21,9 @@ router = APIRouter(prefix=PRIORS, tags=["priors"])
 
 
 @router.get("", summary="List meta-priors")
-def list_priors(parts: PartsDependency) -> tuple[PriorView, ...]:
+def list_priors(parts: PartsDependency, caller: CallerDependency) -> tuple[PriorView, ...]:
     """All meta-priors, the bundled ones first."""
-    return parts.prior_catalog.list(owner=LOCAL_OWNER)
+    return parts.prior_catalog.list(owner=caller.owner)
 
 
 @router.post(
@@ -42,10 +42,12 @@ def list_priors(parts: PartsDependency) -> tuple[PriorView, ...]:
         ),
     },
 )
-async def import_prior(request: Request, response: Response, parts: PartsDependency) -> PriorView:
+async def import_prior(
+    request: Request, response: Response, parts: PartsDependency, caller: CallerDependency
+) -> PriorView:
     """Check a meta-prior that was made elsewhere, and keep it. What is refused leaves nothing behind."""
     async with receive(request, folder=parts.uploads, files=prior_files(parts.settings)) as body:
-        add = partial(parts.prior_intake.add, body, owner=LOCAL_OWNER)
+        add = partial(parts.prior_intake.add, body, owner=caller.owner)
         view, is_new = await to_thread.run_sync(add, limiter=parts.intake_threads)
     response.status_code = HTTPStatus.CREATED if is_new else HTTPStatus.OK
     response.headers["Location"] = f"{PRIORS}/{view.card.id}"
@@ -55,16 +57,16 @@ async def import_prior(request: Request, response: Response, parts: PartsDepende
 # Before the routes with an id: no prior is called so.
 @router.get("/promotions", summary="List promotions", responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY))
 def list_promotions(
-    parts: PartsDependency, search_space: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
+    parts: PartsDependency, caller: CallerDependency, search_space: str | None = None, limit: Limit = 20
 ) -> tuple[PromotionView, ...]:
     """The last times that a meta-prior was made its space's default, newest first."""
-    return parts.prior_catalog.promotions(search_space, owner=LOCAL_OWNER, limit=limit)
+    return parts.prior_catalog.promotions(search_space, owner=caller.owner, limit=limit)
 
 
 @router.get("/{prior_id}", summary="Get a meta-prior", responses=responses(HTTPStatus.NOT_FOUND))
-def get_prior(prior_id: str, parts: PartsDependency) -> PriorView:
+def get_prior(prior_id: str, parts: PartsDependency, caller: CallerDependency) -> PriorView:
     """What a meta-prior is, what it learned from, how to make it again, and its files."""
-    return parts.prior_catalog.view(prior_id, owner=LOCAL_OWNER)
+    return parts.prior_catalog.view(prior_id, owner=caller.owner)
 
 
 @router.delete(
@@ -73,15 +75,15 @@ def get_prior(prior_id: str, parts: PartsDependency) -> PriorView:
     summary="Delete a meta-prior",
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
-def delete_prior(prior_id: str, parts: PartsDependency) -> None:
+def delete_prior(prior_id: str, parts: PartsDependency, caller: CallerDependency) -> None:
     """Delete a meta-prior that nothing uses and that is no default. Its id is not given again."""
-    parts.prior_catalog.delete(prior_id, owner=LOCAL_OWNER)
+    parts.prior_catalog.delete(prior_id, owner=caller.owner)
 
 
 @router.post("/{prior_id}/promote", summary="Promote a meta-prior", responses=responses(HTTPStatus.NOT_FOUND))
-def promote_prior(prior_id: str, parts: PartsDependency) -> PriorView:
+def promote_prior(prior_id: str, parts: PartsDependency, caller: CallerDependency) -> PriorView:
     """Make a meta-prior what requests of its search space begin from that name none, from now on."""
-    return parts.prior_catalog.promote(prior_id, owner=LOCAL_OWNER)
+    return parts.prior_catalog.promote(prior_id, owner=caller.owner)
 
 
 @router.get(
@@ -90,7 +92,9 @@ def promote_prior(prior_id: str, parts: PartsDependency) -> PriorView:
     response_class=StreamingResponse,
     responses=DOWNLOAD_RESPONSES,
 )
-def get_prior_file(prior_id: str, name: str, parts: PartsDependency, wish: WishDependency) -> Response:
+def get_prior_file(
+    prior_id: str, name: str, parts: PartsDependency, caller: CallerDependency, wish: WishDependency
+) -> Response:
     """One file, or a part of it, streamed. Its ETag is its hash."""
-    prior = parts.prior_catalog.get(prior_id, owner=LOCAL_OWNER)
+    prior = parts.prior_catalog.get(prior_id, owner=caller.owner)
     return download(prior.store, prior.key(name), named(prior.files, name), wish)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service.cli.output import table
-from service.cli.progress import clock_time
+from service.cli.progress import clock_time, phase_of
 from service.schemas import MetaRunView
 from workers.contracts.meta_runs import Counters, MetaEvent, MetaProgress
 
@@ -44,12 +44,7 @@ def headline(view: MetaRunView) -> str:
     subject = "compares priors" if view.request.kind == "compare" else f"makes {view.prior_id}"
     name = f" ({view.request.name})" if view.request.name else ""
     message = view.progress.message if view.progress else ""
-    return ": ".join(part for part in (f"meta-run {view.id}{name} {subject}", stage(view), message) if part)
-
-
-def stage(view: MetaRunView) -> str:
-    """Return in one word what a meta-run is doing."""
-    return view.progress.phase if view.state == "RUNNING" and view.progress else view.state.lower()
+    return ": ".join(part for part in (f"meta-run {view.id}{name} {subject}", phase_of(view), message) if part)
 
 
 def numbers(progress: MetaProgress) -> dict[str, str]:

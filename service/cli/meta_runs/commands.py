@@ -7,12 +7,13 @@ import typer
 from rich.text import Text
 
 from service.cli.group import group
-from service.cli.meta_runs.board import board, event_table, stage, way
+from service.cli.meta_runs.board import board, event_table, way
 from service.cli.meta_runs.following import follow_to_end
 from service.cli.meta_runs.outcome import problem_of_end, tell
 from service.cli.meta_runs.start import start
-from service.cli.options import DEFAULT_SERVER, JsonOption, RunningServerOption
+from service.cli.options import DEFAULT_LIMIT, DEFAULT_SERVER, JsonOption, LimitOption, RunningServerOption
 from service.cli.output import print_files, print_json, stdout, table
+from service.cli.progress import phase_of
 from service.client import Client
 from service.schemas import MetaRunState, MetaRunView
 
@@ -22,7 +23,7 @@ RunArgument = Annotated[str, typer.Argument(metavar="ID", help="A meta-run's id.
 def list_meta_runs(
     server: RunningServerOption = DEFAULT_SERVER,
     state: Annotated[MetaRunState | None, typer.Option(help="Only those in this state.", show_default=False)] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100, help="How many at most.")] = 20,
+    limit: LimitOption = DEFAULT_LIMIT,
     as_json: JsonOption = False,
 ) -> None:
     """List the newest meta-runs."""
@@ -37,7 +38,7 @@ def list_meta_runs(
             view.id,
             Text(view.request.name or ""),
             view.state,
-            stage(view),
+            phase_of(view),
             way(view),
             "" if view.request.kind == "compare" else view.prior_id,
             view.created_at.isoformat(timespec="seconds"),
@@ -54,7 +55,7 @@ def show(meta_run_id: RunArgument, server: RunningServerOption = DEFAULT_SERVER,
 def follow(meta_run_id: RunArgument, server: RunningServerOption = DEFAULT_SERVER, as_json: JsonOption = False) -> None:
     """Show a meta-run until it ends; Ctrl-C leaves it running. With --json: a line for each event, then the run."""
     with Client(server) as client:
-        follow_to_end(client, meta_run_id, as_json=as_json)
+        follow_to_end(client, client.meta_run(meta_run_id), as_json=as_json)
 
 
 def stop(meta_run_id: RunArgument, server: RunningServerOption = DEFAULT_SERVER, as_json: JsonOption = False) -> None:

@@ -10,9 +10,9 @@ from typing import Final, Protocol
 from rich.console import Console
 from rich.live import Live
 
-from service.cli.meta_runs.board import board, numbers, stage, way
+from service.cli.meta_runs.board import board, numbers, way
 from service.cli.output import print_json, stderr
-from service.cli.progress import LINE_EVERY_S, clock_time
+from service.cli.progress import LINE_EVERY_S, clock_time, phase_of
 from service.schemas import MetaRunView
 from workers.contracts.meta_runs import MetaEvent
 
@@ -40,7 +40,7 @@ class LiveBoard:
 
 
 class MetaLines:
-    """A line for each event and each new stage, and every few seconds one for the steps in between, if there are any.
+    """A line for each event and each new phase, and every few seconds one for the steps in between, if there are any.
 
     Args:
         console: Where the lines go.
@@ -50,17 +50,18 @@ class MetaLines:
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._clock = console, clock
         self._start_s = self._last_s = clock()
-        self._stage, self._step = "", -1
+        self._phase, self._step = "", -1
 
     def show(self, view: MetaRunView, events: Sequence[MetaEvent]) -> None:
         for event in events:
-            if event.kind != "phase":  # a new stage has a line anyway
+            if event.kind != "phase":  # a new phase has a line anyway
                 self._say(f"step {event.step:,}: {event.kind.replace('_', ' ')}: {event.message}")
         step = view.progress.step if view.progress else 0
-        is_new = stage(view) != self._stage
+        phase = phase_of(view)
+        is_new = phase != self._phase
         if is_new or (step != self._step and self._clock() - self._last_s >= LINE_EVERY_S):
-            self._stage, self._step, self._last_s = stage(view), step, self._clock()
-            self._say("  ".join((stage(view), *_measured(view))))
+            self._phase, self._step, self._last_s = phase, step, self._clock()
+            self._say("  ".join((phase, *_measured(view))))
 
     def _say(self, text: str) -> None:
         self._console.print(f"[{clock_time(self._clock() - self._start_s)}] {text}", markup=False, soft_wrap=True)

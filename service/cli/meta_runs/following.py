@@ -41,7 +41,7 @@ class EventTail:
                 return tuple(found)
 
 
-def follow_to_end(client: Client, meta_run_id: str, *, as_json: bool) -> None:
+def follow_to_end(client: Client, view: MetaRunView, *, as_json: bool) -> None:
     """Show a meta-run until no job of it runs any more, then what came of it.
 
     Raises:
@@ -50,13 +50,11 @@ def follow_to_end(client: Client, meta_run_id: str, *, as_json: bool) -> None:
     """
     try:
         with interruptible(), meta_display(as_json=as_json) as shown:
-            tail = EventTail(client, meta_run_id)
-            view = client.wait_meta_run(
-                meta_run_id, on_progress=lambda one: shown.show(one, tail.unseen()), poll_s=POLL_S
-            )
+            tail = EventTail(client, view.id)
+            last = client.wait_meta_run(view.id, on_progress=lambda one: shown.show(one, tail.unseen()), poll_s=POLL_S)
     except KeyboardInterrupt:
-        _leave(client, meta_run_id)
-    _tell_end(client, view, as_json=as_json)
+        _leave(client, view)
+    _tell_end(client, last, as_json=as_json)
 
 
 def _tell_end(client: Client, view: MetaRunView, *, as_json: bool) -> None:
@@ -72,10 +70,16 @@ def _tell_end(client: Client, view: MetaRunView, *, as_json: bool) -> None:
         tell(stdout(), view, client.base_url)
 
 
-def _leave(client: Client, meta_run_id: str) -> NoReturn:
-    place = f"{meta_run_id} --server {client.base_url}"
-    typer.echo(f"\n{meta_run_id} goes on without you.", err=True)
-    typer.echo(f"  look again:                     archprior meta-runs follow {place}", err=True)
-    typer.echo(f"  end it, and keep its prior:     archprior meta-runs stop {place}", err=True)
-    typer.echo(f"  end it, and keep nothing of it: archprior meta-runs cancel {place}", err=True)
+def _leave(client: Client, view: MetaRunView) -> NoReturn:
+    place = f"{view.id} --server {client.base_url}"
+    typer.echo(f"\n{view.id} goes on without you.", err=True)
+    for what, command in _ways_on(view).items():
+        typer.echo(f"  {f'{what}:':<31} archprior meta-runs {command} {place}", err=True)
     raise typer.Exit(DETACHED)
+
+
+def _ways_on(view: MetaRunView) -> dict[str, str]:
+    """Return the commands for a run that goes on, by what they do."""
+    if view.request.kind == "compare":  # which makes no prior that a stop could keep, so that it is refused
+        return {"look again": "follow", "end it": "cancel"}
+    return {"look again": "follow", "end it, and keep its prior": "stop", "end it, and keep nothing of it": "cancel"}

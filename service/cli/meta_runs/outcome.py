@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from service.cli.meta_runs.board import losses
+from service.cli.outcome import bad_end
 from service.cli.output import table
 from service.client import ServiceError
-from service.schemas import MetaRunView, Problem
+from service.schemas import MetaRunView
 from workers.contracts.meta_runs import PriorScore
 
 Z_95: Final = NormalDist().inv_cdf(0.975)
@@ -19,14 +20,7 @@ Z_95: Final = NormalDist().inv_cdf(0.975)
 
 def problem_of_end(view: MetaRunView) -> ServiceError | None:
     """Return why a meta-run has not ended well, or None where it has, or goes on."""
-    if view.state not in ("FAILED", "CANCELLED"):
-        return None
-    if view.error is not None:
-        return ServiceError(view.error)
-    state = view.state.lower()
-    return ServiceError(
-        Problem(title=f"meta-run {view.id} was {state}", status=409, code=state, instance=view.links.self)
-    )
+    return bad_end("meta-run", view) if view.state in ("FAILED", "CANCELLED") else None
 
 
 def tell(console: Console, view: MetaRunView, server: str) -> None:

@@ -71,7 +71,7 @@ def started(client: Client, view: MetaRunView, *, follow: bool, as_json: bool) -
     if follow:
         if not as_json:
             stderr().print(f"meta-run {view.id}", markup=False)
-        follow_to_end(client, view.id, as_json=as_json)
+        follow_to_end(client, view, as_json=as_json)
     elif as_json:
         print_json(view)
     else:

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from service.jobs import JobReport, JobStatus
-from service.reconcile.decide import AskToEnd, Observation, Succeed, decide
+from service.reconcile.decide import AdaptationObservation, AskToEnd, Succeed, decide
 from service.reconcile.decisions import Cancel, Fail, Limits, Retry, Start, StopJob, Wait
 from service.records.model import Adaptation
 from workers.contracts.adaptations import AdaptationRequest, Failure
@@ -31,7 +31,7 @@ def adaptation(state, attempt=1):
 
 
 def decided(state, attempt=1, job=JobStatus.MISSING, message="", **seen):
-    observation = Observation(job=JobReport(status=job, message=message), **seen)
+    observation = AdaptationObservation(job=JobReport(status=job, message=message), **seen)
     return decide(adaptation(state, attempt), observation, LIMITS)
 
 
@@ -44,7 +44,7 @@ def test_what_waits_starts_once_a_slot_is_free():
 @pytest.mark.parametrize("job", JobStatus)
 @pytest.mark.parametrize("failure", [None, FAILURE, CANCELLED])
 def test_a_manifest_means_success_whatever_else_is_seen(state, job, failure):
-    assert decided(state, job=job, manifest=MANIFEST, failure=failure, cancel_age_s=99.0) == Succeed(MANIFEST)
+    assert decided(state, job=job, manifest=MANIFEST, failure=failure, asked_age_s=99.0) == Succeed(MANIFEST)
 
 
 @pytest.mark.parametrize("state", ["RUNNING", "CANCELLING"])
@@ -84,13 +84,13 @@ def test_the_last_attempt_fails_with_what_the_cluster_said(job):
 
 @pytest.mark.parametrize("job", [JobStatus.RUNNING, JobStatus.UNKNOWN])
 def test_a_cancel_is_first_told_to_the_job(job):
-    assert decided("CANCELLING", job=job, cancel_age_s=0.1) == AskToEnd()
-    assert decided("CANCELLING", job=job, cancel_age_s=0.1, cancel_written=True) == Wait()
+    assert decided("CANCELLING", job=job, asked_age_s=0.1) == AskToEnd()
+    assert decided("CANCELLING", job=job, asked_age_s=0.1, cancel_written=True) == Wait()
 
 
 @pytest.mark.parametrize("told", [True, False])
 def test_a_job_that_does_not_end_in_time_is_stopped(told):
-    assert decided("CANCELLING", job=JobStatus.RUNNING, cancel_age_s=10.0, cancel_written=told) == StopJob()
+    assert decided("CANCELLING", job=JobStatus.RUNNING, asked_age_s=10.0, cancel_written=told) == StopJob()
 
 
 def test_a_job_that_has_not_begun_is_stopped_at_once():
@@ -103,4 +103,4 @@ def test_a_cancel_is_settled_once_the_job_has_ended(job):
 
 
 def test_a_cluster_that_cannot_be_asked_settles_no_cancel():
-    assert decided("CANCELLING", job=JobStatus.UNKNOWN, cancel_age_s=99.0, cancel_written=True) == Wait()
+    assert decided("CANCELLING", job=JobStatus.UNKNOWN, asked_age_s=99.0, cancel_written=True) == Wait()

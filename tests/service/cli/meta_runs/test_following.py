@@ -13,6 +13,7 @@ from rich.console import Console
 
 from service.cli.meta_runs.display import MetaLines
 from service.cli.meta_runs.following import EventTail
+from service.client import Client
 from service.schemas import MetaEventPage, MetaRunLinks, MetaRunView
 from workers.contracts.meta_runs import DatasetChoice, MetaEvent, MetaProgress, MetaRunRequest
 
@@ -22,25 +23,32 @@ from service.cli import main
 from service.cli.meta_runs import following
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have made its background jobs deaf to it
 following.POLL_S = 0.01
-main.app(["meta-runs", "start", "--dataset", "ds1", "--name", "endless", "--follow", *sys.argv[1:]])
+main.app(["meta-runs", *sys.argv[1:]])
 """
+START = ("start", "--dataset", "ds1", "--name", "endless", "--follow")
 
 
-def follow(running, *options, **streams):
-    command = [sys.executable, "-c", ENTRY, "--server", running, *options]
+def follow(running, *command, **streams):
+    command = [sys.executable, "-c", ENTRY, *command, "--server", running]
     return subprocess.Popen(command, env=os.environ | {"COLUMNS": "150", "LINES": "40", "TERM": "xterm"}, **streams)
+
+
+def leave(process, signum):
+    """Send the signal once the run is under way, and return what is said then."""
+    for line in process.stderr:
+        if "learning" in line:
+            break
+    process.send_signal(signum)
+    stdout, rest = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (130, "")
+    return rest
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_leaving_a_run_lets_it_go_on_and_says_how_to_end_it(running, run_cli, last_json, signum):
-    with follow(running, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with follow(running, *START, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         run_id = process.stderr.readline().split()[-1]
-        for line in process.stderr:
-            if "learning" in line:
-                break
-        process.send_signal(signum)
-        stdout, rest = process.communicate(timeout=60)
-    assert (process.returncode, stdout) == (130, "")
+        rest = leave(process, signum)
     assert f"{run_id} goes on without you" in rest
     for command in ("follow", "stop", "cancel"):
         assert f"archprior meta-runs {command} {run_id} --server {running}" in rest
@@ -48,9 +56,21 @@ def test_leaving_a_run_lets_it_go_on_and_says_how_to_end_it(running, run_cli, la
     assert last_json(run_cli("meta-runs", "show", run_id, "--server", running, "--json"))["state"] == "RUNNING"
 
 
+def test_leaving_a_comparison_suggests_no_stop_which_would_be_refused(running):
+    datasets = (DatasetChoice(dataset_id="ds1"),)
+    request = MetaRunRequest(kind="compare", name="endless", datasets=datasets, priors=("base-v1", "made"))
+    with Client(running) as client:
+        run_id = client.create_meta_run(request).id
+    with follow(running, "follow", run_id, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        rest = leave(process, signal.SIGINT)
+    for command in ("follow", "cancel"):
+        assert f"archprior meta-runs {command} {run_id} --server {running}" in rest
+    assert "meta-runs stop" not in rest
+
+
 def test_a_terminal_shows_a_board_that_is_redrawn_in_place(running):
     terminal, other_end = pty.openpty()
-    with follow(running, stdout=subprocess.DEVNULL, stderr=other_end) as process:
+    with follow(running, *START, stdout=subprocess.DEVNULL, stderr=other_end) as process:
         os.close(other_end)
         seen = b""
         while b"slot 1 of step 60" not in seen or b"52.0 % after 4 steps" not in seen:
