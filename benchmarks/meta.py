@@ -232,7 +232,7 @@ def summarize(rounds: Sequence[dict[str, Any]], num_slots: int) -> dict[str, obj
             "two_bare": mean_ms([part["cpu_s"] for found in rounds for part in found["two_bare"]], num_slots),
             **cpu_ms,
         },
-        "rounds": len(rounds),
+        "num_rounds": len(rounds),
         "slots_per_round": num_slots,
     }
 
