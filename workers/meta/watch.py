@@ -59,9 +59,10 @@ class LogLines:
         self._written_s = self._clock()
         loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"
         eta = "" if progress.eta_s is None else f", {progress.eta_s:.0f} s left"
+        message = f"; {progress.message}" if progress.message else ""
         num_up = sum(worker.state != "starting" for worker in progress.workers)
         log.info(
-            "%s: step %d of %d%s, %.2f slots/s by %d workers%s %s",
+            "%s: step %d of %d%s, %.2f slots/s by %d workers%s%s",
             progress.phase,
             progress.step,
             progress.num_steps,
@@ -69,7 +70,7 @@ class LogLines:
             progress.slots_per_s,
             num_up,
             eta,
-            progress.message,
+            message,
         )
 
     def events(self, events: Sequence[MetaEvent]) -> None:

@@ -186,9 +186,8 @@ def test_a_line_of_progress_says_what_is_known(run: Any, lines: Callable[[], lis
     run.clock.now_s += 1.0
     log_lines.progress(told.model_copy(update={"loss": 2.34567, "eta_s": 61.4, "message": "paused"}))
     early, later = lines()
-    assert early.rstrip() == "learning: step 5 of 50, 1.50 slots/s by 2 workers"
-    assert later.startswith("learning: step 5 of 50, loss 2.346, 1.50 slots/s by 2 workers, 61 s left")
-    assert later.endswith("paused")
+    assert early == "learning: step 5 of 50, 1.50 slots/s by 2 workers"
+    assert later == "learning: step 5 of 50, loss 2.346, 1.50 slots/s by 2 workers, 61 s left; paused"
 
 
 def test_a_whole_watch_writes_its_log(run: Any, lines: Callable[[], list[str]]) -> None:
