@@ -1,10 +1,12 @@
 """Objects as files below one folder."""
 
+import hashlib
 import os
+import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -12,17 +14,20 @@ from typing import BinaryIO
 from search_spaces.errors import InvalidOptionError
 from workers.contracts.errors import ObjectMissingError, StoreError
 from workers.store.keys import PARTIAL, check_key, check_prefix
+from workers.store.multipart import MultipartUpload, StoredPart, check_number, check_whole, part_bytes_of
 from workers.store.protocol import StoredObject
 
 CHUNK_BYTES = 1 << 20
 LEFT_BEHIND_S = 86_400.0
+_UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class FolderStore:
     """A store in a local folder; several processes may use it at once.
 
     A write goes to a file of its own in `.partial`, is flushed to the disk, and is renamed over the object. A process
-    that dies while writing leaves that file behind and the object as it was; `sweep` removes it later.
+    that dies while writing leaves that file behind and the object as it was; `sweep` removes it later. The parts of an
+    upload wait in a folder of their own there; completing it writes them once more, as one file.
 
     Args:
         root: A folder on one file system.
@@ -43,12 +48,15 @@ class FolderStore:
             )
 
     def sweep(self) -> None:
-        """Remove what processes that died while writing left behind: unfinished files older than a day."""
+        """Remove what was begun and never finished: files older than a day, uploads that got no part for a day."""
         with _write_errors(PARTIAL):
             for partial in (self._root / PARTIAL).glob("*"):
                 with suppress(FileNotFoundError):  # of a writer that has just finished
                     if partial.stat().st_mtime < time.time() - LEFT_BEHIND_S:
-                        partial.unlink()
+                        if partial.is_dir():
+                            shutil.rmtree(partial)
+                        else:
+                            partial.unlink()
 
     @property
     def url(self) -> str:
@@ -90,20 +98,24 @@ class FolderStore:
         except ObjectMissingError:
             return None
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
         check_prefix(prefix)
+        check_prefix(after)
         folder = self._root / prefix.rpartition("/")[0]
         found = []
         with _read_errors(prefix):
             for parent, folders, names in os.walk(folder, onerror=_tell_unless_gone):
                 if Path(parent) == self._root and PARTIAL in folders:
                     folders.remove(PARTIAL)
-                found += [key for name in names if (key := self._key(parent, name)).startswith(prefix)]
+                found += [key for name in names if (key := self._key(parent, name)).startswith(prefix) and key > after]
         # The order of keys is that of S3: by characters of the whole key, which a walk by folders does not give.
         for key in sorted(found):
-            num_bytes = self.size(key)
-            if num_bytes is not None:
-                yield StoredObject(key=key, num_bytes=num_bytes)
+            try:
+                with _read_errors(key):
+                    file = self._path(key).stat()
+            except ObjectMissingError:  # deleted since
+                continue
+            yield StoredObject(key=key, num_bytes=file.st_size, modified_at=file.st_mtime)
 
     def delete(self, key: str) -> None:
         path = self._path(key)
@@ -111,8 +123,84 @@ class FolderStore:
             if path.is_file():
                 path.unlink(missing_ok=True)
 
+    def copy(self, source_key: str, target_key: str) -> None:
+        source, target = self._path(source_key), self._path(target_key)
+        if self.size(source_key) is None:
+            raise _missing(source_key)
+        with _write_errors(target_key), self._partial() as partial:
+            try:
+                # An object's file is replaced and never changed, so two keys may share one.
+                partial.hardlink_to(source)
+            except OSError:  # a file system without links
+                with source.open("rb") as data:
+                    _write(partial, lambda file: shutil.copyfileobj(data, file, CHUNK_BYTES))
+            os.utime(partial)  # a copy is as new as what is written anew
+            self._publish(partial, target)
+
+    def presigned_get(self, key: str, *, expires_s: int, filename: str, media_type: str) -> None:
+        del expires_s, filename, media_type  # a folder has no address
+        check_key(key)
+
+    def begin_upload(
+        self, key: str, *, num_bytes: int, media_type: str = "application/octet-stream"
+    ) -> MultipartUpload:
+        del media_type
+        upload = MultipartUpload(id=uuid.uuid4().hex, part_bytes=part_bytes_of(num_bytes))
+        with _write_errors(key):
+            self._upload(key, upload.id).mkdir(parents=True)
+        return upload
+
+    def presigned_part(self, key: str, upload_id: str, number: int, *, expires_s: int) -> None:
+        del upload_id, expires_s
+        check_key(key)
+        check_number(number)
+
+    def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> None:
+        path = self._part(key, upload_id, check_number(number))
+        with _write_errors(key), self._partial() as partial:
+            _write(partial, lambda target: target.write(data))
+            try:
+                partial.replace(path)
+            except FileNotFoundError as error:
+                raise _no_upload(key) from error
+            _sync_folder(path.parent)
+
+    def parts(self, key: str, upload_id: str) -> tuple[StoredPart, ...]:
+        try:
+            with _read_errors(key):
+                paths = sorted(self._upload(key, upload_id).iterdir())
+                return tuple(StoredPart(number=int(path.name), num_bytes=path.stat().st_size) for path in paths)
+        except ObjectMissingError as error:
+            raise _no_upload(key) from error
+
+    def complete_upload(self, key: str, upload_id: str, *, num_bytes: int) -> None:
+        try:
+            parts = self.parts(key, upload_id)
+            check_whole(parts, num_bytes)
+            paths = [self._part(key, upload_id, part.number) for part in parts]
+            self._put(key, lambda target: _join(key, paths, target))
+        except ObjectMissingError:
+            # Completed by another call, before this one or beside it.
+            if self.size(key) != num_bytes:
+                raise
+        self.abort_upload(key, upload_id)
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        with _write_errors(key), suppress(ObjectMissingError, FileNotFoundError):
+            shutil.rmtree(self._upload(key, upload_id))
+
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
+
+    def _upload(self, key: str, upload_id: str) -> Path:
+        """Return the folder of an upload's parts. Its name holds the key too: an upload is of one object only."""
+        check_key(key)
+        if not _UPLOAD_ID.fullmatch(upload_id):
+            raise _no_upload(key)
+        return self._root / PARTIAL / f"{upload_id}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+
+    def _part(self, key: str, upload_id: str, number: int) -> Path:
+        return self._upload(key, upload_id) / f"{number:05d}"
 
     def _key(self, parent: str, name: str) -> str:
         return (Path(parent) / name).relative_to(self._root).as_posix()
@@ -127,19 +215,38 @@ class FolderStore:
 
     def _put(self, key: str, write: Callable[[BinaryIO], object]) -> None:
         path = self._path(key)
+        with _write_errors(key), self._partial() as partial:
+            _write(partial, write)
+            self._publish(partial, path)
+
+    @contextmanager
+    def _partial(self) -> Iterator[Path]:
+        """Yield the path of a file to write; what is left of it in the end is removed."""
         partial = self._root / PARTIAL / uuid.uuid4().hex
-        with _write_errors(key):
-            partial.parent.mkdir(exist_ok=True)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with partial.open("xb") as target:
-                    write(target)
-                    target.flush()
-                    os.fsync(target.fileno())
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
-            _sync_folder(path.parent)
+        partial.parent.mkdir(exist_ok=True)
+        try:
+            yield partial
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _publish(self, partial: Path, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.replace(path)
+        _sync_folder(path.parent)
+
+
+def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a new file, and have it on the disk when this returns."""
+    with path.open("xb") as target:
+        write(target)
+        target.flush()
+        os.fsync(target.fileno())
+
+
+def _join(key: str, paths: Iterable[Path], target: BinaryIO) -> None:
+    for path in paths:
+        with _read_errors(key), path.open("rb") as part:
+            shutil.copyfileobj(part, target, CHUNK_BYTES)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -187,3 +294,7 @@ def _failed(key: str, error: OSError) -> StoreError:
 
 def _missing(key: str) -> ObjectMissingError:
     return ObjectMissingError("the store has no such object", got=key)
+
+
+def _no_upload(key: str) -> ObjectMissingError:
+    return ObjectMissingError("the store has no such upload", got=key, todo="Begin another one.")

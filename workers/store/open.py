@@ -6,6 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 from search_spaces.errors import InvalidOptionError
 from workers.store.folder import FolderStore
+from workers.store.options import s3_options
 from workers.store.protocol import Store
 
 ENDPOINT_VARIABLE = "ARCHPRIOR_S3_ENDPOINT_URL"
@@ -14,13 +15,15 @@ ENDPOINT_VARIABLE = "ARCHPRIOR_S3_ENDPOINT_URL"
 def open_store(url: str, *, endpoint_url: str | None = None, create: bool = False) -> Store:
     """Return the store at an address.
 
+    How to speak with an S3 server is said by the environment (`S3Options`), which a job shares with the service.
+
     Args:
         url: `s3://bucket`, `s3://bucket/prefix`, `file:///absolute/folder`, or an absolute path.
         endpoint_url: Of the S3 server; None: what the environment's `ARCHPRIOR_S3_ENDPOINT_URL` says, else Amazon's.
         create: Make the folder or the bucket where it is missing.
 
     Raises:
-        InvalidOptionError: `url` has none of these forms.
+        InvalidOptionError: `url` has none of these forms, or a variable of the environment cannot be used.
         StoreError: The store is missing or cannot be reached.
     """
     if url.startswith("/"):
@@ -32,8 +35,13 @@ def open_store(url: str, *, endpoint_url: str | None = None, create: bool = Fals
         # boto3 takes a fifth of a second to import; a folder store must not pay for it.
         from workers.store.s3 import S3Store
 
-        endpoint_url = endpoint_url or os.environ.get(ENDPOINT_VARIABLE) or None
-        return S3Store(parts.netloc, unquote(parts.path).strip("/"), endpoint_url=endpoint_url, create=create)
+        return S3Store(
+            parts.netloc,
+            unquote(parts.path).strip("/"),
+            endpoint_url=endpoint_url or os.environ.get(ENDPOINT_VARIABLE) or None,
+            options=s3_options(os.environ),
+            create=create,
+        )
     raise InvalidOptionError(
         "not the address of a store",
         got=url,

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from search_spaces.errors import InvalidOptionError
 from workers.contracts.errors import ObjectMissingError, StoreError
+from workers.store.multipart import MultipartUpload, StoredPart
 from workers.store.open import open_store
 from workers.store.protocol import Store, StoredObject
 
@@ -37,8 +38,9 @@ def open_patiently(url: str, *, patience_s: float) -> "PatientStore":
 class PatientStore:
     """Another store, whose failures are waited out; threads may share it.
 
-    Every operation of a store can be repeated: writes replace, deleting nothing does nothing. A missing object and a
-    refused key are answers, not failures, and come at once.
+    Every operation of a store can be repeated: writes replace, deleting nothing does nothing, completing an upload
+    twice completes it; of an upload that was begun twice, one is left behind. A missing object and a refused key are
+    answers, not failures, and come at once.
 
     Args:
         store: To ask.
@@ -66,6 +68,11 @@ class PatientStore:
     def url(self) -> str:
         return self._store.url
 
+    @property
+    def prompt(self) -> Store:
+        """The same store, which fails at once: for what is better left out than waited for."""
+        return self._store
+
     def put_bytes(self, key: str, data: bytes, *, media_type: str = "application/octet-stream") -> None:
         self._patiently(lambda: self._store.put_bytes(key, data, media_type=media_type))
 
@@ -88,25 +95,49 @@ class PatientStore:
     def size(self, key: str) -> int | None:
         return self._patiently(lambda: self._store.size(key))
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        entries = self._store.list(prefix)
-        last, trial = "", self._new_trial()
+    def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
+        entries = self._store.list(prefix, after=after)
+        last, trial = after, self._new_trial()
         while True:
             try:
                 entry = next(entries, None)
             except StoreError as error:
                 trial.wait_after(error)
-                entries = self._store.list(prefix)
+                entries = self._store.list(prefix, after=last)
                 continue
             if entry is None:
                 return
-            # Objects come in the order of their keys: a listing that began anew has caught up once it is past the last.
-            if entry.key > last:
-                last, trial = entry.key, self._new_trial()
-                yield entry
+            last, trial = entry.key, self._new_trial()
+            yield entry
 
     def delete(self, key: str) -> None:
         self._patiently(lambda: self._store.delete(key))
+
+    def copy(self, source_key: str, target_key: str) -> None:
+        self._patiently(lambda: self._store.copy(source_key, target_key))
+
+    def presigned_get(self, key: str, *, expires_s: int, filename: str, media_type: str) -> str | None:
+        return self._store.presigned_get(key, expires_s=expires_s, filename=filename, media_type=media_type)
+
+    def begin_upload(
+        self, key: str, *, num_bytes: int, media_type: str = "application/octet-stream"
+    ) -> MultipartUpload:
+        return self._patiently(lambda: self._store.begin_upload(key, num_bytes=num_bytes, media_type=media_type))
+
+    def presigned_part(self, key: str, upload_id: str, number: int, *, expires_s: int) -> str | None:
+        return self._store.presigned_part(key, upload_id, number, expires_s=expires_s)
+
+    def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> None:
+        self._patiently(lambda: self._store.put_part(key, upload_id, number, data))
+
+    def parts(self, key: str, upload_id: str) -> tuple[StoredPart, ...]:
+        return self._patiently(lambda: self._store.parts(key, upload_id))
+
+    def complete_upload(self, key: str, upload_id: str, *, num_bytes: int) -> None:
+        self._patiently(lambda: self._store.complete_upload(key, upload_id, num_bytes=num_bytes))
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        self._patiently(lambda: self._store.abort_upload(key, upload_id))
 
     def _chunks(self, key: str, begin: Callable[[], Iterator[bytes]], first: Iterator[bytes]) -> Iterator[bytes]:
         """Yield an object's chunks; after a failure, those that are left.

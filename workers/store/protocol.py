@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from workers.store.multipart import MultipartUpload, StoredPart
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoredObject:
-    """One object: its key and its size."""
+    """One object: its key, its size, and when it was written, in seconds since the epoch."""
 
     key: str
     num_bytes: int
+    modified_at: float
 
 
 class Store(Protocol):
@@ -19,6 +22,10 @@ class Store(Protocol):
 
     Every method raises `StoreError` when the store fails or cannot be reached, and `InvalidOptionError` for a key that
     is empty, absolute or climbs with `..`.
+
+    A large object may arrive in parts: `begin_upload`, then its parts in any order and as often as need be, by
+    `put_part` or by whoever holds a `presigned_part`, then `complete_upload`. Until then there is no object. What is
+    begun and never completed is forgotten after a while.
     """
 
     @property
@@ -28,7 +35,9 @@ class Store(Protocol):
 
     def put_bytes(self, key: str, data: bytes, *, media_type: str = "application/octet-stream") -> None: ...
 
-    def put_file(self, key: str, path: Path, *, media_type: str = "application/octet-stream") -> None: ...
+    def put_file(self, key: str, path: Path, *, media_type: str = "application/octet-stream") -> None:
+        """Store a local file in constant memory."""
+        ...
 
     def get_bytes(self, key: str) -> bytes:
         """Return an object's bytes. Raises `ObjectMissingError` where there is none."""
@@ -46,10 +55,78 @@ class Store(Protocol):
         """Return an object's size in bytes, or None where there is none."""
         ...
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        """Yield the objects whose keys begin with `prefix`, in the order of their keys."""
+    def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
+        """Yield the objects whose keys begin with `prefix` and come behind the key `after`, in the order of keys."""
         ...
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens where there is none."""
+        ...
+
+    def copy(self, source_key: str, target_key: str) -> None:
+        """Store an object under another key too, without moving its bytes through this process.
+
+        Raises:
+            ObjectMissingError: There is none to copy.
+        """
+        ...
+
+    def presigned_get(self, key: str, *, expires_s: int, filename: str, media_type: str) -> str | None:
+        """Return an address from which anyone may download an object, whether it is there or not.
+
+        Args:
+            key: Of the object.
+            expires_s: Seconds for which a download may begin there.
+            filename: What the downloaded file shall be called.
+            media_type: What it shall be said to be.
+
+        Returns:
+            The address; None where the store has no public one: the bytes go through the service.
+        """
+        ...
+
+    def begin_upload(
+        self, key: str, *, num_bytes: int, media_type: str = "application/octet-stream"
+    ) -> MultipartUpload:
+        """Return an upload in parts of an object of that size.
+
+        Raises:
+            InvalidOptionError: `num_bytes` is not at least 1.
+        """
+        ...
+
+    def presigned_part(self, key: str, upload_id: str, number: int, *, expires_s: int) -> str | None:
+        """Return an address to which anyone may PUT a part; None where the store has no public one."""
+        ...
+
+    def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> None:
+        """Store a part. The same one may be sent again; another one with its number is refused by some servers.
+
+        Args:
+            key: Of the object.
+            upload_id: Of the upload.
+            number: Of the part, from 1 on.
+            data: The part's bytes.
+
+        Raises:
+            InvalidOptionError: No part has that number.
+            ObjectMissingError: There is no such upload: it was completed, aborted, forgotten, or is of another key.
+        """
+        ...
+
+    def parts(self, key: str, upload_id: str) -> tuple[StoredPart, ...]:
+        """Return the parts that have arrived, in the order of their numbers. Raises as `put_part` does."""
+        ...
+
+    def complete_upload(self, key: str, upload_id: str, *, num_bytes: int) -> None:
+        """Make the object of its parts. Completing twice does what completing once does.
+
+        Raises:
+            InvalidOptionError: The parts are not those of an object of that size; they stay, so that it can be mended.
+            ObjectMissingError: There is no such upload, nor an object of that key and size.
+        """
+        ...
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        """Forget an upload and its parts; nothing happens where there is none."""
         ...

@@ -1,38 +1,43 @@
 """Objects in a bucket of any S3 server."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, suppress
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import boto3
-from boto3.exceptions import Boto3Error
-from boto3.s3.transfer import TransferConfig
+from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from search_spaces.errors import InvalidOptionError
 from workers.contracts.errors import ObjectMissingError, StoreError
 from workers.store.keys import check_key, check_prefix
+from workers.store.multipart import (
+    PART_BYTES,
+    MultipartUpload,
+    StoredPart,
+    check_number,
+    check_whole,
+    part_bytes_of,
+)
+from workers.store.options import S3Options
 from workers.store.protocol import StoredObject
+from workers.store.s3_errors import AlreadyThereError, PastTheEndError, missing, store_errors
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3.literals import BucketLocationConstraintType
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.literals import BucketLocationConstraintType, ServerSideEncryptionType
+    from mypy_boto3_s3.type_defs import PartTypeDef
 
 CHUNK_BYTES = 1 << 20
-PART_BYTES = 16 << 20
-
-_MISSING_OBJECT = {"NoSuchKey", "404", "NotFound"}
-_REFUSED = {"403", "401", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
-_PAST_THE_END = {"InvalidRange", "416"}
+MAX_COPIED_BYTES = 5 << 30
+"""What S3 copies by one request; more is copied in parts, which not all servers can."""
 
 
-class _PastTheEndError(StoreError):
-    """A range that begins where the object has ended: nothing to read."""
-
-
-class _AlreadyThereError(StoreError):
-    """Somebody else has made the bucket since we looked."""
+class _Encryption(TypedDict, total=False):
+    ServerSideEncryption: "ServerSideEncryptionType"
+    SSEKMSKeyId: str
 
 
 class S3Store:
@@ -47,28 +52,33 @@ class S3Store:
         bucket: An existing bucket.
         prefix: What all keys begin with, without a slash at either end; may be empty.
         endpoint_url: Of the server; None: Amazon's.
+        options: How to speak with it.
         create: Make the bucket where it is missing.
 
     Raises:
         StoreError: The bucket is missing, or the server refuses or cannot be reached.
     """
 
-    def __init__(self, bucket: str, prefix: str = "", *, endpoint_url: str | None = None, create: bool = False) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        endpoint_url: str | None = None,
+        options: S3Options | None = None,
+        create: bool = False,
+    ) -> None:
         self._bucket = bucket
         self._prefix = f"{check_key(prefix)}/" if prefix else ""
         self._endpoint = endpoint_url or "Amazon S3"
-        config = Config(
-            connect_timeout=5,
-            read_timeout=60,
-            max_pool_connections=32,
-            retries={"mode": "standard", "total_max_attempts": 5},
-            # Servers other than Amazon's know buckets by path only, and not all of them the newer checksums.
-            s3={"addressing_style": "path" if endpoint_url else "auto"},
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        )
+        self._options = options or S3Options()
+        self._encryption: _Encryption = {}
+        if self._options.sse is not None:
+            self._encryption["ServerSideEncryption"] = self._options.sse
+        if self._options.sse_kms_key_id is not None:
+            self._encryption["SSEKMSKeyId"] = self._options.sse_kms_key_id
         with self._errors(bucket):
-            self._client = boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
+            self._client = self._new_client(endpoint_url)
         self._transfer = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES)
         self._open_bucket(create)
 
@@ -79,14 +89,17 @@ class S3Store:
     def put_bytes(self, key: str, data: bytes, *, media_type: str = "application/octet-stream") -> None:
         name = self._name(key)
         with self._errors(key):
-            self._client.put_object(Bucket=self._bucket, Key=name, Body=data, ContentType=media_type)
+            self._client.put_object(
+                Bucket=self._bucket, Key=name, Body=data, ContentType=media_type, **self._encryption
+            )
 
     def put_file(self, key: str, path: Path, *, media_type: str = "application/octet-stream") -> None:
         name = self._name(key)
-        with self._errors(key), path.open("rb") as source:
-            self._client.upload_fileobj(
-                source, self._bucket, name, ExtraArgs={"ContentType": media_type}, Config=self._transfer
-            )
+        # The manager reads the parts of a named file from the disk as they are sent; of an open file it would hold ten
+        # in memory. The client's own `upload_file` turns a server's refusal into mere text.
+        with self._errors(key), create_transfer_manager(self._client, self._transfer) as manager:
+            extra = {"ContentType": media_type, **self._encryption}
+            manager.upload(str(path), self._bucket, name, extra_args=extra).result()
 
     def get_bytes(self, key: str) -> bytes:
         name = self._name(key)
@@ -103,7 +116,7 @@ class S3Store:
             raise InvalidOptionError("a byte range cannot be negative", got=(start, length))
         # A missing object is told now, not when the first chunk is asked for.
         if self.size(key) is None:
-            raise _missing(key)
+            raise missing(key)
         return self._chunks(key, start, length)
 
     def size(self, key: str) -> int | None:
@@ -114,25 +127,133 @@ class S3Store:
         except ObjectMissingError:
             return None
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
         check_prefix(prefix)
-        pages = self._client.get_paginator("list_objects_v2")
+        check_prefix(after)
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=self._prefix + prefix, StartAfter=self._prefix + after
+        )
         last = ""
         with self._errors(prefix):
-            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
+            for page in pages:
                 for entry in page.get("Contents", ()):
                     # `rclone serve s3` names an object twice while it is being replaced.
                     if entry["Key"] != last:
                         last = entry["Key"]
-                        yield StoredObject(key=last.removeprefix(self._prefix), num_bytes=entry["Size"])
+                        yield StoredObject(
+                            key=last.removeprefix(self._prefix),
+                            num_bytes=entry["Size"],
+                            modified_at=entry["LastModified"].timestamp(),
+                        )
 
     def delete(self, key: str) -> None:
         name = self._name(key)
         with self._errors(key):
             self._client.delete_object(Bucket=self._bucket, Key=name)
 
+    def copy(self, source_key: str, target_key: str) -> None:
+        source, target = self._name(source_key), self._name(target_key)
+        with self._errors(source_key):
+            self._client.copy(
+                {"Bucket": self._bucket, "Key": source},
+                self._bucket,
+                target,
+                ExtraArgs={**self._encryption},
+                Config=TransferConfig(multipart_threshold=MAX_COPIED_BYTES, multipart_chunksize=MAX_COPIED_BYTES // 5),
+            )
+
+    def presigned_get(self, key: str, *, expires_s: int, filename: str, media_type: str) -> str | None:
+        name = self._name(key)
+        if self._public is None:
+            return None
+        told = {
+            "ResponseContentDisposition": f'attachment; filename="{filename}"',
+            "ResponseContentType": media_type,
+        }
+        with self._errors(key):
+            return self._public.generate_presigned_url(
+                "get_object", Params={"Bucket": self._bucket, "Key": name, **told}, ExpiresIn=expires_s
+            )
+
+    def begin_upload(
+        self, key: str, *, num_bytes: int, media_type: str = "application/octet-stream"
+    ) -> MultipartUpload:
+        name, part_bytes = self._name(key), part_bytes_of(num_bytes)
+        with self._errors(key):
+            begun = self._client.create_multipart_upload(
+                Bucket=self._bucket, Key=name, ContentType=media_type, **self._encryption
+            )
+        return MultipartUpload(id=begun["UploadId"], part_bytes=part_bytes)
+
+    def presigned_part(self, key: str, upload_id: str, number: int, *, expires_s: int) -> str | None:
+        name = self._name(key)
+        part = {"Bucket": self._bucket, "Key": name, "UploadId": upload_id, "PartNumber": check_number(number)}
+        if self._public is None:
+            return None
+        with self._errors(key):
+            return self._public.generate_presigned_url("upload_part", Params=part, ExpiresIn=expires_s)
+
+    def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> None:
+        name = self._name(key)
+        check_number(number)
+        with self._errors(key):
+            self._client.upload_part(Bucket=self._bucket, Key=name, UploadId=upload_id, PartNumber=number, Body=data)
+
+    def parts(self, key: str, upload_id: str) -> tuple[StoredPart, ...]:
+        return tuple(map(_stored, self._part_entries(key, upload_id)))
+
+    def complete_upload(self, key: str, upload_id: str, *, num_bytes: int) -> None:
+        name = self._name(key)
+        try:
+            entries = self._part_entries(key, upload_id)
+            check_whole(tuple(map(_stored, entries)), num_bytes)
+            with self._errors(key):
+                self._client.complete_multipart_upload(
+                    Bucket=self._bucket,
+                    Key=name,
+                    UploadId=upload_id,
+                    MultipartUpload={
+                        "Parts": [{"PartNumber": entry["PartNumber"], "ETag": entry["ETag"]} for entry in entries]
+                    },
+                )
+        except ObjectMissingError:
+            # Completed before, by a call whose answer was lost.
+            if self.size(key) != num_bytes:
+                raise
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        name = self._name(key)
+        with suppress(ObjectMissingError), self._errors(key):
+            self._client.abort_multipart_upload(Bucket=self._bucket, Key=name, UploadId=upload_id)
+
+    @cached_property
+    def _public(self) -> "S3Client | None":
+        """What signs addresses: a signature holds for the host it was made for."""
+        url = self._options.public_endpoint_url
+        return None if url is None else self._new_client(url)
+
+    def _new_client(self, endpoint_url: str | None) -> "S3Client":
+        config = Config(
+            connect_timeout=5,
+            read_timeout=60,
+            max_pool_connections=32,
+            retries={"mode": "standard", "total_max_attempts": self._options.max_attempts},
+            signature_version="s3v4",
+            # Servers other than Amazon's know buckets by path only, and not all of them the newer checksums.
+            s3={"addressing_style": self._options.addressing_style or ("path" if endpoint_url else "auto")},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        return boto3.session.Session().client("s3", endpoint_url=endpoint_url, config=config)
+
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
+
+    def _part_entries(self, key: str, upload_id: str) -> "tuple[PartTypeDef, ...]":
+        name = self._name(key)
+        pages = self._client.get_paginator("list_parts").paginate(Bucket=self._bucket, Key=name, UploadId=upload_id)
+        with self._errors(key):
+            return tuple(entry for page in pages for entry in page.get("Parts", ()))
 
     def _chunks(self, key: str, start: int, length: int | None) -> Iterator[bytes]:
         if length == 0:
@@ -144,7 +265,7 @@ class S3Store:
                 body = self._client.get_object(Bucket=self._bucket, Key=name, Range=span)["Body"]
                 with closing(body):
                     yield from body.iter_chunks(CHUNK_BYTES)
-        except _PastTheEndError:
+        except PastTheEndError:
             return
 
     def _open_bucket(self, create: bool) -> None:
@@ -168,37 +289,12 @@ class S3Store:
                     self._client.create_bucket(
                         Bucket=self._bucket, CreateBucketConfiguration={"LocationConstraint": where}
                     )
-        except _AlreadyThereError:
+        except AlreadyThereError:
             return
 
-    @contextmanager
-    def _errors(self, key: str) -> Iterator[None]:
-        try:
-            yield
-        except ClientError as error:
-            raise self._refusal(key, error) from error
-        except NoCredentialsError as error:
-            todo = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile in AWS_PROFILE."
-            raise StoreError(f"no credentials for {self._endpoint}", todo=todo) from error
-        except (BotoCoreError, Boto3Error) as error:
-            todo = "Check that the server runs and that the endpoint is right."
-            raise StoreError(f"{self._endpoint} failed ({error})", got=key, todo=todo) from error
-
-    def _refusal(self, key: str, error: ClientError) -> StoreError:
-        code = error.response.get("Error", {}).get("Code", "")
-        if code in _MISSING_OBJECT:
-            return _missing(key)
-        if code in _PAST_THE_END:
-            return _PastTheEndError("a byte range past the object's end", got=key)
-        if code == "BucketAlreadyOwnedByYou":
-            return _AlreadyThereError("the bucket exists already", got=key)
-        if code == "NoSuchBucket":
-            return StoreError(f"no such bucket at {self._endpoint}", got=self._bucket, todo="Mend the store's URL.")
-        if code in _REFUSED:
-            todo = "Check the access key, its secret, and what they permit on this bucket."
-            return StoreError(f"{self._endpoint} refused access ({code})", got=key, todo=todo)
-        return StoreError(f"{self._endpoint} failed ({error})", got=key, todo="Look into the server's log.")
+    def _errors(self, key: str) -> AbstractContextManager[None]:
+        return store_errors(self._endpoint, self._bucket, key)
 
 
-def _missing(key: str) -> ObjectMissingError:
-    return ObjectMissingError("the store has no such object", got=key)
+def _stored(entry: "PartTypeDef") -> StoredPart:
+    return StoredPart(number=entry["PartNumber"], num_bytes=entry["Size"])

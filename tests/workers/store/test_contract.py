@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,10 +14,14 @@ import pytest
 from search_spaces.errors import InvalidOptionError
 from workers.contracts.errors import ObjectMissingError
 from workers.store.open import open_store
-from workers.store.protocol import Store, StoredObject
+from workers.store.protocol import Store
 
 UNSAFE_KEYS = ["", "/a", "../a", "a/../b", "a/..", ".", "a/./b", "a//b", "a/", "a\0b", "a\nb", "a\\b", ".partial/a"]
 LARGE_BYTES = 20_000_000
+
+
+def sizes(store: Store) -> dict[str, int]:
+    return {entry.key: entry.num_bytes for entry in store.list("")}
 
 
 @pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 5000], ids=len)
@@ -88,7 +93,7 @@ def test_a_later_write_replaces_the_object(store: Store, tmp_path: Path) -> None
     (tmp_path / "file").write_bytes(b"third, longest of them all")
     store.put_file("object", tmp_path / "file")
     assert store.get_bytes("object") == b"third, longest of them all"
-    assert list(store.list("")) == [StoredObject(key="object", num_bytes=26)]
+    assert sizes(store) == {"object": 26}
 
 
 def test_listing_is_by_prefix_and_in_the_order_of_keys(store: Store) -> None:
@@ -102,7 +107,37 @@ def test_listing_is_by_prefix_and_in_the_order_of_keys(store: Store) -> None:
     assert [entry.key for entry in store.list("a/b")] == ["a/b-c/d"]
     assert [entry.key for entry in store.list("b/1")] == ["b/10"]
     assert list(store.list("nothing/")) == []
-    assert {entry.key: entry.num_bytes for entry in store.list("")} == {key: len(key.encode()) for key in keys}
+    assert sizes(store) == {key: len(key.encode()) for key in keys}
+
+
+def test_a_listing_goes_on_behind_a_key(store: Store) -> None:
+    for key in ("a-b", "a/b-c/d", "a/c/c", "ab", "b/10", "ä"):
+        store.put_bytes(key, b"1")
+
+    assert [entry.key for entry in store.list("", after="a/c")] == ["a/c/c", "ab", "b/10", "ä"]
+    assert [entry.key for entry in store.list("", after="ab")] == ["b/10", "ä"]
+    assert [entry.key for entry in store.list("a/", after="a/b-c/d")] == ["a/c/c"]
+    assert [entry.key for entry in store.list("a/", after="Z")] == ["a/b-c/d", "a/c/c"]
+    assert list(store.list("a/", after="b")) == []
+    assert list(store.list("", after="ä")) == []
+
+
+def test_a_listing_of_more_than_a_page_is_whole(store: Store) -> None:
+    keys = [f"many/{number:04d}" for number in range(1_050)]  # S3 names 1,000 at once
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: store.put_bytes(key, b""), keys))
+
+    assert [entry.key for entry in store.list("many/")] == keys
+    assert [entry.key for entry in store.list("many/", after="many/0020")] == keys[21:]
+
+
+def test_an_object_tells_when_it_was_written(store: Store, tmp_path: Path) -> None:
+    begun_at = time.time()
+    store.put_bytes("object", b"1")
+    store.copy("object", "copy")
+
+    for entry in store.list(""):
+        assert begun_at - 2 < entry.modified_at < time.time() + 2  # S3 tells whole seconds
 
 
 def test_a_deleted_object_is_gone_and_deleting_nothing_is_fine(store: Store) -> None:
@@ -115,6 +150,26 @@ def test_a_deleted_object_is_gone_and_deleting_nothing_is_fine(store: Store) -> 
     assert [entry.key for entry in store.list("")] == ["a/c"]
 
 
+def test_a_copy_is_an_object_of_its_own(store: Store) -> None:
+    store.put_bytes("a/source", b"first")
+    store.put_bytes("b/target", b"to be replaced")
+    for target in ("b/target", "b/copy"):
+        store.copy("a/source", target)
+        assert store.get_bytes(target) == b"first"
+
+    store.put_bytes("a/source", b"second")
+    store.delete("b/copy")
+
+    assert store.get_bytes("b/target") == b"first"
+    assert sizes(store) == {"a/source": 6, "b/target": 5}
+
+
+def test_what_is_missing_cannot_be_copied(store: Store) -> None:
+    with pytest.raises(ObjectMissingError, match="no such object"):
+        store.copy("nothing", "target")
+    assert list(store.list("")) == []
+
+
 def test_unsafe_keys_are_refused_by_every_method(store: Store, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"1")
     calls: tuple[Callable[[str], object], ...] = (
@@ -125,18 +180,30 @@ def test_unsafe_keys_are_refused_by_every_method(store: Store, tmp_path: Path) -
         store.read,
         store.size,
         store.delete,
+        lambda key: store.copy(key, "target"),
+        lambda key: store.copy("source", key),
+        lambda key: store.presigned_get(key, expires_s=60, filename="file", media_type="text/plain"),
+        lambda key: store.begin_upload(key, num_bytes=1),
+        lambda key: store.presigned_part(key, "0" * 32, 1, expires_s=60),
+        lambda key: store.put_part(key, "0" * 32, 1, b"1"),
+        lambda key: store.parts(key, "0" * 32),
+        lambda key: store.complete_upload(key, "0" * 32, num_bytes=1),
+        lambda key: store.abort_upload(key, "0" * 32),
     )
+    store.put_bytes("source", b"1")
     for key in UNSAFE_KEYS:
         for call in calls:
             with pytest.raises(InvalidOptionError, match="unsafe store key"):
                 call(key)
-    assert list(store.list("")) == []
+    assert sizes(store) == {"source": 1}
 
 
 def test_unsafe_prefixes_are_refused(store: Store) -> None:
     for prefix in ("/", "../", "a/../", "a//", "a\0", ".partial/"):
         with pytest.raises(InvalidOptionError, match="unsafe store key"):
             list(store.list(prefix))
+        with pytest.raises(InvalidOptionError, match="unsafe store key"):
+            list(store.list("", after=prefix))
 
 
 def test_readers_of_an_object_that_is_being_replaced_see_the_old_or_the_new_one(store: Store) -> None:
@@ -149,7 +216,7 @@ def test_readers_of_an_object_that_is_being_replaced_see_the_old_or_the_new_one(
         while not written.is_set():
             whole = whole and store.get_bytes("object") in payloads
             whole = whole and b"".join(store.read("object")) in payloads
-            whole = whole and list(store.list("")) == [StoredObject(key="object", num_bytes=300_000)]
+            whole = whole and [(entry.key, entry.num_bytes) for entry in store.list("")] == [("object", 300_000)]
         return whole
 
     with ThreadPoolExecutor(4) as pool:

@@ -9,6 +9,7 @@ import pytest
 from search_spaces.errors import InvalidOptionError
 from workers.contracts.errors import ObjectMissingError, StoreError
 from workers.store.folder import FolderStore
+from workers.store.multipart import MultipartUpload, StoredPart
 from workers.store.patient import LONGEST_PAUSE_S, PatientStore
 from workers.store.protocol import StoredObject
 
@@ -74,11 +75,37 @@ class FailingStore:
         data = b"".join(self.inner.read(key, start=start, length=length))
         return self._failing_after([data[at : at + 7] for at in range(0, len(data), 7)])
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        return self._failing_after(self.inner.list(prefix))
+    def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
+        self.calls.append(f"list after {after!r}")
+        num_before = sum(entry.key <= after for entry in self.inner.list(prefix))
+        return self._failing_after(self.inner.list(prefix, after=after), num_before=num_before)
 
-    def _failing_after(self, items: Iterable[Item]) -> Iterator[Item]:
-        for number, item in enumerate(items):
+    def copy(self, source_key: str, target_key: str) -> None:
+        self._step("copy")
+        self.inner.copy(source_key, target_key)
+
+    def begin_upload(self, key: str, *, num_bytes: int, media_type: str = "") -> MultipartUpload:
+        self._step("begin_upload")
+        return self.inner.begin_upload(key, num_bytes=num_bytes, media_type=media_type)
+
+    def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> None:
+        self._step("put_part")
+        self.inner.put_part(key, upload_id, number, data)
+
+    def parts(self, key: str, upload_id: str) -> tuple[StoredPart, ...]:
+        self._step("parts")
+        return self.inner.parts(key, upload_id)
+
+    def complete_upload(self, key: str, upload_id: str, *, num_bytes: int) -> None:
+        self._step("complete_upload")
+        self.inner.complete_upload(key, upload_id, num_bytes=num_bytes)
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        self._step("abort_upload")
+        self.inner.abort_upload(key, upload_id)
+
+    def _failing_after(self, items: Iterable[Item], *, num_before: int = 0) -> Iterator[Item]:
+        for number, item in enumerate(items, num_before):
             if number == self.after:
                 self._step("item")
             yield item
@@ -104,6 +131,7 @@ def patient(failing: FailingStore, watch: Watch) -> PatientStore:
 
 def test_every_operation_outlives_failures(patient: PatientStore, failing: FailingStore, tmp_path: Path) -> None:
     (tmp_path / "up").write_bytes(b"from a file")
+    upload, other = (failing.inner.begin_upload("parts", num_bytes=3).id for _ in range(2))
     operations = {
         "put_bytes": lambda: patient.put_bytes("new", b"1", media_type="text/plain"),
         "put_file": lambda: patient.put_file("file", tmp_path / "up", media_type="text/html"),
@@ -111,6 +139,12 @@ def test_every_operation_outlives_failures(patient: PatientStore, failing: Faili
         "get_file": lambda: patient.get_file("file", tmp_path / "down"),
         "size": lambda: patient.size("new"),
         "delete": lambda: patient.delete("a"),
+        "copy": lambda: patient.copy("file", "copy"),
+        "begin_upload": lambda: patient.begin_upload("new", num_bytes=3),
+        "put_part": lambda: patient.put_part("parts", upload, 1, b"abc"),
+        "parts": lambda: patient.parts("parts", upload),
+        "complete_upload": lambda: patient.complete_upload("parts", upload, num_bytes=3),
+        "abort_upload": lambda: patient.abort_upload("parts", other),
     }
     answers = {}
     for name, operation in operations.items():
@@ -122,7 +156,9 @@ def test_every_operation_outlives_failures(patient: PatientStore, failing: Faili
     assert answers["get_bytes"] == b"1"
     assert answers["size"] == 1
     assert (tmp_path / "down").read_bytes() == b"from a file"
-    assert [entry.key for entry in patient.list("")] == ["b", "c", "d", "file", "new"]
+    assert answers["parts"] == (StoredPart(number=1, num_bytes=3),)
+    assert patient.get_bytes("parts") == b"abc"
+    assert [entry.key for entry in patient.list("")] == ["b", "c", "copy", "d", "file", "new", "parts"]
     assert patient.url == failing.url
 
 
@@ -238,6 +274,13 @@ def test_listing_goes_on_after_a_failure_without_repeating_an_object(
 
     assert [entry.key for entry in patient.list("")] == ["a", "b", "c", "d"]
     assert failing.num_failures == 0
+
+
+def test_a_listing_goes_on_where_it_failed(patient: PatientStore, failing: FailingStore) -> None:
+    failing.after, failing.num_failures = 2, 1
+
+    assert [entry.key for entry in patient.list("", after="a")] == ["b", "c", "d"]
+    assert [call for call in failing.calls if call.startswith("list")] == ["list after 'a'", "list after 'b'"]
 
 
 def test_a_listing_that_keeps_failing_is_given_up(patient: PatientStore, failing: FailingStore) -> None:

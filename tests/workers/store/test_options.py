@@ -1,0 +1,113 @@
+"""How to speak with an S3 server: what the environment says, and what reaches the server of it."""
+
+import uuid
+from pathlib import Path
+
+import boto3
+import pytest
+
+from search_spaces.errors import InvalidOptionError
+from workers.contracts.errors import StoreError
+from workers.store.multipart import PART_BYTES
+from workers.store.open import open_store
+from workers.store.options import S3Options, s3_options
+
+KEY_ID = "arn:aws:kms:us-east-1:123456789012:key/0e9f1c2d"
+
+
+def test_an_environment_that_says_nothing_gives_the_defaults() -> None:
+    assert s3_options({}) == s3_options({"ARCHPRIOR_S3_SSE": "", "ARCHPRIOR_S3_MAX_ATTEMPTS": ""}) == S3Options()
+
+
+def test_every_option_is_read() -> None:
+    options = S3Options(
+        public_endpoint_url="https://objects.example",
+        addressing_style="virtual",
+        sse="aws:kms",
+        sse_kms_key_id=KEY_ID,
+        max_attempts=2,
+    )
+    environment = {
+        "ARCHPRIOR_S3_PUBLIC_ENDPOINT_URL": "https://objects.example",
+        "ARCHPRIOR_S3_ADDRESSING_STYLE": "virtual",
+        "ARCHPRIOR_S3_SSE": "aws:kms",
+        "ARCHPRIOR_S3_SSE_KMS_KEY_ID": KEY_ID,
+        "ARCHPRIOR_S3_MAX_ATTEMPTS": "2",
+    }
+    assert s3_options(environment) == options
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ADDRESSING_STYLE", "host"),
+        ("SSE", "aes256"),
+        ("SSE", "SSE-C"),
+        ("SSE_KMS_KEY_ID", KEY_ID),
+        ("MAX_ATTEMPTS", "0"),
+        ("MAX_ATTEMPTS", "many"),
+        ("PUBLIC_ENDPOINT_URL", "objects.example"),
+        ("PUBLIC_ENDPOINT_URL", "ftp://objects.example"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_by_its_variable(
+    s3_environment: str, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"ARCHPRIOR_S3_{name}", value)
+
+    with pytest.raises(InvalidOptionError, match=f"the option {name.lower()} of S3") as caught:
+        open_store("s3://bucket", create=True)
+    assert f"ARCHPRIOR_S3_{name}" in caught.value.todo
+    assert caught.value.expected
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"SSE": "AES256"}, {"ServerSideEncryption": "AES256"}),
+        ({"SSE": "aws:kms"}, {"ServerSideEncryption": "aws:kms"}),
+        (
+            {"SSE": "aws:kms", "SSE_KMS_KEY_ID": KEY_ID},
+            {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": KEY_ID},
+        ),
+    ],
+)
+def test_every_way_to_write_asks_for_encryption(
+    moto_path_environment: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    environment: dict[str, str],
+    told: dict[str, str],
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(f"ARCHPRIOR_S3_{name}", value)
+    bucket = f"bucket-{uuid.uuid4().hex[:12]}"
+    store = open_store(f"s3://{bucket}", create=True)
+    for name, num_bytes in (("small", 10), ("large", PART_BYTES + 1)):
+        (tmp_path / name).write_bytes(bytes(num_bytes))
+        store.put_file(name, tmp_path / name)
+    store.put_bytes("bytes", b"1")
+    upload = store.begin_upload("parts", num_bytes=3).id
+    store.put_part("parts", upload, 1, b"abc")
+    store.complete_upload("parts", upload, num_bytes=3)
+    store.copy("bytes", "copy")
+
+    client = boto3.client("s3", endpoint_url=moto_path_environment)
+    for entry in store.list(""):
+        head = client.head_object(Bucket=bucket, Key=entry.key)
+        assert {name: head.get(name) for name in told} == told, entry.key
+    assert len(list(store.list(""))) == 5
+
+
+def test_a_failing_request_is_made_as_often_as_allowed(s3_server, monkeypatch: pytest.MonkeyPatch) -> None:
+    delays = []
+    monkeypatch.setattr(
+        "botocore.retries.standard.ExponentialBackoff.delay_amount", lambda self, context: delays.append(1) or 0
+    )
+    monkeypatch.setenv("ARCHPRIOR_S3_MAX_ATTEMPTS", "3")
+    store = open_store("s3://bucket", create=True)
+    s3_server.kill()
+
+    with pytest.raises(StoreError, match="endpoint is right"):
+        store.get_bytes("object")
+    assert len(delays) == 2
