@@ -1,8 +1,8 @@
-"""Files of a trained network: ONNX with its preprocessing inside, and weights as safetensors."""
+"""Files of a trained network: ONNX and torch.export with the preprocessing inside, and weights as safetensors."""
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from search_spaces.errors import InvalidOptionError, lookup
@@ -26,10 +27,13 @@ FORMAT_VERSION: Final = "1"
 OPSET: Final = 20
 INPUT, OUTPUT = "images", "logits"
 
+Model = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+"""From images [N, 3, H, W] to logits [N, K], on the CPU."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """How an image becomes a network's input; the normalization is part of the ONNX file.
+    """How an image becomes a network's input; the normalization is part of the model files.
 
     Attributes:
         image_size: Side of the square that images are resized to, in pixels.
@@ -37,7 +41,7 @@ class Preprocessing:
         std: Divided by per channel.
         mode: Pillow mode that images are converted to.
         resize: How they are resized.
-        input: What the ONNX file takes.
+        input: What the model files take.
     """
 
     image_size: int
@@ -72,15 +76,14 @@ class _FromBytes(nn.Module):
         return logits
 
 
-def export_onnx(network: Network, preprocessing: Preprocessing, path: Path) -> None:
-    """Write an ONNX file that takes images as bytes: `images` uint8 [N, 3, H, W] to `logits` float32 [N, K].
+def trace(network: Network, preprocessing: Preprocessing) -> ExportedProgram:
+    """Return the graph that both model files are written from: `images` uint8 [N, 3, H, W] to float32 [N, K], N free.
 
-    N is free. The normalization is inside, and batch norm is folded into the convolutions before it.
+    The normalization is inside, and batch norm is folded into the convolutions before it.
 
     Args:
-        network: In any mode; exported as it evaluates. It is not changed.
+        network: In any mode; traced as it evaluates. It is not changed.
         preprocessing: Its `image_size` must be the network's.
-        path: The file to write.
 
     Raises:
         InvalidOptionError: The network takes other images than the preprocessing makes.
@@ -94,25 +97,41 @@ def export_onnx(network: Network, preprocessing: Preprocessing, path: Path) -> N
         )
     folded = copy.deepcopy(network).float().cpu().eval()
     fold_batch_norm(folded)
-    # Any number but 1, which the exporter would take for a constant.
+    # Any number but 1, which would be taken for a constant.
     example = torch.zeros(2, 3, macro.image_size, macro.image_size, dtype=torch.uint8)
-    program = torch.onnx.export(
+    program = torch.export.export(
         _FromBytes(folded, preprocessing).eval(),
         (example,),
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+    )
+    # Tracing notes the source lines of every node, with this machine's paths.
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+        node.meta.pop("from_node", None)
+    return program
+
+
+def save_torch(program: ExportedProgram, path: Path) -> None:
+    """Write the graph for `torch.export.load`; `path` must end in `.pt2`."""
+    torch.export.save(program, path)
+
+
+def save_onnx(program: ExportedProgram, path: Path) -> None:
+    """Write the graph as an ONNX file: `images` to `logits`."""
+    converted = torch.onnx.export(
+        program,
         dynamo=True,
         verbose=False,
         external_data=False,
         opset_version=OPSET,
         input_names=[INPUT],
         output_names=[OUTPUT],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
     )
-    if program is None:  # only with a path, or with the former exporter
+    if converted is None:  # only with a path, or with the former exporter
         raise InvalidOptionError("ONNX program", expected="torch.onnx.export to return one")
-    # The exporter notes the source lines of every node, with this machine's paths.
-    for node in program.model.graph.all_nodes():
+    for node in converted.model.graph.all_nodes():
         node.metadata_props.clear()
-    program.save(path)
+    converted.save(path)
 
 
 def fold_batch_norm(network: nn.Module) -> None:
@@ -127,11 +146,25 @@ def fold_batch_norm(network: nn.Module) -> None:
                 sequence[i + 1] = nn.Identity()
 
 
-def run_onnx(path: Path, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Return logits [N, K] that ONNX Runtime computes on one CPU thread for images [N, 3, H, W].
+def load_torch(path: Path) -> Model:
+    """Return the model of a file that `save_torch` wrote.
 
-    Raises:
-        InvalidOptionError: The images are not bytes, or not of the file's shape.
+    Loading it may run code that the file holds: only files that this process wrote itself are loaded.
+    """
+    module = torch.export.load(path).module()
+
+    def run(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        with torch.no_grad():
+            logits: Tensor = module(torch.from_numpy(images))
+        return logits.numpy()
+
+    return run
+
+
+def load_onnx(path: Path) -> Model:
+    """Return the model of an ONNX file, run on one CPU thread.
+
+    It raises `InvalidOptionError` for images that are not bytes, or not of the file's shape.
     """
     options = onnxruntime.SessionOptions()
     # More threads would compete with torch's, and their sums differ from run to run.
@@ -139,12 +172,18 @@ def run_onnx(path: Path, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float3
     options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     expected = session.get_inputs()[0].shape[1:]
-    if images.dtype != np.uint8 or list(images.shape[1:]) != expected:
-        raise InvalidOptionError(
-            "images for the ONNX file", got=f"{images.dtype} {list(images.shape)}", expected=f"uint8 [N, {expected}]"
-        )
-    [logits] = session.run([OUTPUT], {INPUT: images})
-    return np.asarray(logits, dtype=np.float32)
+
+    def run(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        if images.dtype != np.uint8 or list(images.shape[1:]) != expected:
+            raise InvalidOptionError(
+                "images for the ONNX file",
+                got=f"{images.dtype} {list(images.shape)}",
+                expected=f"uint8 [N, {expected}]",
+            )
+        [logits] = session.run([OUTPUT], {INPUT: images})
+        return np.asarray(logits, dtype=np.float32)
+
+    return run
 
 
 def save_weights(network: Network, path: Path) -> None:

@@ -7,7 +7,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from search_spaces.errors import InvalidArchitectureError, InvalidOptionError
-from search_spaces.export import Preprocessing, export_onnx, load_network, run_onnx, save_weights
+from search_spaces.export import (
+    Preprocessing,
+    load_network,
+    load_onnx,
+    load_torch,
+    save_onnx,
+    save_torch,
+    save_weights,
+    trace,
+)
 from search_spaces.network import build_network, recalibrate
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
@@ -39,29 +48,32 @@ def network(space, draw_architectures):
     return network.eval()
 
 
-def test_onnx_file_computes_what_the_network_computes_at_any_batch_size(network, tmp_path):
-    path = tmp_path / "model.onnx"
+def test_model_files_compute_what_the_network_computes_at_any_batch_size(network, tmp_path):
     before = {name: t.clone() for name, t in network.state_dict().items()}
-    export_onnx(network, PREPROCESSING, path)
+    program = trace(network, PREPROCESSING)
+    save_torch(program, tmp_path / "model.pt2")
+    save_onnx(program, tmp_path / "model.onnx")
     assert all(torch.equal(before[name], t) for name, t in network.state_dict().items())
-    for count in (1, 2, 7):
+    onnx_model, torch_model = load_onnx(tmp_path / "model.onnx"), load_torch(tmp_path / "model.pt2")
+    for count in (1, 2, 7, 64):
         images = random_bytes(count, seed=count)
         expected = network(normalized(images)).detach()
-        got = torch.from_numpy(run_onnx(path, images.numpy()))
-        torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
+        for model in (onnx_model, torch_model):
+            torch.testing.assert_close(torch.from_numpy(model(images.numpy())), expected, rtol=1e-3, atol=1e-4)
     with pytest.raises(InvalidOptionError, match="uint8"):
-        run_onnx(path, images.float().numpy())
+        onnx_model(random_bytes(1).float().numpy())
     with pytest.raises(InvalidOptionError, match="uint8"):
-        run_onnx(path, np.zeros((1, 3, 9, 9), dtype=np.uint8))
-    # Nothing of the machine that wrote it.
-    assert b".py" not in path.read_bytes()
-    assert {node.op_type for node in onnx.load(path).graph.node} <= ONNX_OPS
+        onnx_model(np.zeros((1, 3, 9, 9), dtype=np.uint8))
+    # Nothing of the machine that wrote them.
+    for name in ("model.onnx", "model.pt2"):
+        assert b".py" not in (tmp_path / name).read_bytes()
+    assert {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node} <= ONNX_OPS
 
 
-def test_preprocessing_must_make_the_images_that_the_network_takes(network, tmp_path):
+def test_preprocessing_must_make_the_images_that_the_network_takes(network):
     other = Preprocessing(image_size=16, mean=(0.5,) * 3, std=(0.2,) * 3)
     with pytest.raises(InvalidOptionError, match="image size"):
-        export_onnx(network, other, tmp_path / "model.onnx")
+        trace(network, other)
 
 
 def test_preprocessing_is_json():

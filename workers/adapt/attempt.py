@@ -30,7 +30,9 @@ from workers.store.protocol import Store
 REQUEST: Final = "request.json"
 
 
-def run_attempt(store: Store, attempt_key: str, group: Group, device: torch.device) -> Manifest | None:
+def run_attempt(
+    store: Store, attempt_key: str, group: Group, device: torch.device, *, prompt: Store | None = None
+) -> Manifest | None:
     """Adapt the prior to the attempt's dataset and publish the network; return the manifest, on rank 0.
 
     Args:
@@ -38,6 +40,7 @@ def run_attempt(store: Store, attempt_key: str, group: Group, device: torch.devi
         attempt_key: Prefix of the attempt, without a final slash.
         group: This process's place among those that train together.
         device: To compute on.
+        prompt: The same store, for progress and cancels, which the work does not wait for; None: `store`.
 
     Raises:
         ArchPriorError: Why there is no result; a new attempt would fail the same way, unless it is a `StoreError`.
@@ -46,7 +49,7 @@ def run_attempt(store: Store, attempt_key: str, group: Group, device: torch.devi
     attempt = AttemptRequest.model_validate_json(store.get_bytes(f"{attempt_key}/{REQUEST}"))
     request = attempt.request
     budget = Budget(max(1.0, request.budget_s - attempt.spent_s))
-    reporter = Reporter(store, attempt_key, budget, active=group.leads)
+    reporter = Reporter(prompt or store, attempt_key, budget, active=group.leads)
     reporter.enter("staging", "fetching and decoding the dataset")
     card = _card(store, attempt)
     report = read_report(store, attempt)
@@ -76,6 +79,7 @@ def run_attempt(store: Store, attempt_key: str, group: Group, device: torch.devi
         trained=trained,
         evaluation=evaluate(logits, data.test.labels, data.classes),
         report=report,
+        card=card,
     )
     manifest = publish(store, attempt_key, trained.network, data.query, data.classes, result.metrics)
     reporter.enter("done")

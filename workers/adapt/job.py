@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import tempfile
+from typing import Final
 
 import ray
 import torch
@@ -23,22 +24,25 @@ from workers.adapt.resources import share_of_cluster
 from workers.adapt.sync import Group
 from workers.contracts.adaptations import AttemptRequest, Failure
 from workers.contracts.errors import CancelledError, StoreError
-from workers.store.open import open_store
+from workers.store.patient import open_patiently
 from workers.store.protocol import Store
+
+STORE_PATIENCE_S: Final = 90.0
+"""How long a store may be away without costing the attempt; what it was late to tell of its progress is left out."""
 
 log = logging.getLogger("archprior.adapt")
 
 
 def train_attempt(config: dict[str, str]) -> None:
     """The training function of Ray Train: one rank of one attempt. Leaves `failure.json` where no retry would help."""
-    store = open_store(config["store_url"])
+    store = open_patiently(config["store_url"], patience_s=STORE_PATIENCE_S)
     key = config["attempt_key"]
     context = train.get_context()
     device = train.torch.get_device() if config["gpus"] != "0" else torch.device("cpu")
     group = Group(rank=context.get_world_rank(), size=context.get_world_size(), device=device)
     torch.set_num_threads(int(config["num_threads"]))
     try:
-        run_attempt(store, key, group, device)
+        run_attempt(store, key, group, device, prompt=store.prompt)
     except StoreError:
         raise  # a store that is away may be back for the next attempt
     except ArchPriorError as error:
@@ -55,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--attempt", required=True, help="key prefix of the attempt")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    store = open_store(options.store)
+    store = open_patiently(options.store, patience_s=STORE_PATIENCE_S)
     attempt = AttemptRequest.model_validate_json(store.get_bytes(f"{options.attempt}/{REQUEST}"))
     ray.init(address="auto", log_to_driver=True)
     try:

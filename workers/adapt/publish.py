@@ -5,15 +5,29 @@ import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import torch
+import numpy.typing as npt
+from torch import Tensor
 
-from search_spaces.export import Preprocessing, export_onnx, load_network, run_onnx, save_weights
+from search_spaces import standalone
+from search_spaces.export import (
+    Model,
+    Preprocessing,
+    load_network,
+    load_onnx,
+    load_torch,
+    save_onnx,
+    save_torch,
+    save_weights,
+    trace,
+)
 from search_spaces.network import Network
 from search_spaces.registry import SPACES
+from workers.adapt.card import write_card
 from workers.adapt.choice import predict
 from workers.adapt.data import Part
 from workers.adapt.report import draw_curves, write_report
@@ -44,17 +58,20 @@ def export_network(network: Network, held_out: Part, classes: tuple[str, ...], f
     network = network.to("cpu").eval()
     side = network.macro.image_size
     compared = Part(images=held_out.images[:NUM_COMPARED].cpu(), labels=held_out.labels[:NUM_COMPARED].cpu())
-    logits = predict(network, compared)
+    logits_NK = predict(network, compared)
     preprocessing = Preprocessing(image_size=side, mean=MEAN, std=STD)
     save_weights(network, folder / "weights.safetensors")
-    export_onnx(network, preprocessing, folder / "model.onnx")
+    program = trace(network, preprocessing)
+    save_torch(program, folder / "model.pt2")
+    save_onnx(program, folder / "model.onnx")
     bytes_nchw = np.ascontiguousarray(compared.images.permute(0, 3, 1, 2).numpy())
-    reloaded = {
-        "weights.safetensors": predict(load_network(folder / "weights.safetensors").eval(), compared),
-        "model.onnx": torch.from_numpy(run_onnx(folder / "model.onnx", bytes_nchw)),
+    reloaded = predict(load_network(folder / "weights.safetensors"), compared)
+    differences = {
+        "weights.safetensors": float((reloaded - logits_NK).abs().max()),
+        "model.onnx": _difference(load_onnx(folder / "model.onnx"), bytes_nchw, logits_NK),
+        "model.pt2": _difference(load_torch(folder / "model.pt2"), bytes_nchw, logits_NK),
     }
-    differences = {name: float((other - logits).abs().max()) for name, other in reloaded.items()}
-    allowed = TOLERANCE * max(1.0, float(logits.abs().max()))
+    allowed = TOLERANCE * max(1.0, float(logits_NK.abs().max()))
     for name, difference in differences.items():
         if not difference <= allowed:
             raise ExportMismatchError(
@@ -68,6 +85,7 @@ def export_network(network: Network, held_out: Part, classes: tuple[str, ...], f
     _write_json(folder / "preprocessing.json", preprocessing.to_json())
     _write_json(folder / "labels.json", list(classes))
     (folder / "cell.svg").write_text(space.draw_svg(network.architecture), encoding="utf-8")
+    (folder / "predict.py").write_bytes(resources.files(standalone).joinpath("predict.py").read_bytes())
     return Exported(folder=folder, max_reload_difference=differences)
 
 
@@ -97,6 +115,7 @@ def publish(
         (folder / "curves.svg").write_text(draw_curves(metrics.series), encoding="utf-8")
         report = write_report(metrics, space.draw_text(network.architecture))
         (folder / "report.md").write_text(report, encoding="utf-8")
+        (folder / "card.md").write_text(write_card(metrics), encoding="utf-8")
         (folder / "metrics.json").write_text(metrics.model_dump_json(indent=2), encoding="utf-8")
         artifacts = tuple(_upload(store, attempt_key, folder / file, media) for file, media in MEDIA_TYPES.items())
     manifest = Manifest(adaptation_id=metrics.adaptation_id, attempt=metrics.attempt, artifacts=artifacts)
@@ -104,6 +123,12 @@ def publish(
         f"{attempt_key}/{MANIFEST}", manifest.model_dump_json(indent=2).encode(), media_type="application/json"
     )
     return manifest
+
+
+def _difference(model: Model, images: npt.NDArray[np.uint8], logits_NK: Tensor) -> float:
+    """Return the largest absolute difference of a logit, over all images at once and the first one alone."""
+    expected = logits_NK.numpy()
+    return float(np.max([np.abs(model(part) - expected[: len(part)]).max() for part in (images, images[:1])]))
 
 
 def _upload(store: Store, attempt_key: str, path: Path, media_type: str) -> Artifact:

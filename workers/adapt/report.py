@@ -56,7 +56,7 @@ def write_report(metrics: Metrics, drawing: str) -> str:
         "",
         "| class | accuracy |",
         "|---|---|",
-        *(f"| {_cell(label)} | {accuracy:.1%} |" for label, accuracy in metrics.per_class_accuracy.items()),
+        *(f"| {table_text(label)} | {accuracy:.1%} |" for label, accuracy in metrics.per_class_accuracy.items()),
         "",
         "## Time",
         "",
@@ -122,14 +122,14 @@ def _candidates(metrics: Metrics) -> list[str]:
         "| architecture | held-out loss | held-out accuracy | parameters | MACs | from | |",
         "|---|---|---|---|---|---|---|",
         *(
-            f"| `{_cell(c.architecture)}` | {c.query_loss:.4f} | {c.query_accuracy:.1%} | {c.params:,} | {c.macs:,} "
-            f"| {c.source} | {'exported' if c.chosen else ''} |"
+            f"| `{table_text(c.architecture)}` | {c.query_loss:.4f} | {c.query_accuracy:.1%} | {c.params:,} "
+            f"| {c.macs:,} | {c.source} | {'exported' if c.chosen else ''} |"
             for c in shown
         ),
         "",
     ]
 
 
-def _cell(text: str) -> str:
+def table_text(text: str) -> str:
     """Return text that does not break a Markdown table."""
     return text.replace("|", "\\|").replace("\n", " ")

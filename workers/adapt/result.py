@@ -13,6 +13,7 @@ from workers.adapt.final import TrainedNetwork
 from workers.contracts.adaptations import NO_PRIOR, AttemptRequest
 from workers.contracts.artifacts import CandidateReport, CostReport, Metrics
 from workers.contracts.datasets import DatasetReport
+from workers.contracts.priors import PriorCard
 
 LIBRARIES: Final = ("archprior", "torch", "ray", "onnx", "onnxruntime", "numpy", "pillow")
 
@@ -27,6 +28,7 @@ class Result:
     trained: TrainedNetwork
     evaluation: Evaluation
     report: DatasetReport
+    card: PriorCard | None
 
     def metrics(self, max_reload_difference: dict[str, float]) -> Metrics:
         """Return every number of the report."""
@@ -60,6 +62,7 @@ class Result:
             seed=attempt.request.seed,
             plan=adaptation.plan.model_dump(),
             versions=versions(),
+            prior_data={} if self.card is None else {learned.name: learned.terms for learned in self.card.data},
         )
 
     def _budget_note(self) -> str:

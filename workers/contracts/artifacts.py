@@ -9,16 +9,20 @@ from workers.contracts.base import Contract, StoredContract
 from workers.contracts.series import Point
 
 MANIFEST: Final = "manifest.json"
+# What a finished attempt leaves now. Readers go by the manifest: those of older attempts list fewer files.
 MEDIA_TYPES: Final[dict[str, str]] = {
     "architecture.json": "application/json",
     "weights.safetensors": "application/octet-stream",
     "model.onnx": "application/octet-stream",
+    "model.pt2": "application/octet-stream",
+    "predict.py": "text/x-python; charset=utf-8",
     "preprocessing.json": "application/json",
     "labels.json": "application/json",
     "metrics.json": "application/json",
     "cell.svg": "image/svg+xml",
     "curves.svg": "image/svg+xml",
     "report.md": "text/markdown; charset=utf-8",
+    "card.md": "text/markdown; charset=utf-8",
 }
 
 
@@ -78,6 +82,7 @@ class Metrics(StoredContract):
             again and compared; curves, report and upload follow.
         max_reload_difference: Largest absolute difference of a logit between the trained network and each
             reloaded model file, on held-out images.
+        prior_data: Datasets that the prior learned from, by name, with their terms.
     """
 
     adaptation_id: str
@@ -105,3 +110,4 @@ class Metrics(StoredContract):
     seed: int
     plan: dict[str, float | int | str | bool | None]
     versions: dict[str, str]
+    prior_data: dict[str, str] = Field(default_factory=dict)

@@ -1,7 +1,7 @@
 import hashlib
-import json
 import time
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,11 @@ import onnxruntime
 import pytest
 import torch
 
-from search_spaces.export import load_network
+from search_spaces.export import Model, load_network, load_torch
 from search_spaces.registry import SPACES
+from search_spaces.standalone.predict import Classifier
 from workers.adapt.attempt import run_attempt
+from workers.adapt.card import write_card
 from workers.adapt.sync import Group
 from workers.contracts.adaptations import Plan, Progress
 from workers.contracts.artifacts import MEDIA_TYPES, Manifest, Metrics
@@ -52,22 +54,29 @@ def test_an_attempt_publishes_every_artifact_as_its_manifest_says(
     assert SPACES["nas_bench_201"].parse(metrics.architecture) == network.architecture
 
 
-def test_the_exported_onnx_file_takes_bytes_and_any_batch_and_agrees_with_the_report(
+def test_the_exported_model_files_take_bytes_and_any_batch_and_agree_with_the_report(
     store: FolderStore, make_attempt: MakeAttempt, tmp_path: Path
 ) -> None:
     key = make_attempt(search="random", budget_s=8.0)
     _, metrics = run(store, key)
-    assert 0 <= metrics.max_reload_difference["model.onnx"] < 1e-3
-    store.get_file(f"{key}/model.onnx", tmp_path / "model.onnx")
+    for name in ("model.onnx", "model.pt2", "predict.py", "preprocessing.json", "labels.json"):
+        store.get_file(f"{key}/{name}", tmp_path / name)
+        assert 0 <= metrics.max_reload_difference.get(name, 0.0) < 1e-3
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    program = load_torch(tmp_path / "model.pt2")
     side = metrics.resolution
     for number in (1, 5):
-        (logits,) = session.run(None, {"images": np.zeros((number, 3, side, side), np.uint8)})
+        images = np.zeros((number, 3, side, side), np.uint8)
+        (logits,) = session.run(None, {"images": images})
         assert logits.shape == (number, 4)
-    assert json.loads(store.get_bytes(f"{key}/labels.json")) == ["0", "1", "2", "3"]
+        np.testing.assert_allclose(program(images), logits, atol=1e-3)
+    assert Classifier(tmp_path).labels == ["0", "1", "2", "3"]
+    script = resources.files("search_spaces.standalone").joinpath("predict.py").read_bytes()
+    assert (tmp_path / "predict.py").read_bytes() == script
     report = store.get_bytes(f"{key}/report.md").decode()
     assert f"{metrics.accuracy:.1%}" in report
     assert f"{metrics.cost.params:,}" in report
+    assert store.get_bytes(f"{key}/card.md").decode() == write_card(metrics)
 
 
 def test_limits_hold_for_the_exported_network(store: FolderStore, make_attempt: MakeAttempt) -> None:
@@ -116,15 +125,22 @@ def test_a_cancel_stops_the_attempt_without_a_manifest(store: FolderStore, make_
     assert store.size(f"{key}/manifest.json") is None
 
 
+@pytest.mark.parametrize(("loader", "file"), [("load_onnx", "model.onnx"), ("load_torch", "model.pt2")])
 def test_a_model_file_that_predicts_something_else_is_not_published(
-    store: FolderStore, make_attempt: MakeAttempt, monkeypatch: pytest.MonkeyPatch
+    store: FolderStore, make_attempt: MakeAttempt, monkeypatch: pytest.MonkeyPatch, loader: str, file: str
 ) -> None:
     from workers.adapt import publish
 
-    honest = publish.run_onnx
-    monkeypatch.setattr(publish, "run_onnx", lambda path, images: honest(path, images) + 0.1)
+    honest = getattr(publish, loader)
+
+    def load(path: Path) -> Model:
+        model = honest(path)
+        # Wrong for one image alone, as a file with a fixed batch would be.
+        return lambda images: model(images) + 0.1 * (len(images) == 1)
+
+    monkeypatch.setattr(publish, loader, load)
     key = make_attempt(search="random", budget_s=8.0)
-    with pytest.raises(ExportMismatchError, match=r"model\.onnx predicts something else"):
+    with pytest.raises(ExportMismatchError, match=rf"{file} predicts something else"):
         run_attempt(store, key, Group(), CPU)
     assert store.size(f"{key}/manifest.json") is None
 

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from workers.contracts.adaptations import AttemptRequest, Control, Failure, Plan, Progress
-from workers.contracts.artifacts import Manifest
+from workers.contracts.artifacts import MEDIA_TYPES, Manifest, Metrics
 from workers.contracts.base import StoredContract
 from workers.contracts.datasets import DatasetReport
 from workers.contracts.meta_config import MetaConfig
@@ -42,6 +42,28 @@ META_REQUEST = (
     + ""","prior_id":null,"parent":"p","priors":[],"num_tasks":20,"max_workers":null,"cpus_per_worker":1,
         "use_gpu":null,"budget_s":60.0}"""
 )
+
+METRICS_BEFORE_CARDS = """{"schema_version":1,"adaptation_id":"a","attempt":1,"request":{"dataset_id":"d","name":null,
+        "search_space":"nas_bench_201","prior":"none","search":"adapt","budget_s":60.0,"max_params":null,
+        "max_macs":null,"resolution":null,"num_workers":1,"seed":0},"architecture":"x","prior":"none","accuracy":0.5,
+        "accuracy_interval":{"low":0.25,"high":0.75},"per_class_accuracy":{"a":0.5},"num_train":4,"num_query":2,
+        "num_test":2,"resolution":16,"cost":{"params":9,"macs":99},"candidates":[{"architecture":"x",
+        "query_accuracy":0.5,"query_loss":1.0,"params":9,"macs":99,"source":"s","chosen":true}],
+        "searching_helped":null,"verdict":"v","budget_note":"","timings_s":{"total":5.0},
+        "series":{"train_loss":[[1,2.0,3.0]]},"max_reload_difference":{"model.onnx":0.0},"skipped_images":0,
+        "dataset_sha256":"0","seed":0,"plan":{"num_classes":2},"versions":{"torch":"2"}}"""
+
+# Of an attempt that left nine files: there was no model.pt2, predict.py or card.md.
+MANIFEST_OF_NINE = """{"schema_version":1,"adaptation_id":"a","attempt":1,"artifacts":[
+        {"name":"architecture.json","num_bytes":2,"sha256":"0","media_type":"application/json"},
+        {"name":"weights.safetensors","num_bytes":2,"sha256":"0","media_type":"application/octet-stream"},
+        {"name":"model.onnx","num_bytes":2,"sha256":"0","media_type":"application/octet-stream"},
+        {"name":"preprocessing.json","num_bytes":2,"sha256":"0","media_type":"application/json"},
+        {"name":"labels.json","num_bytes":2,"sha256":"0","media_type":"application/json"},
+        {"name":"metrics.json","num_bytes":2,"sha256":"0","media_type":"application/json"},
+        {"name":"cell.svg","num_bytes":2,"sha256":"0","media_type":"image/svg+xml"},
+        {"name":"curves.svg","num_bytes":2,"sha256":"0","media_type":"image/svg+xml"},
+        {"name":"report.md","num_bytes":2,"sha256":"0","media_type":"text/markdown; charset=utf-8"}]}"""
 
 GOLDEN: dict[type[StoredContract], str] = {
     CheckpointManifest: (
@@ -96,6 +118,7 @@ GOLDEN: dict[type[StoredContract], str] = {
     Failure: """{"schema_version":1,"code":"cancelled","what":"w","got":"","expected":"","todo":""}""",
     Manifest: """{"schema_version":1,"adaptation_id":"a","attempt":1,"artifacts":[{"name":"labels.json","num_bytes":2,
         "sha256":"0","media_type":"application/json"}]}""",
+    Metrics: METRICS_BEFORE_CARDS.removesuffix("}") + ""","prior_data":{"n":"t"}}""",
     Plan: """{"schema_version":1,"search_space":"nas_bench_201","prior":"none","search":"adapt","seed":0,
         "skeleton":"cifar","num_channels":16,"num_cells":1,"num_classes":10,"resolution":32,"early_resolution":16,
         "num_train":5,"num_query":5,"num_test":5,"num_workers":1,"batch_size":64,"flip":true,"num_search_steps":1,
@@ -119,3 +142,15 @@ def test_a_newer_version_and_an_unknown_field_are_refused(schema: type[StoredCon
     for change in ({"schema_version": 2}, {"surprise": 1}):
         with pytest.raises(ValidationError):
             schema.model_validate({**document, **change})
+
+
+def test_a_manifest_of_an_attempt_that_left_fewer_files_is_read() -> None:
+    manifest = Manifest.model_validate_json(MANIFEST_OF_NINE)
+
+    assert len(manifest.artifacts) == 9
+    assert {artifact.name: artifact.media_type for artifact in manifest.artifacts}.items() < MEDIA_TYPES.items()
+    assert manifest.model_dump(mode="json") == json.loads(MANIFEST_OF_NINE)
+
+
+def test_metrics_from_before_there_were_model_cards_are_read() -> None:
+    assert Metrics.model_validate_json(METRICS_BEFORE_CARDS).prior_data == {}

@@ -8,7 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from search_spaces.standalone import predict
 from workers.tasks.decoding import ImageFacts, OversizedImageError, UnreadableImageError, decode_square, measure_image
+from workers.tasks.limits import ArchiveLimits
 
 MANY = 10**6
 
@@ -36,35 +38,79 @@ def half_blue() -> Image.Image:
     return Image.new("RGBA", (1, 1), (0, 0, 255, 128))
 
 
-@pytest.mark.parametrize(
-    ("data", "colors"),
-    [
-        (file_of(Image.new("RGB", (1, 1), (10, 20, 30))), [(10, 20, 30)]),
-        (file_of(Image.new("L", (1, 1), 77)), [(77, 77, 77)]),
-        (file_of(Image.new("1", (1, 1), 1)), [(255, 255, 255)]),
-        (file_of(Image.new("RGBA", (1, 1), (10, 20, 30, 255))), [(10, 20, 30)]),
-        (file_of(Image.new("RGBA", (1, 1), (10, 20, 30, 0))), [(255, 255, 255)]),
-        (file_of(half_blue()), [(127, 127, 255)]),
-        (file_of(half_blue(), "TIFF"), [(127, 127, 255)]),
-        (file_of(Image.new("LA", (1, 1), (10, 0))), [(255, 255, 255)]),
-        (transparent_palette(), [(10, 20, 30), (255, 255, 255)]),
-        (file_of(Image.new("RGB", (1, 1), (1, 2, 3)), transparency=(1, 2, 3)), [(255, 255, 255)]),
-        (file_of(Image.new("L", (1, 1), 9), transparency=9), [(255, 255, 255)]),
-        (file_of(Image.new("CMYK", (1, 1), (255, 0, 0, 0)), "TIFF"), [(0, 255, 255)]),
-        (
-            file_of(Image.fromarray(np.array([[0, 257, 32896, 65535]], np.uint16))),
-            [(0,) * 3, (1,) * 3, (128,) * 3, (255,) * 3],
-        ),
-        (file_of(Image.fromarray(np.array([[65535, 0]], np.uint16)), "TIFF"), [(255,) * 3, (0,) * 3]),
-        (file_of(Image.fromarray(np.array([[90000, 0]], np.int32)), "TIFF"), [(255,) * 3, (0,) * 3]),
-        (b"P5 2 1 65535\n\xff\xff\x00\x00", [(255,) * 3, (0,) * 3]),
-        (b"P6 1 1 255\n\x01\x02\x03", [(1, 2, 3)]),
-    ],
-)
+KINDS: list[tuple[bytes, list[tuple[int, ...]]]] = [
+    (file_of(Image.new("RGB", (1, 1), (10, 20, 30))), [(10, 20, 30)]),
+    (file_of(Image.new("L", (1, 1), 77)), [(77, 77, 77)]),
+    (file_of(Image.new("1", (1, 1), 1)), [(255, 255, 255)]),
+    (file_of(Image.new("RGBA", (1, 1), (10, 20, 30, 255))), [(10, 20, 30)]),
+    (file_of(Image.new("RGBA", (1, 1), (10, 20, 30, 0))), [(255, 255, 255)]),
+    (file_of(half_blue()), [(127, 127, 255)]),
+    (file_of(half_blue(), "TIFF"), [(127, 127, 255)]),
+    (file_of(Image.new("LA", (1, 1), (10, 0))), [(255, 255, 255)]),
+    (transparent_palette(), [(10, 20, 30), (255, 255, 255)]),
+    (file_of(Image.new("RGB", (1, 1), (1, 2, 3)), transparency=(1, 2, 3)), [(255, 255, 255)]),
+    (file_of(Image.new("L", (1, 1), 9), transparency=9), [(255, 255, 255)]),
+    (file_of(Image.new("CMYK", (1, 1), (255, 0, 0, 0)), "TIFF"), [(0, 255, 255)]),
+    (
+        file_of(Image.fromarray(np.array([[0, 257, 32896, 65535]], np.uint16))),
+        [(0,) * 3, (1,) * 3, (128,) * 3, (255,) * 3],
+    ),
+    (file_of(Image.fromarray(np.array([[65535, 0]], np.uint16)), "TIFF"), [(255,) * 3, (0,) * 3]),
+    (file_of(Image.fromarray(np.array([[90000, 0]], np.int32)), "TIFF"), [(255,) * 3, (0,) * 3]),
+    (b"P5 2 1 65535\n\xff\xff\x00\x00", [(255,) * 3, (0,) * 3]),
+    (b"P6 1 1 255\n\x01\x02\x03", [(1, 2, 3)]),
+]
+
+
+@pytest.mark.parametrize(("data", "colors"), KINDS)
 def test_every_kind_of_pixel_becomes_the_color_that_is_seen(data: bytes, colors: list[tuple[int, ...]]) -> None:
     measure_image(data, max_pixels=MANY)
 
     assert pixels_of(data).reshape(-1, 3).tolist() == [list(color) for color in colors]
+
+
+@pytest.mark.parametrize("side", [1, 2, 16])
+@pytest.mark.parametrize("data", [data for data, _ in KINDS])
+def test_the_script_beside_an_exported_network_reads_the_same_pixels(data: bytes, side: int) -> None:
+    assert np.array_equal(predict.decode_square(data, side), pixels_of(data, side))
+
+
+@pytest.mark.parametrize("size", [(640, 480), (97, 413), (5, 7)])
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [
+        *(("RGB", kind) for kind in ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")),
+        *(("L", "JPEG"), ("CMYK", "JPEG"), ("YCbCr", "JPEG"), ("1", "PNG"), ("P", "PNG"), ("P", "GIF")),
+        *(("RGBA", "PNG"), ("RGBA", "WEBP"), ("LA", "PNG"), ("I;16", "PNG"), ("I;16", "TIFF")),
+    ],
+)
+def test_the_script_beside_an_exported_network_resizes_alike(mode: str, kind: str, size: tuple[int, int]) -> None:
+    random = np.random.default_rng(0)
+    if mode == "I;16":
+        image = Image.fromarray(random.integers(0, 65536, size[::-1], dtype=np.uint16))
+    else:
+        channels = "RGBA" if mode in {"RGBA", "LA"} else "RGB"
+        noise = random.integers(0, 256, (*size[::-1], len(channels)), dtype=np.uint8)
+        image = Image.fromarray(noise).convert(mode)
+    data = file_of(image, kind)
+
+    for side in (8, 16, 24, 32, 48, 64):
+        assert np.array_equal(predict.decode_square(data, side), pixels_of(data, side))
+
+
+def test_the_script_beside_an_exported_network_reads_the_first_frame_and_refuses_alike() -> None:
+    red, blue = Image.new("RGB", (4, 4), (255, 0, 0)), Image.new("RGB", (4, 4), (0, 0, 255))
+    moving = file_of(red, "GIF", save_all=True, append_images=[blue])
+    assert np.array_equal(predict.decode_square(moving, 4), pixels_of(moving, 4))
+
+    floats = file_of(Image.fromarray(np.zeros((2, 2), np.float32)), "TIFF")
+    for data in (floats, b"", b"no image", file_of(red)[:50]):
+        with pytest.raises(UnreadableImageError) as ours:
+            pixels_of(data, 4)
+        with pytest.raises(predict.UnreadableImageError) as scripts:
+            predict.decode_square(data, 4)
+        assert str(scripts.value) == ours.value.what
+    assert ArchiveLimits().max_pixels == predict.MAX_PIXELS
 
 
 def test_facts_come_from_the_header_and_not_from_the_reduced_decoding() -> None:

@@ -1,0 +1,96 @@
+"""The model card says nothing that `metrics.json` does not."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from workers.adapt.card import NUM_WEAKEST_SHOWN, write_card
+from workers.contracts.adaptations import AdaptationRequest
+from workers.contracts.artifacts import CostReport, Interval, Metrics
+
+# Of the text itself: the kind of interval.
+CONSTANTS = {"95"}
+
+
+def metrics_of(**changes: object) -> Metrics:
+    values = {
+        "adaptation_id": "ad-77aa",
+        "attempt": 2,
+        "request": AdaptationRequest(name="pets"),
+        "architecture": "|nor_conv_3x3~0|",
+        "prior": "nas_bench_201-v1",
+        "accuracy": 0.8125,
+        "accuracy_interval": Interval(low=0.711, high=0.887),
+        "per_class_accuracy": {f"kind {letter}": 0.51 + position / 30 for position, letter in enumerate("hgfedcba")},
+        "num_train": 1234,
+        "num_query": 321,
+        "num_test": 2160,
+        "resolution": 24,
+        "cost": CostReport(params=170_522, macs=5_485_184),
+        "candidates": (),
+        "searching_helped": None,
+        "verdict": "Searching brought nothing here.",
+        "timings_s": {"staging": 1.5, "total": 58.75},
+        "series": {},
+        "max_reload_difference": {},
+        "skipped_images": 6,
+        "dataset_sha256": "ab" * 32,
+        "seed": 19,
+        "plan": {"num_classes": 8},
+        "versions": {"torch": "2.14.1", "numpy": "2.4.4"},
+        "prior_data": {"imagenet | 32": "ImageNet: non-commercial research"},
+    }
+    return Metrics.model_validate({**values, **changes})
+
+
+def leaves(value: object) -> Iterator[object]:
+    match value:
+        case dict():
+            for key, item in value.items():
+                yield key
+                yield from leaves(item)
+        case list() | tuple():
+            for item in value:
+                yield from leaves(item)
+        case _:
+            yield value
+
+
+def written(value: object) -> set[str]:
+    """How a number of the metrics may be written; of a text, its numbers."""
+    match value:
+        case bool() | None:
+            return set()
+        case int():
+            return {str(value), f"{value:,}"}
+        case float():
+            return {f"{100 * value:.1f}", f"{value:.1f}"}
+        case _:
+            return set(re.findall(r"\d[\d.,]*\d|\d", str(value)))
+
+
+@pytest.mark.parametrize("prior", ["nas_bench_201-v1", "none"])
+def test_every_number_of_the_card_is_one_of_the_metrics(prior: str) -> None:
+    metrics = metrics_of(prior=prior, budget_note="Training saw 40% of the images once.")
+    card = write_card(metrics)
+
+    known = set().union(*(written(leaf) for leaf in leaves(metrics.model_dump())))
+    names_of_files = re.sub(r"`[a-z_]+\.(onnx|pt2|py|json|md)`", "", card)
+    assert set(re.findall(r"\d[\d.,]*\d|\d", names_of_files)) <= known | CONSTANTS
+    for number in ("81.2%", "2,160", "71.1%", "88.7%", "170,522", "5,485,184", "1,234", "321", "24 x 24", "58.8"):
+        assert number in card
+
+
+def test_terms_of_what_the_prior_learned_from_are_told() -> None:
+    card = write_card(metrics_of())
+
+    assert "| imagenet \\| 32 | ImageNet: non-commercial research |" in card
+    assert "began at random" in write_card(metrics_of(prior="none", prior_data={}))
+
+
+def test_the_weakest_classes_are_named_the_worst_first() -> None:
+    rows = [line for line in write_card(metrics_of()).splitlines() if line.startswith("| kind")]
+
+    assert rows[0] == "| kind h | 51.0% |"
+    assert [row.split()[2] for row in rows] == list("hgfedcba")[:NUM_WEAKEST_SHOWN]
