@@ -44,6 +44,27 @@ bench-actor bench-meta bench-faults: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 RAY_AUTH_MODE=token \
 		$(BIN)/python -m benchmarks.$(@:bench-%=%)
 
+# A service that is killed at each step of its way, and what it needs taken away.
+.PHONY: bench-recovery
+bench-recovery: install
+	$(BIN)/python -m benchmarks.recovery
+
+# Requests of one and of 100 clients to a service with 100,000 records; Ray is a fake.
+.PHONY: bench-api
+bench-api: install
+	$(BIN)/python -m benchmarks.api
+
+# Invented requests and broken archives for FUZZ_S seconds.
+FUZZ_S ?= 3600
+.PHONY: bench-fuzz
+bench-fuzz: install
+	$(BIN)/python -m benchmarks.fuzz --seconds $(FUZZ_S)
+
+# After a change of the API: its document, which a test compares with the routes.
+.PHONY: openapi
+openapi: install
+	$(BIN)/python -m service.openapi docs/openapi.json
+
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt

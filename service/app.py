@@ -3,18 +3,25 @@
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Final
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from service import logs, problems
+from service.audit import AuditedRequests
+from service.auth import Authentication
 from service.cluster import Cluster, open_cluster
+from service.limits import RequestLimits
+from service.metrics import MeasuredRequests, RequestMetrics
+from service.openapi import DocumentedApp
 from service.parts import running
 from service.request_ids import RequestIds
-from service.routes import adaptations, artifacts, datasets, health, meta_runs, priors, search_spaces
+from service.routes import adaptations, artifacts, audit, datasets, health, meta_runs, priors, search_spaces
 from service.settings import Settings, is_loopback
 
 DESCRIPTION: Final = """Post a dataset, get a network that fits it: an architecture, its weights, its cost.
@@ -30,6 +37,7 @@ ROUTERS: Final = (
     priors.router,
     search_spaces.router,
     health.router,
+    audit.router,
 )
 TAGS: Final = [
     {"name": "datasets", "description": "Zips of class folders, checked and kept."},
@@ -37,8 +45,10 @@ TAGS: Final = [
     {"name": "meta-runs", "description": "Learning a new version of a prior from many datasets."},
     {"name": "priors", "description": "What earlier datasets have taught."},
     {"name": "search spaces", "description": "What can be built."},
+    {"name": "audit", "description": "Who asked for which change."},
     {"name": "health", "description": "For whoever watches the service."},
 ]
+EXPOSED_HEADERS: Final = ("ETag", "Location", "Content-Range", "Retry-After", "X-Request-Id")
 
 logger = logging.getLogger(__name__)
 
@@ -57,14 +67,20 @@ def create_app(settings: Settings, *, cluster: Callable[[Settings], Cluster] = o
         parts = running(settings, cluster)
         app.state.parts = await run_in_threadpool(parts.__enter__)
         where = f"http://{settings.host}:{settings.port}" if settings.port else f"a free port of {settings.host}"
-        reach = "this machine only" if is_loopback(settings.host) else "whoever reaches that address, without a key"
+        has_keys = await run_in_threadpool(app.state.parts.keys.exist)
+        reach = "whoever has a key" if has_keys else "this machine, without a key"
+        if not (has_keys or is_loopback(settings.host)):
+            reach = "everyone who reaches that address, without a key"
+            logger.warning(
+                "there are no keys, and ARCHPRIOR_ALLOW_OPEN lets everyone in: `archprior keys create` ends it"
+            )
         logger.info("API at %s for %s, data in %s", where, reach, settings.data_dir)
         try:
             yield
         finally:
             await run_in_threadpool(parts.__exit__, None, None, None)
 
-    app = FastAPI(
+    app = DocumentedApp(
         title="ArchPrior",
         summary="A meta-search service on Ray.",
         description=DESCRIPTION,
@@ -75,9 +91,26 @@ def create_app(settings: Settings, *, cluster: Callable[[Settings], Cluster] = o
         responses={"default": problems.response("Any other refusal or failure")},
     )
     problems.install(app)
+    app.state.metrics = RequestMetrics()
+    # From the routes outwards.
+    app.add_middleware(AuditedRequests)
+    app.add_middleware(Authentication)
+    app.add_middleware(
+        RequestLimits, max_header_bytes=settings.max_header_bytes, max_body_bytes=settings.max_body_bytes
+    )
+    app.add_middleware(MeasuredRequests, metrics=app.state.metrics)
     app.add_middleware(RequestIds)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+        )
     for router in ROUTERS:
-        app.include_router(router)
+        refused = {} if router is health.router else problems.responses(HTTPStatus.UNAUTHORIZED)
+        app.include_router(router, responses=refused)
     return app
 
 

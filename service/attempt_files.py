@@ -34,9 +34,9 @@ class Attempted(Protocol):
     def state(self) -> str: ...
 
 
-def submission_id(work: Attempted) -> str:
-    """Return the id of the current attempt's job on the cluster."""
-    return f"{work.id}-a{work.attempt}"
+def submission_id(work: Attempted, attempt: int | None = None) -> str:
+    """Return the id of an attempt's job on the cluster; None: of the current one."""
+    return f"{work.id}-a{attempt or work.attempt}"
 
 
 def command(module: str, store: Store, prefix: str) -> str:

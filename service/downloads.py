@@ -1,4 +1,4 @@
-"""Files of finished work, streamed from the store whole or in part. An ETag is the file's hash."""
+"""Files of finished work: from the store's own public address, or streamed, whole or in part. An ETag is the hash."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,18 +6,23 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Header, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 
 from search_spaces.errors import UnknownNameError, lookup
 from service.errors import NotFoundError
 from service.problems import responses
 from service.ranges import parse_range
 from workers.contracts.artifacts import Artifact
+from workers.contracts.errors import ObjectMissingError
 from workers.store.protocol import Store
+
+LINK_EXPIRES_S: Final = 900
+"""For how long a download may begin at the address that the service names; it goes on for as long as it takes."""
 
 DOWNLOAD_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     206: {"description": "The part that `Range` asks for"},
     304: {"description": "The client has these bytes already"},
+    307: {"description": "The bytes lie at `Location`, for whoever asks within 15 minutes"},
     **responses(HTTPStatus.NOT_FOUND, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE),
 }
 """What OpenAPI shall say of a download."""
@@ -52,7 +57,7 @@ def named(artifacts: Iterable[Artifact], name: str) -> Artifact:
 
 
 def download(store: Store, key: str, artifact: Artifact, wish: Wish) -> Response:
-    """Return the answer that streams a file, or the part of it that is wished for.
+    """Return the answer that sends the client to a file in a public store, or streams it, or the part wished for.
 
     Args:
         store: Where it lies.
@@ -73,6 +78,10 @@ def download(store: Store, key: str, artifact: Artifact, wish: Wish) -> Response
     if wish.if_none_match is not None and etag in wish.if_none_match:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     part = parse_range(wish.part if wish.if_range in {None, etag} else None, artifact.num_bytes)
+    # Parts never come from there: a store does not know the ETag in `If-Range`, and not every one says 206.
+    link = _link(store, key, artifact) if wish.part is None else None
+    if link is not None:
+        return RedirectResponse(link, headers={"Cache-Control": "no-store"})
     if part is None:
         headers["Content-Length"] = str(artifact.num_bytes)
         return StreamingResponse(store.read(key), media_type=artifact.media_type, headers=headers)
@@ -84,3 +93,10 @@ def download(store: Store, key: str, artifact: Artifact, wish: Wish) -> Response
         media_type=artifact.media_type,
         headers=headers,
     )
+
+
+def _link(store: Store, key: str, artifact: Artifact) -> str | None:
+    link = store.presigned_get(key, expires_s=LINK_EXPIRES_S, filename=artifact.name, media_type=artifact.media_type)
+    if link is not None and store.size(key) is None:
+        raise ObjectMissingError("the store has no such object", got=key)
+    return link

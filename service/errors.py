@@ -59,6 +59,50 @@ class InvalidRequestError(ArchPriorError):
         super().__init__(what, got=got, expected=expected, todo=todo)
 
 
+class IdempotencyKeyReusedError(ArchPriorError):
+    """An `Idempotency-Key` that came with another request before."""
+
+    code = "idempotency_key_reused"
+
+
+class UnauthorizedError(ArchPriorError):
+    """A request that needs a key and has no good one."""
+
+    code = "unauthorized"
+
+
+class ForbiddenError(ArchPriorError):
+    """A request that its key does not allow."""
+
+    code = "forbidden"
+
+
+class HeadersTooLargeError(ArchPriorError):
+    """A request whose headers are over the limit."""
+
+    code = "headers_too_large"
+
+
+class QuotaExceededError(ArchPriorError):
+    """A request for more than its owner may have.
+
+    Args:
+        what: As for every error.
+        retry_after_s: Seconds until it is worth asking again.
+        got: As for every error.
+        expected: As for every error.
+        todo: As for every error.
+    """
+
+    code = "quota_exceeded"
+
+    def __init__(
+        self, what: str, *, retry_after_s: float = 60.0, got: object = None, expected: str = "", todo: str = ""
+    ) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(what, got=got, expected=expected, todo=todo)
+
+
 class DataDirBusyError(ArchPriorError):
     """Another service process has the data folder."""
 

@@ -11,11 +11,12 @@ from pydantic import Field, ValidationError
 from search_spaces.errors import lookup
 from search_spaces.registry import SPACES
 from service.errors import InvalidRequestError
+from service.idempotency import once
 from service.prior_catalog import PriorCatalog
 from service.records.adaptations import AdaptationRecords
 from service.records.datasets import DatasetRecords
 from service.records.model import Adaptation, Dataset
-from service.schemas import DatasetChange
+from service.schemas import AdaptationForm, DatasetChange
 from service.uploads import Body, Upload
 from workers.adapt.plan import check_request
 from workers.contracts.adaptations import NO_PRIOR, AdaptationRequest
@@ -68,6 +69,7 @@ class Intake:
         Raises:
             InvalidRequestError: The body holds no file, or fields that are not known.
             InvalidDatasetError: The file is no dataset; says why.
+            QuotaExceededError: Its owner may not have so many bytes.
         """
         fields = parse_fields(DatasetFields, body.fields)
         upload = body.uploads.get(DATASET_FILE)
@@ -82,17 +84,26 @@ class Intake:
                 return dataset, True
         return self.datasets.change(dataset.id, fields, owner=owner), False
 
-    def add_adaptation(self, body: Body, *, owner: str) -> Adaptation:
+    def add_adaptation(self, body: Body, *, owner: str, key: str | None = None) -> Adaptation:
         """Return the new adaptation that a body asks for; its dataset comes along, or is named by id.
 
-        Everything is checked before anything is kept.
+        Everything is checked before anything is kept. The same body with the same `key` makes no second one.
 
         Raises:
+            IdempotencyKeyReusedError: Another request had this key.
+            QuotaExceededError: Its owner has as much as it may.
             InvalidRequestError: Fields that are not known, wrong values, both or neither way to give the dataset.
             NotFoundError: No such dataset.
             ArchPriorError: The dataset, the search space, the prior or the limits cannot be accepted.
         """
-        request = self._resolve(parse_fields(AdaptationRequest, body.fields), owner=owner)
+        asked = parse_fields(AdaptationForm, body.fields)
+        files = {name: upload.sha256 for name, upload in body.uploads.items()}
+        first = once(key, operation="create_adaptation", request=asked, files=files)
+        made = self.adaptations.made_by(first, owner=owner)
+        if made is not None:
+            return made
+        self.adaptations.require_room(owner=owner)
+        request = self._resolve(asked.told(), owner=owner)
         card = None if request.prior == NO_PRIOR else self.priors.card(request.prior or "", owner=owner)
         upload, dataset_id = body.uploads.get(DATASET_FILE), request.dataset_id
         if upload is not None and dataset_id is None:
@@ -106,7 +117,8 @@ class Intake:
         else:
             expected = f"a zip as field {DATASET_FILE}, or a dataset_id"
             raise InvalidRequestError("an adaptation needs one dataset", expected=expected)
-        return self.adaptations.add(request.model_copy(update={"dataset_id": dataset.id}), dataset, owner=owner)
+        request = request.model_copy(update={"dataset_id": dataset.id})
+        return self.adaptations.add(request, dataset, owner=owner, priority=asked.priority, once=first)
 
     def _resolve(self, request: AdaptationRequest, *, owner: str) -> AdaptationRequest:
         """Name the prior that a request without one gets: what is promoted later does not change it."""
@@ -120,6 +132,7 @@ class Intake:
     def _admit(
         self, upload: Upload, report: DatasetReport, fields: DatasetFields, *, owner: str
     ) -> tuple[Dataset, bool]:
+        self.datasets.require_room(upload.num_bytes, owner=owner)
         self.store.put_file(layout.dataset_archive(upload.sha256), upload.path, media_type="application/zip")
         self.store.put_bytes(
             layout.dataset_report(upload.sha256), report.model_dump_json().encode(), media_type="application/json"

@@ -23,19 +23,22 @@ from service.meta_runs.intake import MetaRunIntake
 from service.meta_runs.views import MetaRunViews
 from service.prior_catalog import PriorCatalog
 from service.prior_intake import PriorIntake
+from service.quotas import Quotas
 from service.reconcile.adaptations import AdaptationSteps
 from service.reconcile.decisions import Limits
 from service.reconcile.executor import Reconciler
 from service.reconcile.loop import ReconcileLoop
 from service.reconcile.meta_runs import MetaRunSteps
 from service.records.adaptations import AdaptationRecords
+from service.records.audit import AuditRecords
 from service.records.database import Database
 from service.records.datasets import DatasetRecords
+from service.records.keys import KeyRecords
 from service.records.lease import RECONCILER, Lease
 from service.records.meta_runs import MetaRunRecords
 from service.records.priors import PriorRecords
 from service.schemas import Health
-from service.settings import Settings
+from service.settings import Settings, no_keys
 from service.views import Views
 from workers.contracts.errors import StoreError
 from workers.store.folder import FolderStore
@@ -59,6 +62,8 @@ class Parts:
 
     settings: Settings
     database: Database
+    keys: KeyRecords
+    audit: AuditRecords
     store: Store
     cluster: Cluster
     datasets: DatasetRecords
@@ -91,6 +96,7 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
 
     Raises:
         DataDirBusyError: Another service has the data folder.
+        InvalidOptionError: It would listen beyond this machine, and has no keys.
         ArchPriorError: A part cannot be opened.
     """
     with ExitStack() as stack:
@@ -98,14 +104,18 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
         database = Database(settings.database)
         stack.callback(database.close)
         database.migrate()
+        keys = KeyRecords(database)
+        if not (settings.may_be_open or keys.exist()):
+            raise no_keys(settings.host)
         store = open_store(settings.objects, create=True)
         if isinstance(store, FolderStore):
             store.sweep()
         uploads = settings.data_dir / "uploads"
         shutil.rmtree(uploads, ignore_errors=True)  # what a killed service was receiving
         uploads.mkdir()
-        adaptations, datasets = AdaptationRecords(database), DatasetRecords(database)
-        meta_runs = MetaRunRecords(database)
+        quotas = Quotas(max_bytes=settings.quota_bytes, max_unfinished=settings.quota_unfinished)
+        adaptations, datasets = AdaptationRecords(database, quotas), DatasetRecords(database, quotas)
+        meta_runs = MetaRunRecords(database, quotas)
         prior_catalog = PriorCatalog(PriorRecords(database), store)
         folder = _folder_name(settings.data_dir)
         lease = Lease(database, name=RECONCILER, holder=f"{folder}:{secrets.token_hex(8)}", ttl_s=LEASE_TTL_S)
@@ -139,6 +149,8 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
         yield Parts(
             settings=settings,
             database=database,
+            keys=keys,
+            audit=AuditRecords(database),
             store=store,
             cluster=cluster,
             datasets=datasets,

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,6 +24,8 @@ from workers.store.protocol import Store
 PRIORS: Final = "/v1/priors"
 CURVES: Final = "curves.svg"
 JSON: Final = "application/json"
+# Of an owner's own priors, how many a refusal names.
+MAX_NAMED: Final = 20
 
 logger = logging.getLogger(__name__)
 
@@ -51,26 +52,40 @@ class Prior:
 class PriorCatalog:
     """Finds priors by id, and says how they stand. A bundled id cannot be shadowed by a stored one.
 
-    What a prior is does not change, so lists read each prior once. Priors come in one at a time: a data folder belongs
-    to one process, so a lock of this process does.
+    What a prior is does not change, so lists read each prior once.
     """
 
     def __init__(self, records: PriorRecords, store: Store) -> None:
         self._records, self._store = records, store
         self._bundled = FolderStore(bundled_folder())
         self._read: dict[str, Prior] = {}
-        self._incoming = threading.Lock()
 
-    def list(self, *, owner: str) -> tuple[PriorView, ...]:
-        """Return all priors, the bundled ones first, then an owner's own; what cannot be read is left out."""
-        found = []
-        for prior_id in (*bundled_cards(), *self._records.ids(owner=owner)):
-            try:
-                found.append(self._read.get(prior_id) or self._load(prior_id))
-            except (InvalidPriorError, ObjectMissingError) as error:
-                logger.warning("prior=%s is left out of the list: %s", prior_id, error)
+    def page(
+        self, search_space: str | None, *, owner: str, limit: int, cursor: str | None = None
+    ) -> tuple[tuple[PriorView, ...], str | None]:
+        """Return at most `limit` priors and the cursor of the next part: the bundled ones, then an owner's own.
+
+        What cannot be read is left out.
+
+        Args:
+            search_space: Of which space; None: of all.
+            owner: Whose own.
+            limit: Most priors.
+            cursor: Of the part; None: the first.
+
+        Raises:
+            InvalidRequestError: The cursor is none of ours.
+        """
+        bundled = [one.id for one in bundled_cards().values() if search_space in {None, one.search_space}]
+        if cursor in bundled:
+            bundled, cursor = bundled[bundled.index(cursor) + 1 :], None
+        elif cursor is not None:
+            bundled = []
+        own = self._records.ids(search_space, owner=owner, limit=limit + 1, after=cursor)
+        ids = [*bundled, *own]
         defaults = {space: self.default_for(space, owner=owner) for space in SPACES}
-        return tuple(_view(prior, defaults) for prior in found)
+        found = filter(None, map(self._listed, ids[:limit]))
+        return tuple(_view(prior, defaults) for prior in found), ids[limit - 1] if len(ids) > limit else None
 
     def get(self, prior_id: str, *, owner: str) -> Prior:
         """Return one prior.
@@ -99,7 +114,7 @@ class PriorCatalog:
         try:
             return self.get(prior_id, owner=owner).card
         except NotFoundError:
-            known = ", ".join((*bundled_cards(), *self._records.ids(owner=owner)))
+            known = ", ".join((*bundled_cards(), *self._records.ids(owner=owner, limit=MAX_NAMED)))
             raise UnknownNameError(
                 "unknown prior",
                 got=prior_id,
@@ -146,7 +161,7 @@ class PriorCatalog:
             StoreError: The store failed.
         """
         folder = layout.prior(card.id)
-        with self._incoming, ExitStack() as undo:
+        with self._records.incoming(card.id), ExitStack() as undo:
             if self.holds(card, owner=owner):
                 return False
             self._remove(card.id)  # what a service that was killed here, or a meta-run that failed, has left
@@ -191,6 +206,13 @@ class PriorCatalog:
         folder = layout.prior(prior_id)
         keys = (item.key for item in self._store.list(f"{folder}/"))
         return sorted(keys, key=lambda key: key != f"{folder}/{CARD}")
+
+    def _listed(self, prior_id: str) -> Prior | None:
+        try:
+            return self._read.get(prior_id) or self._load(prior_id)
+        except (InvalidPriorError, ObjectMissingError) as error:
+            logger.warning("prior=%s is left out of the list: %s", prior_id, error)
+            return None
 
     def _load(self, prior_id: str) -> Prior:
         bundled = prior_id in bundled_cards()

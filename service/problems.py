@@ -1,13 +1,14 @@
 """The one error body, and the one table from errors to HTTP statuses."""
 
 import logging
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -20,12 +21,17 @@ from search_spaces.errors import (
 from service.errors import (
     ClusterUnavailableError,
     ConflictError,
+    ForbiddenError,
+    HeadersTooLargeError,
+    IdempotencyKeyReusedError,
     InvalidAttemptFileError,
     InvalidBodyError,
     InvalidRequestError,
     NotFoundError,
+    QuotaExceededError,
     RangeNotSatisfiableError,
     TooLargeError,
+    UnauthorizedError,
     UnsupportedMediaTypeError,
 )
 from service.request_ids import REQUEST_ID_HEADER, request_id
@@ -44,6 +50,8 @@ MEDIA_TYPE: Final = "application/problem+json"
 # The most special class of an error that is listed counts; everything else raised on purpose is our fault.
 STATUSES: Final[Mapping[type[ArchPriorError], HTTPStatus]] = {
     InvalidBodyError: HTTPStatus.BAD_REQUEST,
+    UnauthorizedError: HTTPStatus.UNAUTHORIZED,
+    ForbiddenError: HTTPStatus.FORBIDDEN,
     NotFoundError: HTTPStatus.NOT_FOUND,
     ObjectMissingError: HTTPStatus.NOT_FOUND,
     ConflictError: HTTPStatus.CONFLICT,
@@ -51,12 +59,15 @@ STATUSES: Final[Mapping[type[ArchPriorError], HTTPStatus]] = {
     UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     RangeNotSatisfiableError: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    IdempotencyKeyReusedError: HTTPStatus.UNPROCESSABLE_ENTITY,
     InvalidOptionError: HTTPStatus.UNPROCESSABLE_ENTITY,
     UnknownNameError: HTTPStatus.UNPROCESSABLE_ENTITY,
     InvalidArchitectureError: HTTPStatus.UNPROCESSABLE_ENTITY,
     InvalidDatasetError: HTTPStatus.UNPROCESSABLE_ENTITY,
     LimitUnreachableError: HTTPStatus.UNPROCESSABLE_ENTITY,
     InvalidPriorError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    QuotaExceededError: HTTPStatus.TOO_MANY_REQUESTS,
+    HeadersTooLargeError: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     InvalidAttemptFileError: HTTPStatus.INTERNAL_SERVER_ERROR,
     StoreError: HTTPStatus.SERVICE_UNAVAILABLE,
     ClusterUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -103,11 +114,24 @@ def install(app: FastAPI) -> None:
     app.exception_handler(Exception)(_unexpected)
 
 
+def answer_to(request: Request, error: ArchPriorError | SQLAlchemyError) -> Response:
+    """Return the answer to a request that fails before it reaches the app's own handlers."""
+    return _on_purpose(request, error) if isinstance(error, ArchPriorError) else _records_down(request, error)
+
+
 def _on_purpose(request: Request, error: ArchPriorError) -> Response:
     problem = problem_of(error)
     if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("request=%s %s %s: %s", request_id(request), request.method, request.url.path, error)
-    return _answer(request, problem)
+    return _answer(request, problem, headers=_headers(error))
+
+
+def _headers(error: ArchPriorError) -> dict[str, str]:
+    if isinstance(error, UnauthorizedError):
+        return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, QuotaExceededError):
+        return {"Retry-After": str(math.ceil(error.retry_after_s))}
+    return {}
 
 
 def _invalid(request: Request, error: RequestValidationError) -> Response:
@@ -125,6 +149,8 @@ def _invalid(request: Request, error: RequestValidationError) -> Response:
 
 
 def _http(request: Request, error: HTTPException) -> Response:
+    if isinstance(error.__cause__, ArchPriorError):  # FastAPI says no more than 400 of what fails while it reads a body
+        return _on_purpose(request, error.__cause__)
     status = HTTPStatus(error.status_code)
     code = status.name.lower()
     problem = Problem(title=status.phrase, status=status, detail=f"{request.method} {request.url.path}", code=code)
@@ -132,6 +158,16 @@ def _http(request: Request, error: HTTPException) -> Response:
 
 
 def _records_down(request: Request, error: SQLAlchemyError) -> Response:
+    if isinstance(error, DataError):  # PostgreSQL's; SQLite holds anything
+        return _answer(
+            request,
+            Problem(
+                title="The records cannot hold a value of this request",
+                status=HTTPStatus.UNPROCESSABLE_ENTITY,
+                code=InvalidRequestError.code,
+                todo="Leave out NUL characters, and numbers of more than 64 bits.",
+            ),
+        )
     logger.error("request=%s %s %s: %s", request_id(request), request.method, request.url.path, error)
     return _answer(
         request,

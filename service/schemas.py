@@ -1,7 +1,7 @@
 """What the HTTP API takes and returns."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -21,11 +21,18 @@ from workers.contracts.meta_runs import (
 from workers.contracts.priors import PriorCard
 
 AdaptationState = Literal["QUEUED", "RUNNING", "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED"]
+ACTIVE_STATES: frozenset[AdaptationState] = frozenset({"RUNNING", "CANCELLING"})
 FINAL_STATES: frozenset[AdaptationState] = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 
 MetaRunState = Literal["QUEUED", "RUNNING", "STOPPING", "STOPPED", "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED"]
+ACTIVE_META_STATES: frozenset[MetaRunState] = frozenset({"RUNNING", "STOPPING", "CANCELLING"})
 SETTLED_META_STATES: frozenset[MetaRunState] = frozenset({"STOPPED", "SUCCEEDED", "FAILED", "CANCELLED"})
 """No job runs in them; STOPPED and FAILED can be resumed."""
+
+Priority = Annotated[
+    int,
+    Field(ge=-10, le=10, description="What waits goes by priority, the largest first, then in the order of arrival."),
+]
 
 
 class Problem(Contract):
@@ -103,13 +110,29 @@ class Links(Contract):
     job_id: str | None = None
 
 
+class AdaptationForm(AdaptationRequest):
+    """What a request for an adaptation may say: what its jobs are told, and what only the queue heeds."""
+
+    priority: Priority = 0
+
+    def told(self) -> AdaptationRequest:
+        """Return what its jobs are told."""
+        return AdaptationRequest.model_validate(self.model_dump(exclude={"priority"}))
+
+
 class AdaptationView(Contract):
-    """One adaptation as it stands now."""
+    """One adaptation as it stands now.
+
+    Attributes:
+        position: How many are served before, while it waits.
+    """
 
     id: str
     state: AdaptationState
     attempt: int
     request: AdaptationRequest
+    priority: int = 0
+    position: int | None = None
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -168,17 +191,30 @@ class MetaRunLinks(Contract):
     job_id: str | None = None
 
 
+class MetaRunForm(MetaRunRequest):
+    """What a request for a meta-run may say: what its jobs are told, and what only the queue heeds."""
+
+    priority: Priority = 0
+
+    def told(self) -> MetaRunRequest:
+        """Return what its jobs are told."""
+        return MetaRunRequest.model_validate(self.model_dump(exclude={"priority"}))
+
+
 class MetaRunView(Contract):
     """One meta-run as it stands now.
 
     Attributes:
         prior_id: Name of the prior that it makes.
+        position: How many of its kind are served before, while it waits.
     """
 
     id: str
     state: MetaRunState
     attempt: int
     request: MetaRunRequest
+    priority: int = 0
+    position: int | None = None
     prior_id: str
     created_at: datetime
     started_at: datetime | None = None
@@ -227,6 +263,12 @@ class PriorView(Contract):
     files: tuple[ArtifactView, ...] = ()
 
 
+class PriorPage(Page):
+    """Meta-priors: the bundled ones first, then the oldest."""
+
+    items: tuple[PriorView, ...]
+
+
 class PromotionView(Contract):
     """One time that a prior was made the default of its space."""
 
@@ -251,3 +293,27 @@ class Health(Contract):
 
     ok: bool
     parts: dict[str, str] = Field(default_factory=dict)
+
+
+class AuditEntry(Contract):
+    """A request that asked for a change.
+
+    Attributes:
+        action: Operation id of the route; `none` where the path leads nowhere.
+        status: HTTP status of the answer.
+    """
+
+    at: datetime
+    owner: str
+    key_id: str | None
+    request_id: str
+    action: str
+    path: str
+    status: int
+
+
+class AuditPage(Contract):
+    """A part of the audit log, newest first."""
+
+    items: tuple[AuditEntry, ...]
+    next_cursor: str | None = None

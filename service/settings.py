@@ -2,17 +2,20 @@
 
 import ipaddress
 import os
+import re
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from search_spaces.errors import InvalidOptionError
 from service.logs import LogLevel
+from service.records.database import is_shared
 
 GIB = 1 << 30
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+")
 
 
 class Settings(BaseSettings):
@@ -22,21 +25,28 @@ class Settings(BaseSettings):
         data_dir: Folder for records, objects and what is remembered of the local Ray; one service process at a time.
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
-        allow_open: Listen beyond loopback although everyone who reaches the service may use it.
+        allow_open: Listen beyond loopback without any key, although everyone who reaches the service may use it.
         store_url: Where objects lie. Absent: a folder in `data_dir`.
-        database_url: Where records lie. A SQLite file; absent: one in `data_dir`.
+        database_url: Where records lie: PostgreSQL or a SQLite file. Absent: one in `data_dir`.
+        single_service: Whether no other service has its records in that PostgreSQL; else all of them need one Ray and
+            one store.
         ray_address: Dashboard address of a running cluster. Absent: a local Ray is started as a child.
         ray_token: Token of that cluster; Ray's own variable.
         ray_num_cpus: CPUs of the local Ray. Absent: all of this machine.
         max_submitted_jobs: Adaptations that run at once; the others stay QUEUED. Absent: as many as find CPUs.
         max_meta_runs: Meta-runs that learn at once, and comparisons that run at once; the others stay QUEUED.
-        max_attempts: Attempts before a job that keeps getting lost counts as failed; of a meta-run, those in a row that
-            reached no new checkpoint.
+        max_attempts: Attempts before a job that keeps failing without a word counts as failed; those that the cluster
+            lost do not count. Of a meta-run, attempts in a row that were lost and reached no new checkpoint.
         cancel_grace_s: Seconds a job has to end by itself once it is asked to cancel.
         stop_grace_s: Seconds a meta-run has to publish its prior once it is asked to stop.
         reconcile_interval_s: Seconds between two looks at what is not finished.
         max_upload_bytes: Largest archive that is taken.
         max_prior_bytes: Largest tensors of an imported prior that are taken.
+        max_body_bytes: Largest body of a request that brings no files.
+        max_header_bytes: Largest headers of a request, together.
+        cors_origins: Whose pages may call the service from a browser, separated by commas; none by default.
+        quota_bytes: Bytes of datasets that an owner may have who has no quota of its own. Absent: no limit.
+        quota_unfinished: Adaptations and meta-runs of such an owner that may run or wait. Absent: no limit.
         log_level: Of the service's own log.
     """
 
@@ -48,6 +58,7 @@ class Settings(BaseSettings):
     allow_open: bool = False
     store_url: str | None = None
     database_url: str | None = None
+    single_service: bool = False
     ray_address: str | None = None
     ray_token: SecretStr | None = Field(None, validation_alias="RAY_AUTH_TOKEN")
     ray_num_cpus: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
@@ -59,12 +70,30 @@ class Settings(BaseSettings):
     reconcile_interval_s: float = Field(0.5, gt=0)
     max_upload_bytes: int = Field(2 * GIB, ge=1)
     max_prior_bytes: int = Field(GIB // 4, ge=1)
+    max_body_bytes: int = Field(1 << 20, ge=1)
+    max_header_bytes: int = Field(1 << 15, ge=1)
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    quota_bytes: int | None = Field(None, ge=0)
+    quota_unfinished: int | None = Field(None, ge=0)
     log_level: LogLevel = "INFO"
 
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, data_dir: Path) -> Path:
         return data_dir.expanduser().absolute()
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, origins: object) -> object:
+        return tuple(filter(None, map(str.strip, origins.split(",")))) if isinstance(origins, str) else origins
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if _ORIGIN.fullmatch(origin) is None:
+                raise ValueError(f"{origin} is no origin, such as https://lab.example")
+        return origins
 
     @field_validator("ray_address")
     @classmethod
@@ -77,13 +106,6 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not (self.allow_open or is_loopback(self.host)):
-            raise InvalidOptionError(
-                "the service has no keys yet, so it listens on loopback only",
-                got=self.host,
-                expected="127.0.0.1, ::1 or localhost",
-                todo="Set ARCHPRIOR_ALLOW_OPEN=1 if whoever reaches that address may use it.",
-            )
         remote = self.ray_address is not None and not is_loopback(urlsplit(self.ray_address).hostname or "")
         if remote and urlsplit(self.objects).scheme in {"", "file"}:
             raise InvalidOptionError(
@@ -91,7 +113,18 @@ class Settings(BaseSettings):
                 got=self.objects,
                 expected="ARCHPRIOR_STORE_URL of the form s3://bucket/prefix",
             )
+        if is_shared(self.database) and not self.single_service and None in {self.ray_address, self.store_url}:
+            raise InvalidOptionError(
+                "services with common records need a common Ray and a common store",
+                expected="ARCHPRIOR_RAY_ADDRESS and ARCHPRIOR_STORE_URL",
+                todo="Set both, or ARCHPRIOR_SINGLE_SERVICE=1 if no other service uses that database.",
+            )
         return self
+
+    @property
+    def may_be_open(self) -> bool:
+        """Whether the service may do without keys: only this machine reaches it, or all who reach it may use it."""
+        return self.allow_open or is_loopback(self.host)
 
     @property
     def objects(self) -> str:
@@ -102,6 +135,17 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The SQLAlchemy URL of the records."""
         return self.database_url or f"sqlite:///{self.data_dir / 'records.sqlite3'}"
+
+
+def no_keys(host: str) -> InvalidOptionError:
+    """Return the refusal to listen at an address that others reach, while there is no key."""
+    return InvalidOptionError(
+        "the service has no keys, so it listens on loopback only",
+        got=host,
+        expected="127.0.0.1, ::1 or localhost",
+        todo="Make a key with `archprior keys create --owner NAME --role operator`, or set ARCHPRIOR_ALLOW_OPEN=1 if "
+        "whoever reaches that address may use it.",
+    )
 
 
 def is_loopback(host: str) -> bool:

@@ -1,7 +1,7 @@
 """From records to what the API shows."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,7 +29,7 @@ class Views:
     """Adds to a record what the store and the cluster know.
 
     Attributes:
-        adaptations: For an adaptation's place in the queue.
+        adaptations: For adaptations' places in the queue.
         store: For its progress.
         cluster: For the dashboard's address.
     """
@@ -40,18 +40,25 @@ class Views:
 
     def adaptation(self, adaptation: Adaptation) -> AdaptationView:
         """Return an adaptation as it stands now."""
-        return self._view(adaptation, self._progress(adaptation))
+        positions = self.adaptations.positions([adaptation])
+        return self._view(adaptation, self._progress(adaptation, positions), positions)
 
-    def listed(self, adaptation: Adaptation) -> AdaptationView:
-        """Return an adaptation as lists show it: of what has ended the store is not asked how far it came."""
-        return self._view(adaptation, None if adaptation.state in FINAL_STATES else self._progress(adaptation))
+    def listed(self, adaptations: Sequence[Adaptation]) -> tuple[AdaptationView, ...]:
+        """Return adaptations as lists show them: of what has ended the store is not asked how far it came."""
+        positions = self.adaptations.positions(adaptations)
+        return tuple(
+            self._view(one, None if one.state in FINAL_STATES else self._progress(one, positions), positions)
+            for one in adaptations
+        )
 
-    def _view(self, adaptation: Adaptation, progress: Progress | None) -> AdaptationView:
+    def _view(self, adaptation: Adaptation, progress: Progress | None, positions: Mapping[str, int]) -> AdaptationView:
         return AdaptationView(
             id=adaptation.id,
             state=adaptation.state,
             attempt=adaptation.attempt,
             request=adaptation.request,
+            priority=adaptation.priority,
+            position=positions.get(adaptation.id),
             created_at=adaptation.created_at,
             started_at=adaptation.started_at,
             finished_at=adaptation.finished_at,
@@ -68,9 +75,10 @@ class Views:
         job_id, dashboard = job_links(adaptation, AttemptFiles(self.store, adaptation), self.cluster)
         return Links(self=own, artifacts=f"{own}/artifacts", dashboard=dashboard, job_id=job_id)
 
-    def _progress(self, adaptation: Adaptation) -> Progress | None:
+    def _progress(self, adaptation: Adaptation, positions: Mapping[str, int]) -> Progress | None:
         if adaptation.state == "QUEUED":
-            return _waiting(adaptation, num_ahead=self.adaptations.num_ahead(adaptation))
+            # One that was started between two questions waits no more: nothing is before it.
+            return _waiting(adaptation, num_ahead=positions.get(adaptation.id, 0))
         try:
             progress = AttemptFiles(self.store, adaptation).progress()
             return _starting(adaptation) if progress is None and adaptation.state == "RUNNING" else progress

@@ -1,6 +1,8 @@
-"""A real S3 server, for whoever asks for one."""
+"""S3 servers, a real one and moto's, and a small network's bundle, for whoever asks for one."""
 
+import json
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +11,18 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.postgres import postgresql  # noqa: F401  # a fixture, for all tests
+
+# Its log of every request would fill the pipe that nobody reads.
+MOTO = """
+import logging, sys
+from moto.server import ThreadedMotoServer
+logging.getLogger("werkzeug").setLevel(logging.WARNING)
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+"""
 ACCESS_KEY, SECRET = "archprior-tests-key", "archprior-tests-secret"
 
 
@@ -58,11 +72,24 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.kill()
 
 
+@pytest.fixture(scope="session")
+def moto_port() -> Iterator[int]:
+    """The port of moto's server, which runs until the tests end. It checks no signature."""
+    with subprocess.Popen([sys.executable, "-c", MOTO], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
 @pytest.fixture
 def s3_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Credentials in the environment that every server here accepts."""
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("PUBLIC_ENDPOINT_URL", "ADDRESSING_STYLE", "SSE", "SSE_KMS_KEY_ID", "MAX_ATTEMPTS"):
+        monkeypatch.delenv(f"ARCHPRIOR_S3_{name}", raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -73,6 +100,29 @@ def s3_environment(s3_endpoint: str, s3_credentials: None, monkeypatch: pytest.M
     """The endpoint of the server that all tests share, which the environment names, with credentials."""
     monkeypatch.setenv("ARCHPRIOR_S3_ENDPOINT_URL", s3_endpoint)
     return s3_endpoint
+
+
+@pytest.fixture
+def moto_path_environment(moto_port: int, s3_credentials: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The endpoint of moto's server, which the environment names, with buckets by path."""
+    url = f"http://127.0.0.1:{moto_port}"
+    monkeypatch.setenv("ARCHPRIOR_S3_ENDPOINT_URL", url)
+    return url
+
+
+@pytest.fixture
+def moto_virtual_environment(moto_port: int, s3_credentials: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The endpoint of moto's server, which the environment names, with buckets as hosts."""
+    resolve = socket.getaddrinfo
+
+    def resolve_buckets(host: str, *options: object, **named: object) -> object:
+        return resolve("127.0.0.1" if str(host).endswith(".localhost") else host, *options, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_buckets)
+    url = f"http://objects.localhost:{moto_port}"
+    monkeypatch.setenv("ARCHPRIOR_S3_ENDPOINT_URL", url)
+    monkeypatch.setenv("ARCHPRIOR_S3_ADDRESSING_STYLE", "virtual")
+    return url
 
 
 @pytest.fixture
@@ -88,3 +138,36 @@ def s3_server(tmp_path: Path, s3_credentials: None, monkeypatch: pytest.MonkeyPa
         yield server
     finally:
         server.kill()
+
+
+@pytest.fixture
+def color_bundle(tmp_path: Path) -> Path:
+    """A folder as an adaptation leaves it, of a network whose logits are a tenth of the mean of each channel."""
+    # Only here: most tests ask for neither.
+    import onnx
+    from onnx import TensorProto, helper
+
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["floats", "axes"], ["means"], keepdims=0),
+            helper.make_node("Mul", ["means", "tenth"], ["logits"]),
+        ],
+        "colors",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 3, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])],
+        [
+            helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3]),
+            helper.make_tensor("tenth", TensorProto.FLOAT, [1], [0.1]),
+        ],
+    )
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), folder / "model.onnx"
+    )
+    preprocessing = {"image_size": 8, "mode": "RGB", "resize": "bilinear antialias to a square"}
+    preprocessing["input"] = "uint8 [N,3,H,W] 0..255"
+    (folder / "preprocessing.json").write_text(json.dumps(preprocessing))
+    (folder / "labels.json").write_text(json.dumps(["red", "green", "blue"]))
+    return folder

@@ -9,8 +9,11 @@ from service.cli.adapt import adapt
 from service.cli.datasets import datasets
 from service.cli.errors import with_readable_errors
 from service.cli.inspect import inspect
+from service.cli.keys import keys
 from service.cli.meta_runs.commands import meta_runs
 from service.cli.meta_train import meta_train
+from service.cli.owners import owners
+from service.cli.predict import predict
 from service.cli.priors import priors
 from service.cli.records import cancel, list_adaptations, status
 from service.cli.serve import serve
@@ -25,8 +28,15 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "cancel": cancel,
     "spaces": spaces,
     "inspect": inspect,
+    "predict": predict,
 }
-GROUPS: Final[Mapping[str, typer.Typer]] = {"datasets": datasets, "meta-runs": meta_runs, "priors": priors}
+GROUPS: Final[Mapping[str, typer.Typer]] = {
+    "datasets": datasets,
+    "meta-runs": meta_runs,
+    "priors": priors,
+    "keys": keys,
+    "owners": owners,
+}
 
 app = typer.Typer(
     name="archprior",

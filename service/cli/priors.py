@@ -39,7 +39,7 @@ def list_priors(context: typer.Context, server: ServerOption = None, as_json: Js
         )
     else:
         with Client(server) as client:
-            views = client.priors()
+            views = client.all_priors()
     if as_json:
         print_json(views)
     else:

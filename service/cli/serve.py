@@ -6,9 +6,8 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 
-from service.cli.errors import as_invalid_option
+from service.cli.database import holds_keys, settings_of
 from service.cli.interrupts import exit_on_signals, terminate_at_end_of_stdin
 from service.cli.options import DataDirOption, JsonOption
 from service.cli.output import print_json
@@ -49,15 +48,12 @@ def serve(
     from service.app import create_app
     from service.cli.listening import run
     from service.data_dir import require_free
-    from service.settings import Settings
+    from service.settings import no_keys
 
-    given = {"host": host, "port": port, "data_dir": data_dir}
-    try:
-        settings = Settings.model_validate({name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        what = "the service cannot run with these settings"
-        raise as_invalid_option(what, error, spell=lambda field: f"ARCHPRIOR_{field.upper()}") from error
-    # The application claims the folder itself, but what fails in its start is told by a traceback.
+    settings = settings_of(host=host, port=port, data_dir=data_dir)
+    # The application refuses both itself, but what fails in its start is told by a traceback.
+    if not (settings.may_be_open or holds_keys(settings)):
+        raise no_keys(settings.host)
     require_free(settings.data_dir)
     app = create_app(settings)
 

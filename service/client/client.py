@@ -9,6 +9,7 @@ from service.client.connection import UPLOAD_TIMEOUT_S, parsed, quoted
 from service.client.datasets import DatasetCalls
 from service.client.meta_runs import MetaRunCalls
 from service.client.priors import PriorCalls
+from service.client.retries import idempotency_headers
 from service.schemas import (
     FINAL_STATES,
     AdaptationPage,
@@ -25,10 +26,12 @@ class Client(DatasetCalls, MetaRunCalls, PriorCalls):
     """A connection to one ArchPrior service; a context manager.
 
     Calls that may safely be made twice are retried (broken connections, 429, 502, 503, 504; bounded, with growing
-    delays, as long as a `Retry-After` asks). Creating an adaptation or a meta-run is tried once.
+    delays, as long as a `Retry-After` asks). So are those that create something: each has a key by which the service
+    knows it again. Whoever wants that over a restart of the own program, too, gives a key of its own.
 
     Args:
         base_url: Root of the service, such as `http://127.0.0.1:8000`.
+        api_key: Of a service that asks for one; ARCHPRIOR_API_KEY if absent.
         timeout_s: Longest silence of the service within one try, in seconds.
         retries: How often, and with which delays.
         sleep: Waits the given number of seconds.
@@ -48,8 +51,15 @@ class Client(DatasetCalls, MetaRunCalls, PriorCalls):
         read = partial(parsed, schema=Health)
         return self._transport.call("GET", "/readyz", read, idempotent=False, accepted=frozenset({503}))
 
-    def create_adaptation(self, request: AdaptationRequest, *, archive: Path | None = None) -> AdaptationView:
-        """Ask for an adaptation to the dataset that `request` names, or to a zip sent along. Never retried.
+    def create_adaptation(
+        self, request: AdaptationRequest, *, archive: Path | None = None, key: str | None = None
+    ) -> AdaptationView:
+        """Ask for an adaptation to the dataset that `request` names, or to a zip sent along.
+
+        Args:
+            request: What is wished for.
+            archive: The zip.
+            key: The same request with the same key makes one adaptation, within 24 hours. Absent: a new key.
 
         Raises:
             InvalidOptionError: Both or neither of `request.dataset_id` and `archive` are given.
@@ -57,15 +67,14 @@ class Client(DatasetCalls, MetaRunCalls, PriorCalls):
         if (archive is None) == (request.dataset_id is None):
             raise InvalidOptionError("an adaptation needs one dataset", expected="either a dataset id or an archive")
         fields = request.model_dump(mode="json", exclude_none=True)
-        read = partial(parsed, schema=AdaptationView)
         if archive is None:
-            return self._transport.call("POST", "/v1/adaptations", read, idempotent=False, json=fields)
+            return self._create("/v1/adaptations", AdaptationView, json=fields, key=key)
         with archive.open("rb") as file:
             return self._transport.call(
                 "POST",
                 "/v1/adaptations",
-                read,
-                idempotent=False,
+                partial(parsed, schema=AdaptationView),
+                headers=idempotency_headers(key),
                 form={field: str(value) for field, value in fields.items()},
                 files={"dataset": (archive.name, file, "application/zip")},
                 timeout_s=UPLOAD_TIMEOUT_S,

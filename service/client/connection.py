@@ -1,5 +1,6 @@
 """What every group of calls shares: one transport, answers read as schemas, names that stay in their place."""
 
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -13,13 +14,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from service.client.downloads import save
 from service.client.errors import BadDownloadError, ServiceError
-from service.client.retries import RetryPolicy
+from service.client.retries import RetryPolicy, idempotency_headers
 from service.client.transport import Transport
 from service.schemas import ArtifactView, Problem
 from workers.tasks.limits import ArchiveLimits
 
 Schema = TypeVar("Schema")
 
+API_KEY_VARIABLE: Final = "ARCHPRIOR_API_KEY"
 UPLOAD_TIMEOUT_S: Final = ArchiveLimits().timeout_s + 300.0
 """The service answers an upload only once it has checked every image of it, which may have to wait for its turn."""
 
@@ -31,12 +33,19 @@ class Connection:
         self,
         base_url: str,
         *,
+        api_key: str | None = None,
         timeout_s: float = 30.0,
         retries: RetryPolicy | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._sleep = sleep
-        self._transport = Transport(base_url, timeout_s=timeout_s, retries=retries or RetryPolicy(), sleep=sleep)
+        self._transport = Transport(
+            base_url,
+            api_key=api_key or os.environ.get(API_KEY_VARIABLE, "").strip() or None,
+            timeout_s=timeout_s,
+            retries=retries or RetryPolicy(),
+            sleep=sleep,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -61,6 +70,11 @@ class Connection:
 
     def _post(self, path: str, schema: type[Schema], *, json: object = None, idempotent: bool = True) -> Schema:
         return self._transport.call("POST", path, partial(parsed, schema=schema), json=json, idempotent=idempotent)
+
+    def _create(self, path: str, schema: type[Schema], *, json: object, key: str | None) -> Schema:
+        """Ask for something new, again and again until an answer comes: the key makes it one thing all the same."""
+        read = partial(parsed, schema=schema)
+        return self._transport.call("POST", path, read, json=json, headers=idempotency_headers(key))
 
     def _download(self, path: str, artifact: ArtifactView, folder: Path) -> Path:
         """Write a file into `folder` under its own name, hash checked, whole or not at all; return its path.

@@ -20,10 +20,9 @@ META_RUNS = "/v1/meta-runs"
 class MetaRunCalls(Connection):
     """Meta-runs of a service."""
 
-    def create_meta_run(self, request: MetaRunRequest) -> MetaRunView:
-        """Ask for a meta-run. Never retried."""
-        fields = request.model_dump(mode="json", exclude_none=True)
-        return self._post(META_RUNS, MetaRunView, json=fields, idempotent=False)
+    def create_meta_run(self, request: MetaRunRequest, *, key: str | None = None) -> MetaRunView:
+        """Ask for a meta-run; the same request with the same `key` makes one, within 24 hours. Absent: a new key."""
+        return self._create(META_RUNS, MetaRunView, json=request.model_dump(mode="json", exclude_none=True), key=key)
 
     def meta_run(self, meta_run_id: str) -> MetaRunView:
         """Return one meta-run as it stands now."""

@@ -4,17 +4,29 @@ from functools import partial
 from pathlib import Path
 
 from service.client.connection import UPLOAD_TIMEOUT_S, Connection, parsed, quoted
-from service.schemas import ArtifactView, Comparison, MetaRunView, PriorView, PromotionView
+from service.schemas import ArtifactView, Comparison, MetaRunView, PriorPage, PriorView, PromotionView
 
 PRIORS = "/v1/priors"
+MAX_PAGE = 100
 
 
 class PriorCalls(Connection):
     """Meta-priors of a service."""
 
-    def priors(self) -> tuple[PriorView, ...]:
-        """Return the meta-priors that the service knows."""
-        return self._get(PRIORS, tuple[PriorView, ...])
+    def priors(
+        self, *, search_space: str | None = None, limit: int | None = None, cursor: str | None = None
+    ) -> PriorPage:
+        """Return meta-priors, the bundled ones first; `cursor` is the `next_cursor` of the page before."""
+        return self._get(PRIORS, PriorPage, search_space=search_space, limit=limit, cursor=cursor)
+
+    def all_priors(self) -> tuple[PriorView, ...]:
+        """Return all meta-priors, page after page."""
+        page = self.priors(limit=MAX_PAGE)
+        found = page.items
+        while page.next_cursor is not None:
+            page = self.priors(limit=MAX_PAGE, cursor=page.next_cursor)
+            found += page.items
+        return found
 
     def prior(self, prior_id: str) -> PriorView:
         """Return one meta-prior."""
@@ -28,10 +40,10 @@ class PriorCalls(Connection):
         """Return each time that a prior was promoted, of one space or of all."""
         return self._get(f"{PRIORS}/promotions", tuple[PromotionView, ...], search_space=search_space)
 
-    def compare_priors(self, comparison: Comparison) -> MetaRunView:
-        """Ask for a meta-run that judges priors on the same held-out tasks. Never retried."""
+    def compare_priors(self, comparison: Comparison, *, key: str | None = None) -> MetaRunView:
+        """Ask for a meta-run that judges priors on the same held-out tasks; `key` as of `create_meta_run`."""
         fields = comparison.model_dump(mode="json", exclude_none=True)
-        return self._post(f"{PRIORS}/compare", MetaRunView, json=fields, idempotent=False)
+        return self._create(f"{PRIORS}/compare", MetaRunView, json=fields, key=key)
 
     def import_prior(self, card: Path, tensors: Path, *, prior_id: str | None = None) -> PriorView:
         """Hand in a prior that was made elsewhere; the same prior again is no conflict, so this is retried.

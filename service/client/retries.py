@@ -1,5 +1,7 @@
-"""When a call is tried again, and after how long."""
+"""When a call is tried again, after how long, and what makes that safe."""
 
+import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -41,6 +43,15 @@ class RetryPolicy:
         if retry_after_s is None:
             return float(min(self.first_delay_s * 2 ** (num_failures - 1), self.max_delay_s))
         return retry_after_s if retry_after_s <= self.max_retry_after_s else None
+
+
+def idempotency_headers(key: str | None) -> Mapping[str, str]:
+    """Return the headers by which the service knows a request that asks for something new when it comes again.
+
+    Args:
+        key: Of the request; None: a new one.
+    """
+    return {"Idempotency-Key": key or str(uuid.uuid4())}
 
 
 def retry_after_s(header: str | None, now: datetime | None = None) -> float | None:

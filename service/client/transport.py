@@ -1,8 +1,10 @@
 """One HTTP call: retries, the service's problems as errors, answers as schemas."""
 
 import ipaddress
-from collections.abc import Callable, Mapping
-from typing import BinaryIO, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import BinaryIO, Final, TypeVar
 
 import httpx
 
@@ -14,6 +16,7 @@ Answer = TypeVar("Answer")
 Upload = tuple[str, BinaryIO, str]
 
 CONNECT_TIMEOUT_S = 5.0
+HEADERS: Final = {"Accept-Encoding": "identity"}
 
 
 class Transport:
@@ -21,24 +24,30 @@ class Transport:
 
     Args:
         base_url: Root of the service, `http://` or `https://`.
+        api_key: Sent with every call; None: none.
         timeout_s: Longest silence of the service within one try, in seconds.
         retries: For idempotent calls.
         sleep: Waits the given number of seconds.
 
     Raises:
-        InvalidOptionError: `base_url` is no HTTP address.
+        InvalidOptionError: `base_url` is no HTTP address, or `api_key` no key.
     """
 
     def __init__(
-        self, base_url: str, *, timeout_s: float, retries: RetryPolicy, sleep: Callable[[float], None]
+        self,
+        base_url: str,
+        *,
+        api_key: str | None,
+        timeout_s: float,
+        retries: RetryPolicy,
+        sleep: Callable[[float], None],
     ) -> None:
         url = _checked(base_url)
         self.base_url = str(url)
         self._timeout_s, self._retries, self._sleep = timeout_s, retries, sleep
         # A proxy that the environment names knows nothing of this machine's own ports.
-        self._http = httpx.Client(
-            base_url=url, headers={"Accept-Encoding": "identity"}, trust_env=not _is_loopback(url.host)
-        )
+        headers = {**HEADERS, **_authorization(api_key)}
+        self._http = httpx.Client(base_url=url, headers=headers, trust_env=not _is_loopback(url.host))
 
     def close(self) -> None:
         """Close the connections."""
@@ -53,6 +62,7 @@ class Transport:
         idempotent: bool = True,
         accepted: frozenset[int] = frozenset(),
         query: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
         json: object = None,
         form: Mapping[str, str] | None = None,
         files: Mapping[str, Upload] | None = None,
@@ -69,6 +79,7 @@ class Transport:
                 once it was sent but not answered in time.
             accepted: Error statuses that `read` understands.
             query: Query parameters.
+            headers: Beside those of every call.
             json: Body, as JSON.
             form: Fields of a form body.
             files: Files of a multipart body, streamed from seekable files.
@@ -83,9 +94,12 @@ class Transport:
         while True:
             asked_s: float | None = None
             try:
-                with self._http.stream(
-                    method, path, params=query, json=json, data=form, files=files, timeout=timeout
-                ) as response:
+                with (
+                    self._http.stream(
+                        method, path, params=query, headers=headers, json=json, data=form, files=files, timeout=timeout
+                    ) as answer,
+                    _followed(answer, timeout) as response,
+                ):
                     if response.is_success or response.status_code in accepted:
                         return read(response)
                     failure: ServiceError | ServiceUnreachableError
@@ -103,11 +117,38 @@ class Transport:
             self._sleep(delay_s)
 
     def _unreachable(self, error: httpx.RequestError) -> ServiceUnreachableError:
+        asked = error.request.url
+        if asked.netloc != self._http.base_url.netloc:
+            store = f"{asked.scheme}://{asked.netloc.decode()}"
+            return ServiceUnreachableError(
+                f"no answer from {store}, the store to which the service sends downloads",
+                got=str(error) or type(error).__name__,
+                todo="Does this machine reach what the service's ARCHPRIOR_S3_PUBLIC_ENDPOINT_URL names?",
+            )
         return ServiceUnreachableError(
             f"no answer from the service at {self.base_url}",
             got=str(error) or type(error).__name__,
             todo="Is it running, and is this its address? `archprior serve` starts one.",
         )
+
+
+@contextmanager
+def _followed(answer: httpx.Response, timeout: httpx.Timeout) -> Iterator[httpx.Response]:
+    """Yield an answer, or of one that sends a download to the store, the store's. It gets none of our headers."""
+    if answer.status_code != HTTPStatus.TEMPORARY_REDIRECT or answer.request.method != "GET":
+        yield answer
+        return
+    url = answer.url.join(answer.headers.get("Location", ""))
+    with httpx.stream("GET", url, headers=HEADERS, timeout=timeout, trust_env=not _is_loopback(url.host)) as stored:
+        yield stored
+
+
+def _authorization(api_key: str | None) -> dict[str, str]:
+    if api_key is None:
+        return {}
+    if not (api_key.isascii() and api_key.isprintable()) or " " in api_key:
+        raise InvalidOptionError("not an API key", expected="one line, as `archprior keys create` has shown it")
+    return {"Authorization": f"Bearer {api_key}"}
 
 
 def _checked(base_url: str) -> httpx.URL:

@@ -10,11 +10,13 @@ from search_spaces.errors import InvalidOptionError, lookup
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro, SearchSpace
 from service.errors import ConflictError, InvalidRequestError
+from service.idempotency import once
 from service.prior_catalog import PriorCatalog
 from service.records.datasets import DatasetRecords
+from service.records.idempotency import Once
 from service.records.meta_runs import MetaRunRecords
 from service.records.model import Dataset, MetaRun
-from service.schemas import Comparison
+from service.schemas import Comparison, MetaRunForm
 from workers.contracts.errors import InvalidPriorError
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.meta_runs import DatasetChoice, MetaDataset, MetaRunRequest
@@ -41,14 +43,21 @@ class MetaRunIntake:
     meta_runs: MetaRunRecords
     priors: PriorCatalog
 
-    def add(self, request: MetaRunRequest, *, owner: str) -> MetaRun:
-        """Return the new meta-run that a request asks for.
+    def add(self, request: MetaRunRequest, *, owner: str, priority: int = 0, key: str | None = None) -> MetaRun:
+        """Return the new meta-run that a request asks for. The same request with the same `key` makes no second one.
 
         Raises:
+            IdempotencyKeyReusedError: Another request had this key.
             NotFoundError: A dataset or a prior is not there.
             ConflictError: A dataset may not be learned from, or the new prior's name is taken.
             ArchPriorError: The search space, the skeleton, a prior or a class split cannot be accepted.
         """
+        form = MetaRunForm.model_validate({**request.model_dump(), "priority": priority})
+        first = once(key, operation="create_meta_run", request=form)
+        made = self.meta_runs.made_by(first, owner=owner)
+        return made or self._add(request, owner=owner, priority=priority, first=first)
+
+    def _add(self, request: MetaRunRequest, *, owner: str, priority: int = 0, first: Once | None) -> MetaRun:
         config = request.config
         _check_skeleton(lookup(SPACES, config.search_space, kind="search space"), config)
         if request.kind == "compare":
@@ -59,14 +68,18 @@ class MetaRunIntake:
         datasets = tuple(self._resolve(choice, request, owner=owner) for choice in request.datasets)
         if request.kind == "learn" and config.joint_steps < config.num_steps:
             check_ways([len(one.meta_train) for one in datasets], config.min_ways, names=[one.name for one in datasets])
-        return self.meta_runs.add(request, datasets, owner=owner)
+        return self.meta_runs.add(request, datasets, owner=owner, priority=priority, once=first)
 
-    def compare(self, comparison: Comparison, *, owner: str) -> MetaRun:
+    def compare(self, comparison: Comparison, *, owner: str, key: str | None = None) -> MetaRun:
         """Return the new meta-run that judges priors; tasks and inner steps are as the first prior was learned with.
 
         Raises:
             ArchPriorError: As `add`.
         """
+        first = once(key, operation="compare_priors", request=comparison)
+        made = self.meta_runs.made_by(first, owner=owner)
+        if made is not None:
+            return made
         config = _config_of(self.priors.get(comparison.priors[0], owner=owner).card, seed=comparison.seed)
         try:
             request = MetaRunRequest(
@@ -82,7 +95,7 @@ class MetaRunIntake:
                 findings=(found["msg"].removeprefix("Value error, ") for found in error.errors()),
                 todo="Correct these fields.",
             ) from error
-        return self.add(request, owner=owner)
+        return self._add(request, owner=owner, first=first)
 
     def resume(self, meta_run_id: str, *, owner: str) -> MetaRun:
         """Have a meta-run that was stopped or has failed go on, if its datasets may still be learned from.

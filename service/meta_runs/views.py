@@ -1,6 +1,7 @@
 """From records of meta-runs to what the API shows."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
@@ -27,7 +28,7 @@ class MetaRunViews:
     """Adds to a record what the store and the cluster know.
 
     Attributes:
-        meta_runs: For a meta-run's place in the queue.
+        meta_runs: For meta-runs' places in the queue.
         store: For its progress.
         cluster: For the dashboard's address.
     """
@@ -38,18 +39,25 @@ class MetaRunViews:
 
     def view(self, meta_run: MetaRun) -> MetaRunView:
         """Return a meta-run as it stands now."""
-        return self._view(meta_run, self._progress(meta_run))
+        positions = self.meta_runs.positions([meta_run])
+        return self._view(meta_run, self._progress(meta_run, positions), positions)
 
-    def listed(self, meta_run: MetaRun) -> MetaRunView:
-        """Return a meta-run as lists show it: of what has settled the store is not asked how far it came."""
-        return self._view(meta_run, None if meta_run.state in SETTLED_META_STATES else self._progress(meta_run))
+    def listed(self, meta_runs: Sequence[MetaRun]) -> tuple[MetaRunView, ...]:
+        """Return meta-runs as lists show them: of what has settled the store is not asked how far it came."""
+        positions = self.meta_runs.positions(meta_runs)
+        return tuple(
+            self._view(one, None if one.state in SETTLED_META_STATES else self._progress(one, positions), positions)
+            for one in meta_runs
+        )
 
-    def _view(self, meta_run: MetaRun, progress: MetaProgress | None) -> MetaRunView:
+    def _view(self, meta_run: MetaRun, progress: MetaProgress | None, positions: Mapping[str, int]) -> MetaRunView:
         return MetaRunView(
             id=meta_run.id,
             state=meta_run.state,
             attempt=meta_run.attempt,
             request=meta_run.request,
+            priority=meta_run.priority,
+            position=positions.get(meta_run.id),
             prior_id=meta_run.prior_id,
             created_at=meta_run.created_at,
             started_at=meta_run.started_at,
@@ -74,9 +82,10 @@ class MetaRunViews:
             job_id=job_id,
         )
 
-    def _progress(self, meta_run: MetaRun) -> MetaProgress | None:
+    def _progress(self, meta_run: MetaRun, positions: Mapping[str, int]) -> MetaProgress | None:
         if meta_run.state == "QUEUED":
-            return _waiting(meta_run, num_ahead=self.meta_runs.num_ahead(meta_run))
+            # One that was started between two questions waits no more: nothing is before it.
+            return _waiting(meta_run, num_ahead=positions.get(meta_run.id, 0))
         try:
             progress = MetaAttemptFiles(self.store, meta_run).progress()
             return _starting(meta_run) if progress is None and meta_run.state == "RUNNING" else progress

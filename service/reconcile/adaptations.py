@@ -11,7 +11,7 @@ from service.errors import InvalidAttemptFileError
 from service.jobs import JobClient, JobReport
 from service.reconcile.decide import KIND, AdaptationObservation, AskToEnd, Decision, Succeed, decide
 from service.reconcile.decisions import UNSEEN, Cancel, Fail, Limits, Retry, Start, StopJob, Wait
-from service.reconcile.jobs import job_of, stop_living, unreadable
+from service.reconcile.jobs import job_of, stop_late, stop_living, unreadable
 from service.records.adaptations import AdaptationRecords
 from service.records.model import Adaptation
 from service.records.transitions import Change
@@ -60,6 +60,7 @@ class AdaptationSteps:
             StoreError: The store cannot be reached.
             ClusterUnavailableError: The cluster refused something.
         """
+        stop_late(jobs, adaptation)
         job = UNSEEN if adaptation.state == "QUEUED" else job_of(jobs, adaptation)
         try:
             seen = self._observe(adaptation, job, now_s=now_s)
@@ -97,6 +98,7 @@ class AdaptationSteps:
             failure=files.failure(),
             cancel_written=adaptation.state == "CANCELLING" and files.cancel_written(),
             asked_age_s=0.0 if asked_at is None else now_s - asked_at.timestamp(),
+            age_s=0.0 if adaptation.started_at is None else now_s - adaptation.started_at.timestamp(),
         )
 
     def _execute(self, adaptation: Adaptation, decision: Decision, jobs: JobClient) -> None:
@@ -106,11 +108,11 @@ class AdaptationSteps:
                 pass
             case Start():
                 self._start(adaptation, files, jobs)
-            case Retry(reason):
+            case Retry(reason, counts):
                 logger.warning("adaptation=%s attempt=%d lost: %s", adaptation.id, adaptation.attempt, reason)
                 progress = files.progress()
                 spent_s = 0.0 if progress is None else progress.elapsed_s
-                self._move(adaptation, Change(state="QUEUED", spent_s=spent_s))
+                self._move(adaptation, Change(state="QUEUED", spent_s=spent_s, counts=counts))
             case Succeed(manifest):
                 self._move(adaptation, Change(state="SUCCEEDED", result=files.result(), artifacts=manifest.artifacts))
             case Fail(problem):
@@ -130,6 +132,8 @@ class AdaptationSteps:
         files.write_request()
         if self._move(adaptation, Change(state="RUNNING")):  # else it was cancelled meanwhile
             jobs.submit(submission_id(adaptation), entrypoint(self.store, adaptation), metadata(adaptation))
+            if not self.records.is_current(adaptation):  # the cluster took so long that the attempt was given up
+                jobs.stop(submission_id(adaptation))
 
     def _move(self, adaptation: Adaptation, change: Change) -> bool:
         moved = self.records.change(adaptation, change)

@@ -37,10 +37,12 @@ class AdaptationObservation(Observation):
     Attributes:
         manifest: The list of its artifacts, if it exists.
         cancel_written: Whether its job was asked to end.
+        age_s: Seconds since its first attempt began.
     """
 
     manifest: Manifest | None = None
     cancel_written: bool = False
+    age_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,9 @@ def decide(adaptation: Adaptation, seen: AdaptationObservation, limits: Limits) 
         return ending(seen, ask=ask, over=Cancel(), grace_s=limits.cancel_grace_s)
     if seen.job.status in ALIVE or seen.job.status == JobStatus.UNKNOWN:
         return Wait()
-    if adaptation.attempt < limits.max_attempts:
-        return Retry(what_happened(seen.job))
+    reason = what_happened(seen.job)
+    if seen.job.status == JobStatus.MISSING and seen.age_s < adaptation.request.budget_s + limits.missing_s:
+        return Retry(reason, counts=False)
+    if adaptation.num_failures + 1 < limits.max_attempts:
+        return Retry(reason)
     return Fail(lost(KIND, adaptation, seen.job, todo="post the adaptation again"))

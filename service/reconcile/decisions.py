@@ -22,14 +22,17 @@ class Limits:
     """How patient to be.
 
     Attributes:
-        max_attempts: Attempts before work whose job keeps getting lost counts as failed.
+        max_attempts: Attempts before work whose job keeps failing without a word counts as failed.
         cancel_grace_s: Seconds that a job has to end by itself once it was asked to cancel.
         stop_grace_s: Seconds that the job of a meta-run has to publish its prior once it was asked to stop.
+        missing_s: Seconds beyond its budget for which an adaptation is begun again, whatever the number of its
+            attempts, because the cluster does not know its job: a cluster that was lost is not the job's fault.
     """
 
     max_attempts: int
     cancel_grace_s: float
     stop_grace_s: float
+    missing_s: float = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +64,10 @@ class Start:
 
 @dataclass(frozen=True)
 class Retry:
-    """Count the attempt up and queue it again, because of this."""
+    """Queue it again as a new attempt, because of this; `counts` says whether the old one had its chance."""
 
     reason: str
+    counts: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
-"""Looks at all work that has not ended, and takes the next step of each."""
+"""Looks at all work that has a job, and at what finds a slot of what waits, and takes the next step of each.
+
+What waits behind these stays in the records: memory does not grow with the queue."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Final, get_args
 
 from service.attempt_files import Attempted
 from service.cluster import Cluster
@@ -17,8 +20,9 @@ from service.records.lease import Lease
 from service.records.model import Adaptation, MetaRun
 from workers.adapt.plan import MAX_CPUS_PER_WORKER
 from workers.contracts.errors import StoreError
+from workers.contracts.meta_runs import Kind
 
-Work = TypeVar("Work", bound=Attempted)
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 logger = logging.getLogger(__name__)
 
@@ -58,13 +62,15 @@ class Reconciler:
         except ClusterUnavailableError as error:
             jobs, unavailable = NoJobs(error), error
         up = unavailable is None
-        adaptations, meta_runs = self.adaptations.records.unfinished(), self.meta_runs.records.unfinished()
-        capacity = self._capacity(adaptations, meta_runs) if up else None
-        due = _due(adaptations, self._num_slots(capacity) if up else 0)
-        meta_due = _due_of_each_kind(meta_runs, self.max_meta_runs if up else 0)
+        running, meta_running = self.adaptations.records.active(), self.meta_runs.records.active()
+        waits = bool(self.adaptations.records.waiting(1))
+        capacity = self._capacity(waits=waits, running=running, meta_running=meta_running) if up else None
+        num_slots = self._num_slots(capacity) if up else 0
+        due = (*running, *self.adaptations.records.waiting(max(0, num_slots - len(running))))
+        meta_due = (*meta_running, *self._meta_waiting(meta_running)) if up else meta_running
         now_s = self.adaptations.records.now()
-        self.adaptations.watch(adaptations, now_s=now_s)
-        if adaptations:
+        self.adaptations.watch(running, now_s=now_s)
+        if running or waits:
             caps = self._caps(due, meta_due, capacity, now_s=now_s)
         else:
             caps = dict.fromkeys((one.id for one in meta_due), None)
@@ -85,10 +91,12 @@ class Reconciler:
         if unavailable is not None:
             raise unavailable
 
-    def _capacity(self, adaptations: Sequence[Adaptation], meta_runs: Sequence[MetaRun]) -> Capacity | None:
+    def _capacity(
+        self, *, waits: bool, running: Sequence[Adaptation], meta_running: Sequence[MetaRun]
+    ) -> Capacity | None:
         """Return what the cluster has; None where nothing depends on it, or where it cannot be asked."""
-        for_slots = self.max_submitted is None and any(one.state == "QUEUED" for one in adaptations)
-        for_caps = bool(adaptations) and any(one.state != "QUEUED" for one in meta_runs)
+        for_slots = self.max_submitted is None and waits
+        for_caps = bool(meta_running) and (waits or bool(running))
         if not (for_slots or for_caps):
             return None
         try:
@@ -100,6 +108,15 @@ class Reconciler:
         if self.max_submitted is not None:
             return self.max_submitted
         return 0 if capacity is None else max(1, capacity.cpus // MAX_CPUS_PER_WORKER)
+
+    def _meta_waiting(self, running: Sequence[MetaRun]) -> tuple[MetaRun, ...]:
+        """Return the meta-runs that find a slot of their kind."""
+        num_running = Counter(one.request.kind for one in running)
+        return tuple(
+            one
+            for kind in KINDS
+            for one in self.meta_runs.records.waiting(max(0, self.max_meta_runs - num_running[kind]), queue=kind)
+        )
 
     def _caps(
         self,
@@ -120,18 +137,3 @@ class Reconciler:
             return keep
         needs = [need_of(one, capacity, starved=hungry) for one, hungry in zip(adaptations, starved, strict=True)]
         return {**keep, **worker_caps(capacity, needs, running)}
-
-
-def _due(works: Sequence[Work], num_slots: int) -> tuple[Work, ...]:
-    """Return what is to be looked at: all that has a job, and of what waits as much as finds a slot, oldest first."""
-    queued = [work for work in works if work.state == "QUEUED"]
-    num_free = max(0, num_slots - (len(works) - len(queued)))
-    starting = {work.id for work in queued[:num_free]}
-    return tuple(work for work in works if work.state != "QUEUED" or work.id in starting)
-
-
-def _due_of_each_kind(meta_runs: Sequence[MetaRun], num_slots: int) -> tuple[MetaRun, ...]:
-    """Return what is to be looked at, each kind with that many slots, oldest first."""
-    kinds = {one.request.kind for one in meta_runs}
-    due = {one.id for kind in kinds for one in _due([run for run in meta_runs if run.request.kind == kind], num_slots)}
-    return tuple(one for one in meta_runs if one.id in due)

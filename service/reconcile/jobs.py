@@ -21,6 +21,21 @@ def stop_living(jobs: JobClient, work: Attempted, job: JobReport) -> None:
         jobs.stop(submission_id(work))
 
 
+def stop_late(jobs: JobClient, work: Attempted) -> None:
+    """Stop the job of the attempt before, should it have started after it was given up.
+
+    A submission whose answer did not come may reach the cluster later than anyone waits for it.
+    """
+    if work.state == "QUEUED" or work.attempt == 1:
+        return
+    late = submission_id(work, work.attempt - 1)
+    try:
+        if jobs.report(late).status in ALIVE:
+            jobs.stop(late)
+    except ClusterUnavailableError:
+        return  # asked again at the next look
+
+
 def unreadable(kind: str, error: InvalidAttemptFileError, *, todo: str) -> Problem:
     """Return the problem of work whose outcome cannot be read.
 

@@ -32,7 +32,7 @@ from service.reconcile.decisions import (
     StopJob,
     Wait,
 )
-from service.reconcile.jobs import job_of, stop_living, unreadable
+from service.reconcile.jobs import job_of, stop_late, stop_living, unreadable
 from service.reconcile.losses import Past, is_exhausted
 from service.records.datasets import DatasetRecords
 from service.records.meta_runs import MetaRunRecords
@@ -85,6 +85,7 @@ class MetaRunSteps:
             StoreError: The store cannot be reached.
             ClusterUnavailableError: The cluster refused something.
         """
+        stop_late(jobs, meta_run)
         job = UNSEEN if meta_run.state == "QUEUED" else job_of(jobs, meta_run)
         try:
             seen = self._observe(meta_run, job, now_s=now_s, cap=cap)
@@ -173,6 +174,8 @@ class MetaRunSteps:
         files.write_request()
         if self._move(meta_run, MetaChange(state="RUNNING")):  # else it was stopped or cancelled meanwhile
             jobs.submit(submission_id(meta_run), entrypoint(self.store, meta_run), metadata(meta_run))
+            if not self.records.is_current(meta_run):
+                jobs.stop(submission_id(meta_run))
 
     def _move(self, meta_run: MetaRun, change: MetaChange) -> bool:
         try:

@@ -6,14 +6,17 @@ from pydantic import TypeAdapter
 from sqlalchemy import insert, select
 
 from service.errors import ConflictError
+from service.quotas import UNLIMITED, Quotas
 from service.records.clock import DatabaseNow
 from service.records.database import Database
+from service.records.idempotency import Once, claim
 from service.records.model import Adaptation, Dataset, moment
 from service.records.priors import use_prior
 from service.records.tables import AdaptationRow
 from service.records.transitions import Change, transition
+from service.records.turns import ADAPTATIONS, take_turn
 from service.records.work import WorkRecords
-from service.schemas import FINAL_STATES, AdaptationState, Problem, Result
+from service.schemas import ACTIVE_STATES, FINAL_STATES, AdaptationState, Problem, Result
 from workers.contracts.adaptations import NO_PRIOR, AdaptationRequest
 from workers.contracts.artifacts import Artifact
 
@@ -24,11 +27,40 @@ _ARTIFACTS: TypeAdapter[tuple[Artifact, ...]] = TypeAdapter(tuple[Artifact, ...]
 class AdaptationRecords(WorkRecords[AdaptationRow, Adaptation, AdaptationState]):
     """Adaptations of this service."""
 
-    def __init__(self, database: Database) -> None:
-        super().__init__(database, row=AdaptationRow, read=_adaptation, final=FINAL_STATES, kind="adaptation")
+    def __init__(self, database: Database, quotas: Quotas = UNLIMITED) -> None:
+        super().__init__(
+            database,
+            row=AdaptationRow,
+            read=_adaptation,
+            active=ACTIVE_STATES,
+            final=FINAL_STATES,
+            kind="adaptation",
+            quotas=quotas,
+        )
 
-    def add(self, request: AdaptationRequest, dataset: Dataset, *, owner: str) -> Adaptation:
-        """Record a new adaptation, QUEUED. Raises `NotFoundError` where its prior is gone meanwhile."""
+    def add(
+        self,
+        request: AdaptationRequest,
+        dataset: Dataset,
+        *,
+        owner: str,
+        priority: int = 0,
+        once: Once | None = None,
+    ) -> Adaptation:
+        """Record a new adaptation, QUEUED; or return what the same request has made before.
+
+        Args:
+            request: As asked, with every reference resolved.
+            dataset: That it names.
+            owner: Whose it is.
+            priority: What waits is served by priority, the largest first, then in the order of its arrival.
+            once: Of a request that may come again.
+
+        Raises:
+            NotFoundError: Its prior is gone meanwhile.
+            IdempotencyKeyReusedError: Another request had this key.
+            QuotaExceededError: Its owner has as much unfinished work as it may.
+        """
         values = {
             "id": f"ad-{secrets.token_hex(6)}",
             "owner": owner,
@@ -38,15 +70,18 @@ class AdaptationRecords(WorkRecords[AdaptationRow, Adaptation, AdaptationState])
             "dataset_id": dataset.id,
             "dataset_sha256": dataset.sha256,
             "spent_s": 0.0,
+            "priority": priority,
             "created_at": DatabaseNow(),
         }
         with self._database.transaction() as session:
+            if once is not None:
+                made = claim(session, once, owner=owner, work_id=str(values["id"]))
+                if made != values["id"]:
+                    return _adaptation(session.get_one(AdaptationRow, made))
+            self._admit(session, owner)
             use_prior(session, request.prior or NO_PRIOR, owner=owner)
+            values["arrival"] = take_turn(session, ADAPTATIONS)
             return _adaptation(session.scalars(insert(AdaptationRow).values(values).returning(AdaptationRow)).one())
-
-    def num_ahead(self, adaptation: Adaptation) -> int:
-        """Return how many adaptations were waiting before this one."""
-        return self._num_before(adaptation)
 
     def change(self, seen: Adaptation, change: Change) -> bool:
         """Change an adaptation if it is still as seen; return whether it was."""
@@ -85,6 +120,8 @@ def _adaptation(row: AdaptationRow) -> Adaptation:
         dataset_id=row.dataset_id,
         dataset_sha256=row.dataset_sha256,
         spent_s=row.spent_s,
+        num_failures=row.num_failures,
+        priority=row.priority,
         created_at=moment(row.created_at),
         started_at=None if row.started_at is None else moment(row.started_at),
         finished_at=None if row.finished_at is None else moment(row.finished_at),

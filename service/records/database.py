@@ -1,5 +1,7 @@
-"""The connection to the records, which lie in a SQLite file."""
+"""The connection to the records, which lie in a SQLite file or in PostgreSQL."""
 
+import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Final
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
@@ -17,23 +19,34 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from search_spaces.errors import InvalidOptionError
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
+SQLITE: Final = frozenset({"sqlite", "sqlite+pysqlite"})
+POSTGRESQL: Final = frozenset({"postgresql", "postgresql+psycopg"})
 BUSY_TIMEOUT_S: Final = 15.0
+"""How long a statement may wait for others to be done with a row, or with SQLite's file."""
+LOCK_TIMEOUT_S: Final = 600.0
+CONNECT_TIMEOUT_S: Final = 5
+ABANDONED_S: Final = 60
+"""After so long without a word from within a transaction, PostgreSQL gives its locks to others."""
 
 
 class Database:
     """One pool of connections.
 
-    A transaction that writes begins with its write: SQLite then waits for its turn instead of failing on a stale read.
+    A transaction that writes begins with its write: SQLite then waits for its turn instead of failing on a stale read,
+    and in PostgreSQL whoever writes the same row later sees what was written before.
 
     Args:
-        url: SQLAlchemy URL of a SQLite file.
+        url: SQLAlchemy URL of a SQLite file, which one process has for itself, or of a PostgreSQL database.
 
     Raises:
         InvalidOptionError: Another kind of database, or no URL.
     """
 
     def __init__(self, url: str) -> None:
-        self._engine = _engine(url)
+        parsed = _parse(url)
+        self._is_postgresql = parsed.drivername in POSTGRESQL
+        self._engine = _postgresql(parsed) if self._is_postgresql else _sqlite(parsed)
+        self._lock = threading.RLock()
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -47,10 +60,38 @@ class Database:
         with self._engine.begin() as connection:
             yield connection
 
+    @contextmanager
+    def exclusive(self, name: str) -> Iterator[None]:
+        """Hold the lock of that name for the block's time, against every service on these records.
+
+        For what takes longer than a transaction should. In SQLite all names are one lock of this process.
+        PostgreSQL frees the lock once its holder's connection ends, however that ends.
+
+        Raises:
+            OperationalError: Another had it for longer than `LOCK_TIMEOUT_S`.
+        """
+        if not self._is_postgresql:
+            with self._lock:
+                yield
+            return
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            # Never back to the pool: closing it is what frees the lock.
+            connection.detach()
+            connection.exec_driver_sql(f"SET statement_timeout = '{LOCK_TIMEOUT_S:.0f}s'")
+            connection.exec_driver_sql(f"SET lock_timeout = '{LOCK_TIMEOUT_S:.0f}s'")
+            number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+            connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": number})
+            yield
+
     def migrate(self) -> None:
-        """Bring the tables up to what this version expects; nothing happens if they are."""
+        """Bring the tables up to what this version expects; nothing happens if they are.
+
+        Of services that start at once, one migrates and the others wait.
+        """
         config = migration_config()
-        with self.connection() as connection:
+        with self.exclusive("archprior migrations"), self.connection() as connection:
+            if self._is_postgresql:
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
@@ -72,19 +113,43 @@ def migration_config() -> Config:
     return config
 
 
-def _engine(url: str) -> Engine:
-    expected = "sqlite:////absolute/path/to/file"
+def is_shared(url: str) -> bool:
+    """Return whether several services can have their records at that address."""
+    return _parse(url).drivername in POSTGRESQL
+
+
+def _parse(url: str) -> URL:
+    expected = "sqlite:////absolute/path/to/file or postgresql://user:password@host/name"
     try:
         parsed = make_url(url)
     except ArgumentError as error:
         raise InvalidOptionError("not the URL of a database", expected=expected) from error
-    if parsed.drivername not in {"sqlite", "sqlite+pysqlite"}:
-        todo = "Leave out ARCHPRIOR_DATABASE_URL: records lie in SQLite for now, PostgreSQL comes later."
+    if parsed.drivername not in SQLITE | POSTGRESQL:
+        todo = "Correct ARCHPRIOR_DATABASE_URL, or leave it out: records then lie in SQLite, in the data folder."
         raise InvalidOptionError("unsupported database", got=parsed.drivername, expected=expected, todo=todo)
-    engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_S})
+    return parsed
+
+
+def _sqlite(url: URL) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _postgresql(url: URL) -> Engine:
+    timeouts = {
+        "statement_timeout": f"{BUSY_TIMEOUT_S:.0f}s",
+        "lock_timeout": f"{BUSY_TIMEOUT_S:.0f}s",
+        "idle_in_transaction_session_timeout": f"{ABANDONED_S}s",
+    }
+    options = " ".join(f"-c {name}={value}" for name, value in timeouts.items())
+    return create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        # A server that was restarted leaves connections in the pool that answer no more.
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": options},
+    )
 
 
 def _prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

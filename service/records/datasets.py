@@ -3,12 +3,13 @@
 import secrets
 
 from sqlalchemy import insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from service.errors import NotFoundError
+from service.quotas import UNLIMITED, Quotas, Usage
 from service.records.clock import DatabaseNow
 from service.records.database import Database
 from service.records.model import Dataset, moment
+from service.records.owners import add_owner, require_room
 from service.records.pages import newest
 from service.records.tables import DatasetRow
 from service.schemas import DatasetChange
@@ -18,8 +19,8 @@ from workers.contracts.datasets import DatasetReport
 class DatasetRecords:
     """Datasets of this service; each owner's bytes are recorded once."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, quotas: Quotas = UNLIMITED) -> None:
+        self._database, self._quotas = database, quotas
 
     def add(
         self,
@@ -32,7 +33,11 @@ class DatasetRecords:
         meta_use: bool = False,
         terms: str | None = None,
     ) -> tuple[Dataset, bool]:
-        """Record a dataset; return it and whether it is new. One that is there already stays as it is."""
+        """Record a dataset; return it and whether it is new. One that is there already stays as it is.
+
+        Raises:
+            QuotaExceededError: Its owner may not have so many bytes.
+        """
         values = {
             "id": f"ds-{secrets.token_hex(6)}",
             "owner": owner,
@@ -44,15 +49,19 @@ class DatasetRecords:
             "meta_use": meta_use,
             **({} if terms is None else {"terms": terms}),
         }
-        try:
-            with self._database.transaction() as session:
-                row = session.scalars(insert(DatasetRow).values(values).returning(DatasetRow)).one()
-                return _dataset(row), True
-        except IntegrityError:
-            found = self.find(sha256, owner=owner)
-            if found is None:
-                raise
-            return found, False
+        with self._database.transaction() as session:
+            add_owner(session, owner)  # of two that bring the same bytes at once, the second sees the first's
+            known = session.scalar(select(DatasetRow).where(DatasetRow.sha256 == sha256, DatasetRow.owner == owner))
+            if known is not None:
+                return _dataset(known), False
+            require_room(session, owner, self._quotas, Usage(num_bytes=num_bytes))
+            row = session.scalars(insert(DatasetRow).values(values).returning(DatasetRow)).one()
+            return _dataset(row), True
+
+    def require_room(self, num_bytes: int, *, owner: str) -> None:
+        """Refuse bytes that `add` would refuse if it were called now. Raises `QuotaExceededError`."""
+        with self._database.transaction() as session:
+            require_room(session, owner, self._quotas, Usage(num_bytes=num_bytes))
 
     def find(self, sha256: str, *, owner: str) -> Dataset | None:
         """Return the dataset with these bytes, or None."""

@@ -9,14 +9,17 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from service.errors import ConflictError
+from service.quotas import UNLIMITED, Quotas
 from service.records.clock import DatabaseNow
 from service.records.database import Database
+from service.records.idempotency import Once, claim
 from service.records.model import MetaRun, moment
 from service.records.priors import id_taken, insert_prior, is_taken, use_prior
 from service.records.tables import MetaRunRow
 from service.records.transitions import MetaChange, meta_transition
+from service.records.turns import META_RUNS, PRIOR_IDS, take_turn
 from service.records.work import WorkRecords
-from service.schemas import SETTLED_META_STATES, MetaResult, MetaRunState, Problem
+from service.schemas import ACTIVE_META_STATES, SETTLED_META_STATES, MetaResult, MetaRunState, Problem
 from workers.contracts.artifacts import Artifact
 from workers.contracts.meta_runs import MetaDataset, MetaRunRequest
 
@@ -29,13 +32,39 @@ ID_PREFIX: Final = "mr-"
 class MetaRunRecords(WorkRecords[MetaRunRow, MetaRun, MetaRunState]):
     """Meta-runs of this service."""
 
-    def __init__(self, database: Database) -> None:
-        super().__init__(database, row=MetaRunRow, read=_meta_run, final=SETTLED_META_STATES, kind="meta-run")
+    def __init__(self, database: Database, quotas: Quotas = UNLIMITED) -> None:
+        super().__init__(
+            database,
+            row=MetaRunRow,
+            read=_meta_run,
+            active=ACTIVE_META_STATES,
+            final=SETTLED_META_STATES,
+            kind="meta-run",
+            queue=MetaRunRow.request["kind"].as_string(),
+            quotas=quotas,
+        )
 
-    def add(self, request: MetaRunRequest, datasets: Sequence[MetaDataset], *, owner: str) -> MetaRun:
-        """Record a new meta-run, QUEUED.
+    def add(
+        self,
+        request: MetaRunRequest,
+        datasets: Sequence[MetaDataset],
+        *,
+        owner: str,
+        priority: int = 0,
+        once: Once | None = None,
+    ) -> MetaRun:
+        """Record a new meta-run, QUEUED; or return what the same request has made before.
+
+        Args:
+            request: As asked.
+            datasets: Those that it names, resolved.
+            owner: Whose it is.
+            priority: What waits is served by priority, the largest first, then in the order of its arrival.
+            once: Of a request that may come again.
 
         Raises:
+            IdempotencyKeyReusedError: Another request had this key.
+            QuotaExceededError: Its owner has as much unfinished work as it may.
             NotFoundError: A prior that it begins from or compares is gone meanwhile.
             ConflictError: The name of its prior is taken.
         """
@@ -49,18 +78,21 @@ class MetaRunRecords(WorkRecords[MetaRunRow, MetaRun, MetaRunState]):
             "datasets": [dataset.model_dump(mode="json") for dataset in datasets],
             "prior_id": request.prior_id or f"{request.config.search_space}-{number}",
             "spent_s": 0.0,
+            "priority": priority,
             "created_at": DatabaseNow(),
         }
         with self._database.transaction() as session:
+            if once is not None:
+                made = claim(session, once, owner=owner, work_id=str(values["id"]))
+                if made != values["id"]:
+                    return _meta_run(session.get_one(MetaRunRow, made))
+            self._admit(session, owner)
+            take_turn(session, PRIOR_IDS)
             _use_priors(session, request, owner=owner)
+            values["arrival"] = take_turn(session, META_RUNS)
             row = session.scalars(insert(MetaRunRow).values(values).returning(MetaRunRow)).one()
             _claim_prior_id(session, row)
             return _meta_run(row)
-
-    def num_ahead(self, meta_run: MetaRun) -> int:
-        """Return how many meta-runs of its kind were waiting before this one."""
-        same_kind = MetaRunRow.request["kind"].as_string() == meta_run.request.kind
-        return self._num_before(meta_run, same_kind)
 
     def change(self, seen: MetaRun, change: MetaChange) -> bool:
         """Change a meta-run if it is still as seen; return whether it was. The prior that it made is recorded with it.
@@ -126,6 +158,7 @@ class MetaRunRecords(WorkRecords[MetaRunRow, MetaRun, MetaRunState]):
         Raises:
             NotFoundError: There is no such meta-run, or a prior that it needs is gone.
             ConflictError: It is still ending, or is over for good; or the name of its prior was taken meanwhile.
+            QuotaExceededError: Its owner has as much unfinished work as it may.
         """
         while True:
             seen = self.get(meta_run_id, owner=owner)
@@ -134,8 +167,10 @@ class MetaRunRecords(WorkRecords[MetaRunRow, MetaRun, MetaRunState]):
             if seen.state not in {"STOPPED", "FAILED"}:
                 raise _impossible("resumed", seen)
             with self._database.transaction() as session:
+                self._admit(session, owner)
                 if not meta_transition(session, seen, MetaChange(state="QUEUED")):
                     continue
+                take_turn(session, PRIOR_IDS)
                 _use_priors(session, seen.request, owner=owner)
                 row = session.get_one(MetaRunRow, seen.id)
                 _claim_prior_id(session, row)
@@ -150,7 +185,7 @@ def _use_priors(session: Session, request: MetaRunRequest, *, owner: str) -> Non
 def _claim_prior_id(session: Session, row: MetaRunRow) -> None:
     """Refuse a name that a prior bears or bore, or that another unfinished meta-run will give.
 
-    The row itself is written already, so of two that claim a name at once the second sees the first.
+    Asked in a turn of `PRIOR_IDS`, so of two that claim a name at once the second sees the first.
     """
     if is_taken(session, row.prior_id, besides=row.id):
         raise id_taken(row.prior_id)
@@ -176,6 +211,7 @@ def _meta_run(row: MetaRunRow) -> MetaRun:
         datasets=_DATASETS.validate_python(row.datasets),
         prior_id=row.prior_id,
         spent_s=row.spent_s,
+        priority=row.priority,
         created_at=moment(row.created_at),
         started_at=None if row.started_at is None else moment(row.started_at),
         finished_at=None if row.finished_at is None else moment(row.finished_at),

@@ -40,6 +40,8 @@ class Adaptation:
         attempt: The current one, from 1; whatever an earlier one still writes no longer counts.
         request: As asked, with `dataset_id` and `prior` resolved.
         spent_s: Seconds of the budget that earlier attempts used.
+        num_failures: Attempts whose job ended by itself without leaving an outcome.
+        priority: What waits is served by priority, the largest first, then in the order of its arrival.
     """
 
     id: str
@@ -54,6 +56,8 @@ class Adaptation:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     cancel_requested_at: datetime | None = None
+    num_failures: int = 0
+    priority: int = 0
     error: Problem | None = None
     result: Result | None = None
     artifacts: tuple[Artifact, ...] = ()
@@ -69,6 +73,7 @@ class MetaRun:
         datasets: Those of the request, resolved.
         prior_id: Name of the prior that it makes.
         spent_s: Seconds of learning in earlier attempts; once it has settled, in all.
+        priority: What waits is served by priority, the largest first, then in the order of its arrival.
         asked_at: When the stop or the cancel was asked for that is or was under way.
     """
 
@@ -84,6 +89,7 @@ class MetaRun:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     asked_at: datetime | None = None
+    priority: int = 0
     error: Problem | None = None
     result: MetaResult | None = None
     artifacts: tuple[Artifact, ...] = ()

@@ -36,6 +36,11 @@ def newest(
     return rows[:limit], _encode(rows[limit - 1]) if len(rows) > limit else None
 
 
+def no_cursor(cursor: str) -> InvalidRequestError:
+    """Return the refusal of what no part of a list has given."""
+    return InvalidRequestError("not a cursor", got=cursor[:100], expected="the next_cursor of the part before")
+
+
 def _encode(last: DatasetRow | WorkRow) -> str:
     """Return the cursor of the part after this row; opaque to clients."""
     return f"{last.created_at!r}:{last.id}"
@@ -44,5 +49,5 @@ def _encode(last: DatasetRow | WorkRow) -> str:
 def _decode(cursor: str) -> tuple[float, str]:
     found = _CURSOR.fullmatch(cursor)
     if found is None:
-        raise InvalidRequestError("not a cursor", got=cursor[:100], expected="the next_cursor of the part before")
+        raise no_cursor(cursor)
     return float(found[1]), found[2]

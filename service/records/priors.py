@@ -5,9 +5,10 @@ deletes it: of two that happen at once, the second sees what the first has done.
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Final
 
-from sqlalchemy import ColumnElement, insert, or_, select, update
+from sqlalchemy import ColumnElement, insert, or_, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -15,7 +16,9 @@ from service.errors import ConflictError, NotFoundError
 from service.records.clock import DatabaseNow
 from service.records.database import Database
 from service.records.model import moment
+from service.records.pages import no_cursor
 from service.records.tables import AdaptationRow, MetaRunRow, PriorRow, PromotionRow
+from service.records.turns import PRIOR_IDS, take_turn
 from service.schemas import FINAL_STATES, SETTLED_META_STATES, PromotionView
 from workers.contracts.adaptations import NO_PRIOR
 from workers.priors.registry import bundled_cards
@@ -102,11 +105,15 @@ class PriorRecords:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def incoming(self, prior_id: str) -> AbstractContextManager[None]:
+        """Return what holds, for a block's time, the sole right to bring in a prior of that id."""
+        return self._database.exclusive(f"prior {prior_id}")
+
     def add(self, prior_id: str, *, owner: str, search_space: str) -> None:
         """Record a prior that was brought along. Raises `ConflictError` where the id is taken."""
         with self._database.transaction() as session:
+            take_turn(session, PRIOR_IDS)  # of two that claim an id at once, the second sees the first
             insert_prior(session, prior_id=prior_id, owner=owner, search_space=search_space)
-            # Asked after the row was written: of two that claim an id at once, the second sees the first.
             if _is_awaited(session, prior_id):
                 raise id_taken(prior_id)
 
@@ -115,11 +122,31 @@ class PriorRecords:
         with self._database.transaction() as session:
             return is_taken(session, prior_id)
 
-    def ids(self, *, owner: str) -> tuple[str, ...]:
-        """Return the ids of an owner's priors, oldest first."""
+    def ids(
+        self, search_space: str | None = None, *, owner: str, limit: int, after: str | None = None
+    ) -> tuple[str, ...]:
+        """Return the ids of at most `limit` of an owner's priors, oldest first.
+
+        Args:
+            search_space: Of which space; None: of all.
+            owner: Whose.
+            limit: Most ids.
+            after: Only those that came after this prior, which may be deleted by now; None: from the first.
+
+        Raises:
+            InvalidRequestError: The owner never had such a prior.
+        """
         query = select(PriorRow.id).where(PriorRow.owner == owner, PriorRow.deleted_at.is_(None))
+        if search_space is not None:
+            query = query.where(PriorRow.search_space == search_space)
+        place = (PriorRow.created_at, PriorRow.id)
         with self._database.transaction() as session:
-            return tuple(session.scalars(query.order_by(PriorRow.created_at, PriorRow.id)))
+            if after is not None:
+                last = session.execute(select(*place).where(PriorRow.id == after, PriorRow.owner == owner)).first()
+                if last is None:
+                    raise no_cursor(after)
+                query = query.where(tuple_(*place) > tuple_(*last))
+            return tuple(session.scalars(query.order_by(*place).limit(limit)))
 
     def exists(self, prior_id: str, *, owner: str) -> bool:
         """Return whether there is such a prior now."""

@@ -64,6 +64,8 @@ class WorkRow(Base):
     state: Mapped[str] = mapped_column(String(16))
     request: Mapped[dict[str, object]]
     spent_s: Mapped[float] = mapped_column(Float)
+    # Attempts whose job ended by itself without leaving an outcome.
+    num_failures: Mapped[int] = mapped_column(Integer, server_default="0")
     # What waits goes by priority, largest first, then by arrival.
     priority: Mapped[int] = mapped_column(Integer, server_default="0")
     arrival: Mapped[int] = mapped_column(BigInteger, server_default="0")
@@ -147,6 +149,15 @@ class LeaseRow(Base):
     expires_at: Mapped[float] = mapped_column(Float)
 
 
+class TurnRow(Base):
+    """How many turns of one name were taken; written by whoever takes the next, which makes them follow one another."""
+
+    __tablename__ = "turns"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger)
+
+
 class OwnerRow(Base):
     """A team with its quotas; None: what the service's settings say.
 
@@ -158,8 +169,7 @@ class OwnerRow(Base):
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     max_bytes: Mapped[int | None] = mapped_column(BigInteger)
-    max_running: Mapped[int | None] = mapped_column(Integer)
-    max_waiting: Mapped[int | None] = mapped_column(Integer)
+    max_unfinished: Mapped[int | None] = mapped_column(Integer)
     touched_at: Mapped[float] = mapped_column(Float)
 
 

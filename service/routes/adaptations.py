@@ -8,10 +8,12 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from service.auth import CallerDependency
+from service.conditional import NOT_MODIFIED, IfNoneMatch, conditional
+from service.idempotency import KeyHeader
 from service.parts import PartsDependency
 from service.problems import responses
 from service.routes.bodies import ADAPTATION_BODY, dataset_files
-from service.routes.queries import Limit
+from service.routes.queries import Cursor, Limit
 from service.schemas import AdaptationPage, AdaptationState, AdaptationView
 from service.uploads import receive
 from service.views import ADAPTATIONS, adaptation_path
@@ -30,17 +32,19 @@ router = APIRouter(prefix=ADAPTATIONS, tags=["adaptations"])
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         HTTPStatus.UNPROCESSABLE_ENTITY,
+        HTTPStatus.TOO_MANY_REQUESTS,
     ),
 )
 async def create_adaptation(
-    request: Request, response: Response, parts: PartsDependency, caller: CallerDependency
+    request: Request, response: Response, parts: PartsDependency, caller: CallerDependency, key: KeyHeader = None
 ) -> AdaptationView:
     """Queue an adaptation to the zip that comes along, or to a dataset that is here already.
 
-    What cannot end well is refused at once, and nothing is kept of it.
+    What cannot end well is refused at once, and nothing is kept of it. The same request with the same
+    `Idempotency-Key` is answered with the adaptation that the first one made, as it stands now.
     """
     async with receive(request, folder=parts.uploads, files=dataset_files(parts.settings)) as body:
-        add = partial(parts.intake.add_adaptation, body, owner=caller.owner)
+        add = partial(parts.intake.add_adaptation, body, owner=caller.owner, key=key)
         adaptation = await to_thread.run_sync(add, limiter=parts.intake_threads)
     parts.loop.wake()
     response.headers["Location"] = adaptation_path(adaptation.id)
@@ -53,17 +57,25 @@ def list_adaptations(
     caller: CallerDependency,
     state: AdaptationState | None = None,
     limit: Limit = 20,
-    cursor: str | None = None,
+    cursor: Cursor = None,
 ) -> AdaptationPage:
     """Adaptations, newest first, in parts."""
     found, following = parts.adaptations.page(owner=caller.owner, limit=limit, state=state, cursor=cursor)
-    return AdaptationPage(items=tuple(map(parts.views.listed, found)), next_cursor=following)
+    return AdaptationPage(items=parts.views.listed(found), next_cursor=following)
 
 
-@router.get("/{adaptation_id}", summary="Get an adaptation", responses=responses(HTTPStatus.NOT_FOUND))
-def get_adaptation(adaptation_id: str, parts: PartsDependency, caller: CallerDependency) -> AdaptationView:
+@router.get(
+    "/{adaptation_id}",
+    summary="Get an adaptation",
+    response_model=AdaptationView,
+    responses={**NOT_MODIFIED, **responses(HTTPStatus.NOT_FOUND)},
+)
+def get_adaptation(
+    adaptation_id: str, parts: PartsDependency, caller: CallerDependency, if_none_match: IfNoneMatch = None
+) -> Response:
     """One adaptation as it stands now, with its progress."""
-    return parts.views.adaptation(parts.adaptations.get(adaptation_id, owner=caller.owner))
+    adaptation = parts.adaptations.get(adaptation_id, owner=caller.owner)
+    return conditional(parts.views.adaptation(adaptation), if_none_match)
 
 
 @router.post(

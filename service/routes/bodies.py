@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from service.intake import DATASET_FILE, DatasetFields
 from service.prior_intake import CARD_FILE, TENSORS_FILE, PriorFields
+from service.schemas import AdaptationForm
 from service.settings import Settings
 from service.uploads import FileField
-from workers.contracts.adaptations import AdaptationRequest
 
 # Of a card, which holds bounded curves and the names of the classes that its prior has learned from.
 MAX_CARD_BYTES: Final = 1 << 22
@@ -56,7 +56,7 @@ def _form_body(files: Mapping[str, dict[str, str]], fields: Mapping[str, object]
 
 
 def _adaptation_body() -> dict[str, Any]:
-    fields = dict(AdaptationRequest.model_json_schema()["properties"])
+    fields = dict(AdaptationForm.model_json_schema()["properties"])
     by_id = fields.pop("dataset_id")
     document = {
         "type": "object",

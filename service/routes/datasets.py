@@ -7,10 +7,11 @@ from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from service.auth import CallerDependency
+from service.conditional import NOT_MODIFIED, IfNoneMatch, conditional
 from service.parts import PartsDependency
 from service.problems import responses
 from service.routes.bodies import DATASET_FORM, dataset_files
-from service.routes.queries import Limit
+from service.routes.queries import Cursor, Limit
 from service.schemas import DatasetChange, DatasetPage, DatasetView
 from service.uploads import receive
 from service.views import dataset_view
@@ -30,6 +31,7 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             HTTPStatus.UNPROCESSABLE_ENTITY,
+            HTTPStatus.TOO_MANY_REQUESTS,
         ),
     },
 )
@@ -50,17 +52,24 @@ async def create_dataset(
 
 @router.get("", summary="List datasets", responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY))
 def list_datasets(
-    parts: PartsDependency, caller: CallerDependency, limit: Limit = 20, cursor: str | None = None
+    parts: PartsDependency, caller: CallerDependency, limit: Limit = 20, cursor: Cursor = None
 ) -> DatasetPage:
     """Datasets, newest first, in parts."""
     found, following = parts.datasets.page(owner=caller.owner, limit=limit, cursor=cursor)
     return DatasetPage(items=tuple(map(dataset_view, found)), next_cursor=following)
 
 
-@router.get("/{dataset_id}", summary="Get a dataset", responses=responses(HTTPStatus.NOT_FOUND))
-def get_dataset(dataset_id: str, parts: PartsDependency, caller: CallerDependency) -> DatasetView:
+@router.get(
+    "/{dataset_id}",
+    summary="Get a dataset",
+    response_model=DatasetView,
+    responses={**NOT_MODIFIED, **responses(HTTPStatus.NOT_FOUND)},
+)
+def get_dataset(
+    dataset_id: str, parts: PartsDependency, caller: CallerDependency, if_none_match: IfNoneMatch = None
+) -> Response:
     """One dataset, with what the check of its archive found."""
-    return dataset_view(parts.datasets.get(dataset_id, owner=caller.owner))
+    return conditional(dataset_view(parts.datasets.get(dataset_id, owner=caller.owner)), if_none_match)
 
 
 @router.patch(

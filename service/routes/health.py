@@ -1,10 +1,16 @@
-"""`/healthz` and `/readyz`."""
+"""`/healthz`, `/readyz` and `/metrics`."""
 
 from http import HTTPStatus
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 
+from service.auth import OperatorDependency
+from service.metrics import MetricsDependency, exposition
 from service.parts import PartsDependency
+from service.problems import responses
+from service.records.counts import unfinished_by_state
 from service.schemas import Health
 
 router = APIRouter(tags=["health"])
@@ -27,3 +33,14 @@ def get_readiness(response: Response, parts: PartsDependency) -> Health:
     if not health.ok:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
     return health
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=PlainTextResponse,
+    responses=responses(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN),
+)
+def get_metrics(parts: PartsDependency, metrics: MetricsDependency, _: OperatorDependency) -> Response:
+    """Requests, and what waits and runs, in Prometheus' text format. Asks the records; Ray is not asked."""
+    return Response(exposition(metrics, unfinished_by_state(parts.database)), media_type=CONTENT_TYPE_LATEST)

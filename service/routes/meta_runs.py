@@ -8,7 +8,9 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse
 
 from service.auth import CallerDependency
+from service.conditional import NOT_MODIFIED, IfNoneMatch, conditional
 from service.downloads import DOWNLOAD_RESPONSES, WishDependency, download, named
+from service.idempotency import KeyHeader
 from service.meta_runs.attempts import MetaAttemptFiles
 from service.meta_runs.events import MAX_EVENTS, EventStream, Position, event_page
 from service.meta_runs.views import META_RUNS, meta_artifacts, meta_run_path
@@ -16,22 +18,31 @@ from service.parts import Parts, PartsDependency
 from service.prior_catalog import PRIORS
 from service.problems import responses
 from service.records.model import MetaRun
-from service.routes.queries import Limit
-from service.schemas import ArtifactView, Comparison, MetaEventPage, MetaRunPage, MetaRunState, MetaRunView
-from workers.contracts.meta_runs import MetaRunRequest
+from service.routes.queries import MAX_SEQUENCE, Cursor, Limit
+from service.schemas import ArtifactView, Comparison, MetaEventPage, MetaRunForm, MetaRunPage, MetaRunState, MetaRunView
 
 router = APIRouter(prefix=META_RUNS, tags=["meta-runs"])
 comparisons = APIRouter(prefix=PRIORS, tags=["priors"])
 REFUSED = responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY)
+NOT_CREATED = {**REFUSED, **responses(HTTPStatus.TOO_MANY_REQUESTS)}
 EVENT_STREAM = {"content": {EventSourceResponse.media_type: {"schema": {"type": "string"}}}}
 
 
-@router.post("", status_code=HTTPStatus.ACCEPTED, summary="Learn a new version of a prior", responses=REFUSED)
+@router.post("", status_code=HTTPStatus.ACCEPTED, summary="Learn a new version of a prior", responses=NOT_CREATED)
 def create_meta_run(
-    request: MetaRunRequest, response: Response, parts: PartsDependency, caller: CallerDependency
+    request: MetaRunForm,
+    response: Response,
+    parts: PartsDependency,
+    caller: CallerDependency,
+    key: KeyHeader = None,
 ) -> MetaRunView:
-    """Queue a meta-run over datasets of this service. What cannot end well is refused at once."""
-    return _accepted(parts, parts.meta_intake.add(request, owner=caller.owner), response)
+    """Queue a meta-run over datasets of this service. What cannot end well is refused at once.
+
+    The same request with the same `Idempotency-Key` is answered with the meta-run that the first one made.
+    """
+    return _accepted(
+        parts, parts.meta_intake.add(request.told(), priority=request.priority, owner=caller.owner, key=key), response
+    )
 
 
 @router.get("", summary="List meta-runs", responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY))
@@ -40,17 +51,24 @@ def list_meta_runs(
     caller: CallerDependency,
     state: MetaRunState | None = None,
     limit: Limit = 20,
-    cursor: str | None = None,
+    cursor: Cursor = None,
 ) -> MetaRunPage:
     """Meta-runs, newest first, in parts."""
     found, following = parts.meta_runs.page(owner=caller.owner, limit=limit, state=state, cursor=cursor)
-    return MetaRunPage(items=tuple(map(parts.meta_views.listed, found)), next_cursor=following)
+    return MetaRunPage(items=parts.meta_views.listed(found), next_cursor=following)
 
 
-@router.get("/{meta_run_id}", summary="Get a meta-run", responses=responses(HTTPStatus.NOT_FOUND))
-def get_meta_run(meta_run_id: str, parts: PartsDependency, caller: CallerDependency) -> MetaRunView:
+@router.get(
+    "/{meta_run_id}",
+    summary="Get a meta-run",
+    response_model=MetaRunView,
+    responses={**NOT_MODIFIED, **responses(HTTPStatus.NOT_FOUND)},
+)
+def get_meta_run(
+    meta_run_id: str, parts: PartsDependency, caller: CallerDependency, if_none_match: IfNoneMatch = None
+) -> Response:
     """One meta-run as it stands now, with its progress."""
-    return parts.meta_views.view(parts.meta_runs.get(meta_run_id, owner=caller.owner))
+    return conditional(parts.meta_views.view(parts.meta_runs.get(meta_run_id, owner=caller.owner)), if_none_match)
 
 
 @router.get(
@@ -67,7 +85,7 @@ def list_meta_run_events(
     meta_run_id: str,
     parts: PartsDependency,
     caller: CallerDependency,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int, Query(ge=0, le=MAX_SEQUENCE)] = 0,
     limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = 100,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
     last_event_id: Annotated[str, Header()] = "",
@@ -132,12 +150,19 @@ def get_meta_run_artifact(
     return download(parts.store, MetaAttemptFiles(parts.store, meta_run).key(name), artifact, wish)
 
 
-@comparisons.post("/compare", status_code=HTTPStatus.ACCEPTED, summary="Compare priors", responses=REFUSED)
+@comparisons.post("/compare", status_code=HTTPStatus.ACCEPTED, summary="Compare priors", responses=NOT_CREATED)
 def compare_priors(
-    comparison: Comparison, response: Response, parts: PartsDependency, caller: CallerDependency
+    comparison: Comparison,
+    response: Response,
+    parts: PartsDependency,
+    caller: CallerDependency,
+    key: KeyHeader = None,
 ) -> MetaRunView:
-    """Judge priors on the same held-out tasks, by a meta-run that learns nothing; its result holds their scores."""
-    return _accepted(parts, parts.meta_intake.compare(comparison, owner=caller.owner), response)
+    """Judge priors on the same held-out tasks, by a meta-run that learns nothing; its result holds their scores.
+
+    The same request with the same `Idempotency-Key` is answered with the meta-run that the first one made.
+    """
+    return _accepted(parts, parts.meta_intake.compare(comparison, owner=caller.owner, key=key), response)
 
 
 def _accepted(parts: Parts, meta_run: MetaRun, response: Response | None = None) -> MetaRunView:

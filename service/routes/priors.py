@@ -2,28 +2,38 @@
 
 from functools import partial
 from http import HTTPStatus
+from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from service.auth import CallerDependency
+from service.conditional import NOT_MODIFIED, IfNoneMatch, conditional
 from service.downloads import DOWNLOAD_RESPONSES, WishDependency, download, named
 from service.parts import PartsDependency
 from service.prior_catalog import PRIORS
 from service.problems import responses
 from service.routes.bodies import PRIOR_FORM, prior_files
-from service.routes.queries import Limit
-from service.schemas import PriorView, PromotionView
+from service.routes.queries import Cursor, Limit
+from service.schemas import PriorPage, PriorView, PromotionView
 from service.uploads import receive
 
 router = APIRouter(prefix=PRIORS, tags=["priors"])
+SpaceName = Annotated[str | None, Query(max_length=64, description="Name of a search space. Absent: all of them.")]
 
 
-@router.get("", summary="List meta-priors")
-def list_priors(parts: PartsDependency, caller: CallerDependency) -> tuple[PriorView, ...]:
-    """All meta-priors, the bundled ones first."""
-    return parts.prior_catalog.list(owner=caller.owner)
+@router.get("", summary="List meta-priors", responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY))
+def list_priors(
+    parts: PartsDependency,
+    caller: CallerDependency,
+    search_space: SpaceName = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
+) -> PriorPage:
+    """Meta-priors of all search spaces or of one, in parts: the bundled ones first, then the oldest."""
+    views, following = parts.prior_catalog.page(search_space, owner=caller.owner, limit=limit, cursor=cursor)
+    return PriorPage(items=views, next_cursor=following)
 
 
 @router.post(
@@ -57,16 +67,23 @@ async def import_prior(
 # Before the routes with an id: no prior is called so.
 @router.get("/promotions", summary="List promotions", responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY))
 def list_promotions(
-    parts: PartsDependency, caller: CallerDependency, search_space: str | None = None, limit: Limit = 20
+    parts: PartsDependency, caller: CallerDependency, search_space: SpaceName = None, limit: Limit = 20
 ) -> tuple[PromotionView, ...]:
     """The last times that a meta-prior was made its space's default, newest first."""
     return parts.prior_catalog.promotions(search_space, owner=caller.owner, limit=limit)
 
 
-@router.get("/{prior_id}", summary="Get a meta-prior", responses=responses(HTTPStatus.NOT_FOUND))
-def get_prior(prior_id: str, parts: PartsDependency, caller: CallerDependency) -> PriorView:
+@router.get(
+    "/{prior_id}",
+    summary="Get a meta-prior",
+    response_model=PriorView,
+    responses={**NOT_MODIFIED, **responses(HTTPStatus.NOT_FOUND)},
+)
+def get_prior(
+    prior_id: str, parts: PartsDependency, caller: CallerDependency, if_none_match: IfNoneMatch = None
+) -> Response:
     """What a meta-prior is, what it learned from, how to make it again, and its files."""
-    return parts.prior_catalog.view(prior_id, owner=caller.owner)
+    return conditional(parts.prior_catalog.view(prior_id, owner=caller.owner), if_none_match)
 
 
 @router.delete(

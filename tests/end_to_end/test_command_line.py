@@ -2,6 +2,8 @@ import hashlib
 import json
 import re
 import subprocess
+import sys
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,3 +64,15 @@ def test_one_command_adapts_and_leaves_nothing_but_its_result(archprior, digits_
     assert list(temporary.iterdir()) == []
     assert not any(Path(folder).exists() for folder in ray_folders)
     assert {path.name for path in tmp_path.iterdir()} == {"temporary", "out"}
+
+    # What it left predicts, by the script beside it and by the command.
+    image = tmp_path / "image.png"
+    with zipfile.ZipFile(digits_zip) as archive:
+        image.write_bytes(archive.read(next(name for name in archive.namelist() if name.endswith(".png"))))
+    told = [
+        subprocess.run([*words, image, "--json"], capture_output=True, text=True, check=True).stdout
+        for words in ([sys.executable, out / "predict.py"], [archprior, "predict", out])
+    ]
+    assert told[0] == told[1]
+    ((prediction,),) = json.loads(told[0]).values()
+    assert {one["label"] for one in prediction["top"]} <= set(json.loads((out / "labels.json").read_text()))

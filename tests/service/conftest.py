@@ -186,9 +186,15 @@ def zip_of_classes(classes: Mapping[str, int], *, shade: int = 0) -> bytes:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def database_url(tmp_path: Path) -> str:
+    """Where the records lie."""
+    return f"sqlite:///{tmp_path / 'records.sqlite3'}"
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
     """Records, migrated from nothing."""
-    opened = Database(f"sqlite:///{tmp_path / 'records.sqlite3'}")
+    opened = Database(database_url)
     opened.migrate()
     yield opened
     opened.close()
@@ -203,14 +209,14 @@ def records(database: Database) -> AdaptationRecords:
 def add_adaptation(database: Database) -> Callable[..., object]:
     """Returns a function that records an adaptation to a dataset of its own."""
 
-    def add(owner: str = "local", **fields: object) -> object:
+    def add(owner: str = "local", priority: int = 0, **fields: object) -> object:
         datasets = DatasetRecords(database)
         report = DatasetReport(
             classes=("cat", "dog"), num_images=(6, 6), median_size=12, min_size=12, max_size=12, modes={"L": 12}
         )
         dataset, _ = datasets.add(name="pets", sha256="0" * 64, num_bytes=10, report=report, owner=owner)
         request = AdaptationRequest(**{"dataset_id": dataset.id, "prior": "none", **fields})
-        return AdaptationRecords(database).add(request, dataset, owner=owner)
+        return AdaptationRecords(database).add(request, dataset, owner=owner, priority=priority)
 
     return add
 
@@ -299,11 +305,11 @@ class Service:
 
 
 @contextmanager
-def start_service(data_dir: Path, **settings: object) -> Iterator[Service]:
-    """Yield a service of its own on that folder."""
-    jobs = FakeJobs()
-    cluster = FakeCluster(jobs)
-    own = Settings(data_dir=data_dir, reconcile_interval_s=60.0, **settings)
+def start_service(data_dir: Path, cluster: FakeCluster | None = None, **settings: object) -> Iterator[Service]:
+    """Yield a service of its own on that folder; None: with a cluster of its own too."""
+    cluster = cluster or FakeCluster(FakeJobs())
+    jobs = cluster.jobs
+    own = Settings(data_dir=data_dir, **{"reconcile_interval_s": 60.0, **settings})
     app = create_app(own, cluster=lambda _: cluster)
     with serving(app) as url, httpx.Client(base_url=url, timeout=STATE_TIMEOUT_S, trust_env=False) as client:
         yield Service(app, client, jobs, cluster)

@@ -29,10 +29,10 @@ def test_the_environment_is_read_also_where_some_values_are_given(monkeypatch, t
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7", "archprior.example"])
-def test_listening_beyond_this_machine_takes_a_word(tmp_path, host):
-    with pytest.raises(InvalidOptionError, match="ARCHPRIOR_ALLOW_OPEN"):
-        Settings(data_dir=tmp_path, host=host)
-    assert Settings(data_dir=tmp_path, host=host, allow_open=True).host == host
+def test_listening_beyond_this_machine_takes_keys_or_a_word(tmp_path, host):
+    assert not Settings(data_dir=tmp_path, host=host).may_be_open
+    assert Settings(data_dir=tmp_path, host=host, allow_open=True).may_be_open
+    assert Settings(data_dir=tmp_path).may_be_open
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,16 @@ def test_listening_beyond_this_machine_takes_a_word(tmp_path, host):
 def test_values_of_another_form_are_refused(tmp_path, field, value):
     with pytest.raises(ValidationError, match=field):
         Settings.model_validate({"data_dir": tmp_path, "store_url": "s3://bucket", field: value})
+
+
+def test_services_on_one_database_need_one_ray_and_one_store(tmp_path):
+    url = "postgresql://archprior@records/archprior"
+    with pytest.raises(InvalidOptionError, match="ARCHPRIOR_SINGLE_SERVICE"):
+        Settings(data_dir=tmp_path, database_url=url, store_url="s3://bucket")
+    with pytest.raises(InvalidOptionError, match="ARCHPRIOR_STORE_URL"):
+        Settings(data_dir=tmp_path, database_url=url, ray_address="http://127.0.0.1:8265")
+    Settings(data_dir=tmp_path, database_url=url, ray_address="http://127.0.0.1:8265", store_url="s3://bucket")
+    Settings(data_dir=tmp_path, database_url=url, single_service=True)
 
 
 def test_a_remote_cluster_needs_a_store_that_it_can_reach(tmp_path):

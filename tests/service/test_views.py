@@ -14,7 +14,8 @@ def test_an_attempt_has_a_job_to_look_at_once_it_was_submitted(records, add_adap
             if state == "RUNNING":
                 AttemptFiles(store, seen).write_request()
             assert records.change(seen, Change(state=state))
-        return views.listed(records.get(adaptation.id, owner="local")).links.job_id
+        (view,) = views.listed([records.get(adaptation.id, owner="local")])
+        return view.links.job_id
 
     first, second = add_adaptation(), add_adaptation()
     assert job_after(first) is None

@@ -7,7 +7,7 @@ from service.records.tables import Base
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Base.metadata,
-    transactional_ddl=True,  # as `Database` sets SQLite up
+    transactional_ddl=True,  # of PostgreSQL by itself, of SQLite as `Database` sets it up
     render_as_batch=True,  # SQLite changes a table by copying it
 )
 with context.begin_transaction():

@@ -18,6 +18,7 @@ from service.schemas import (
     MetaRunPage,
     MetaRunState,
     MetaRunView,
+    PriorPage,
     PriorView,
     Problem,
     PromotionView,
@@ -235,8 +236,8 @@ def add_meta_runs(app: FastAPI, meta: Meta) -> None:
 
 def add_priors(app: FastAPI, meta: Meta) -> None:
     @app.get("/v1/priors")
-    async def listed() -> tuple[PriorView, ...]:
-        return tuple(map(meta.prior, meta.priors))
+    async def listed() -> PriorPage:
+        return PriorPage(items=tuple(map(meta.prior, meta.priors)))
 
     @app.get("/v1/priors/promotions")
     async def promotions() -> tuple[PromotionView, ...]:

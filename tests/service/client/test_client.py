@@ -119,14 +119,18 @@ def test_other_statuses_are_not_retried(client, server, answer, status):
     assert len(server.requests) == 1
 
 
-def test_creating_an_adaptation_is_never_retried(client, server, answer, waits, archive):
-    server.answer(answer(status=503))
-    with pytest.raises(ServiceError):
-        client.create_adaptation(AdaptationRequest(dataset_id="ds1"))
-    with pytest.raises(ServiceError):
-        client.create_adaptation(AdaptationRequest(), archive=archive)
-    assert len(server.requests) == 2
-    assert waits == []
+def test_creating_an_adaptation_is_retried_with_its_key(client, server, answer, archive):
+    for call in (
+        lambda: client.create_adaptation(AdaptationRequest(dataset_id="ds1")),
+        lambda: client.create_adaptation(AdaptationRequest(), archive=archive),
+        lambda: client.create_adaptation(AdaptationRequest(), archive=archive, key="mine"),
+    ):
+        server.answer(answer(status=503), answer(status=202, body=view("QUEUED")))
+        assert call().state == "QUEUED"
+    keys = [request.headers["Idempotency-Key"] for request in server.requests]
+    assert keys[::2] == keys[1::2]
+    assert len(set(keys)) == 3
+    assert keys[-1] == "mine"
 
 
 def test_cancelling_is_retried(client, server, answer):

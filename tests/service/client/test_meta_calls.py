@@ -17,6 +17,7 @@ from service.schemas import (
     MetaRunLinks,
     MetaRunPage,
     MetaRunView,
+    PriorPage,
     PriorView,
     PromotionView,
 )
@@ -27,6 +28,7 @@ from workers.contracts.priors import MacroSpec, PriorCard
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 REQUEST = MetaRunRequest(datasets=(DatasetChoice(dataset_id="ds1"),))
+COMPARISON = Comparison(priors=("a", "b"), datasets=REQUEST.datasets)
 REPORT = DatasetReport(classes=("a", "b"), num_images=(3, 4), median_size=8, min_size=8, max_size=8, modes={"L": 7})
 DATASET = DatasetView(id="ds1", name="pets", sha256="0" * 64, num_bytes=7, report=REPORT, created_at=NOW, meta_use=True)
 CARD = PriorCard(
@@ -78,19 +80,30 @@ def test_a_call_that_may_be_made_twice_is_retried(client: Client, server, answer
 @pytest.mark.parametrize(
     ("call", "path"),
     [
-        (lambda client: client.create_meta_run(REQUEST), "/v1/meta-runs"),
-        (lambda client: client.resume_meta_run("mr1"), "/v1/meta-runs/mr1/resume"),
+        (lambda client, **key: client.create_meta_run(REQUEST, **key), "/v1/meta-runs"),
         (
-            lambda client: client.compare_priors(Comparison(priors=("a", "b"), datasets=REQUEST.datasets)),
+            lambda client, **key: client.compare_priors(COMPARISON, **key),
             "/v1/priors/compare",
         ),
     ],
 )
-def test_what_starts_work_is_never_retried(client: Client, server, answer, waits, call, path):
+def test_what_starts_work_is_retried_with_its_key(client: Client, server, answer, call, path):
+    for _ in range(2):
+        server.answer(answer(status=503), answer(status=202, body=run("QUEUED").model_dump_json().encode()))
+        call(client)
+    server.answer(answer(status=202, body=run("QUEUED").model_dump_json().encode()))
+    call(client, key="mine")
+    assert [one.path for one in server.requests] == [path] * 5
+    first, again, second, second_again, own = (one.headers["Idempotency-Key"] for one in server.requests)
+    assert (first, second, own) == (again, second_again, "mine")
+    assert first != second
+
+
+def test_a_resume_is_never_retried(client: Client, server, answer, waits):
     server.answer(answer(status=503))
     with pytest.raises(ServiceError):
-        call(client)
-    assert ([one.path for one in server.requests], waits) == ([path], [])
+        client.resume_meta_run("mr1")
+    assert ([one.path for one in server.requests], waits) == (["/v1/meta-runs/mr1/resume"], [])
 
 
 def test_a_request_arrives_as_it_was_made(client: Client, server, answer):
@@ -143,15 +156,17 @@ def test_the_files_of_a_run_are_listed(client: Client, server, answer):
 
 
 def test_priors_are_listed_got_and_promoted(client: Client, server, answer):
-    server.answer(answer(body=body_of(PRIOR)))
-    assert client.priors() == (PRIOR,)
+    page = PriorPage(items=(PRIOR,), next_cursor="mine")
+    server.answer(*(answer(body=one.model_dump_json().encode()) for one in (page, PriorPage(items=(PRIOR,)))))
+    assert client.all_priors() == (PRIOR, PRIOR)
     server.answer(answer(body=PRIOR.model_dump_json().encode()))
     assert client.prior("mine") == client.promote_prior("mine") == PRIOR
     promotion = PromotionView(search_space="darts", prior_id="mine", promoted_at=NOW, promoted_by="local")
     server.answer(answer(body=body_of(promotion)))
     assert client.promotions(search_space="darts") == client.promotions() == (promotion,)
     assert [(one.method, one.path) for one in server.requests] == [
-        ("GET", "/v1/priors"),
+        ("GET", "/v1/priors?limit=100"),
+        ("GET", "/v1/priors?limit=100&cursor=mine"),
         ("GET", "/v1/priors/mine"),
         ("POST", "/v1/priors/mine/promote"),
         ("GET", "/v1/priors/promotions?search_space=darts"),

@@ -96,7 +96,7 @@ def test_held_out_classes_that_are_not_named_are_drawn_by_the_seed(intake, add_d
 def test_a_dataset_that_is_not_here_is_not_found(intake, meta_runs):
     with pytest.raises(NotFoundError, match="ds-none"):
         intake.add(request(choice("ds-none")), **OWNER)
-    assert meta_runs.unfinished() == ()
+    assert meta_runs.waiting() == ()
 
 
 def test_a_dataset_is_learned_from_only_where_its_owner_allows_it_and_the_refusal_says_how(intake, add_dataset):
@@ -122,7 +122,7 @@ def test_a_split_that_cannot_be_is_refused_with_the_reason(intake, add_dataset, 
     with pytest.raises(InvalidDatasetError, match=told) as caught:
         intake.add(request(choice(letters, **fields)), **OWNER)
     assert "letters" in str(caught.value)
-    assert meta_runs.unfinished() == ()
+    assert meta_runs.waiting() == ()
 
 
 def test_a_dataset_with_fewer_classes_than_a_task_needs_is_refused_by_its_name(intake, add_dataset):

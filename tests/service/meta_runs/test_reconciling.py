@@ -113,7 +113,7 @@ def test_a_manifest_becomes_a_result_with_its_prior(reconciler, running, meta_ru
     assert (done.state, done.spent_s) == ("SUCCEEDED", 60.0)
     assert (done.result.prior_id, done.result.step, done.result.counters.slots) == (running.prior_id, 100, 100)
     assert [artifact.name for artifact in done.artifacts] == ["report.md"]
-    assert PriorRecords(database).ids(**OWNER) == (running.prior_id,)
+    assert PriorRecords(database).ids(limit=10, **OWNER) == (running.prior_id,)
 
 
 def test_a_budget_that_ran_out_is_a_success(reconciler, running, meta_runs, meta_job_of):
@@ -130,7 +130,7 @@ def test_a_comparison_makes_no_prior(reconciler, add_meta_run, meta_runs, meta_j
     meta_job_of(comparison.id).finish(None)
     reconciler.step()
     assert meta_runs.get(comparison.id, **OWNER).result.prior_id is None
-    assert PriorRecords(database).ids(**OWNER) == ("another-v1",)
+    assert PriorRecords(database).ids(limit=10, **OWNER) == ("another-v1",)
 
 
 def test_a_stop_is_told_then_obeyed_and_a_resume_goes_on(
@@ -196,7 +196,7 @@ def test_a_manifest_written_before_a_cancel_settles_counts(
     meta_job_of(running.id).finish("made-v1", complete=complete)
     reconciler.step()
     assert state_of(running)[0] == state
-    assert PriorRecords(database).ids(**OWNER) == ("made-v1",)
+    assert PriorRecords(database).ids(limit=10, **OWNER) == ("made-v1",)
 
 
 def test_a_failure_ends_it_in_the_jobs_words(reconciler, running, meta_runs, meta_job_of, jobs):

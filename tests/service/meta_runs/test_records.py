@@ -178,7 +178,7 @@ def test_a_cancel_after_a_stop_begins_its_own_grace(meta_runs, in_state):
 def test_the_prior_is_recorded_with_the_end(database, meta_runs, in_state, again, source, target):
     meta_run = in_state(source)
     assert meta_runs.change(meta_run, MetaChange(state=target, result=result("new-v1")))
-    assert PriorRecords(database).ids(**OWNER) == ("new-v1",)
+    assert PriorRecords(database).ids(limit=10, **OWNER) == ("new-v1",)
     assert again(meta_run).result.prior_id == "new-v1"
 
 
@@ -186,7 +186,7 @@ def test_where_the_end_is_lost_to_another_so_is_the_prior(database, meta_runs, i
     meta_run = in_state("RUNNING")
     meta_runs.request_cancel(meta_run.id, **OWNER)
     assert not meta_runs.change(meta_run, MetaChange(state="SUCCEEDED", result=result("new-v1")))
-    assert PriorRecords(database).ids(**OWNER) == ()
+    assert PriorRecords(database).ids(limit=10, **OWNER) == ()
 
 
 def test_a_run_that_is_resumed_and_stopped_at_the_same_step_names_the_same_prior_again(database, meta_runs, in_state):
@@ -196,7 +196,7 @@ def test_a_run_that_is_resumed_and_stopped_at_the_same_step_names_the_same_prior
         resumed = meta_runs.request_resume(meta_run.id, **OWNER)
         assert meta_runs.change(resumed, MetaChange(state="RUNNING"))
         meta_run = meta_runs.request_stop(meta_run.id, **OWNER)
-    assert PriorRecords(database).ids(**OWNER) == ("p-s9",)
+    assert PriorRecords(database).ids(limit=10, **OWNER) == ("p-s9",)
 
 
 def test_a_name_that_is_taken_is_refused(database, meta_runs, add_meta_run, in_state):
@@ -207,7 +207,7 @@ def test_a_name_that_is_taken_is_refused(database, meta_runs, add_meta_run, in_s
     first = in_state("RUNNING", prior_id="mine")
     with pytest.raises(ConflictError, match="mine"):
         add_meta_run(prior_id="mine")
-    assert [one.id for one in meta_runs.unfinished()] == [first.id]
+    assert [one.id for one in (*meta_runs.active(), *meta_runs.waiting())] == [first.id]
     meta_runs.change(first, MetaChange(state="FAILED", error=PROBLEM))
     add_meta_run(prior_id="mine")
     with pytest.raises(ConflictError, match="mine"):
@@ -224,7 +224,7 @@ def test_of_two_that_claim_a_name_at_once_one_gets_it(add_meta_run, meta_runs):
 
     with ThreadPoolExecutor(4) as pool:
         won = list(filter(None, pool.map(claim, range(8))))
-    assert won == [one.id for one in meta_runs.unfinished()]
+    assert won == [one.id for one in (*meta_runs.active(), *meta_runs.waiting())]
     assert len(won) == 1
 
 
@@ -232,7 +232,7 @@ def test_of_two_that_claim_a_name_at_once_one_gets_it(add_meta_run, meta_runs):
 def test_a_prior_that_is_gone_is_not_begun_from(add_meta_run, meta_runs, fields):
     with pytest.raises(NotFoundError, match="gone"):
         add_meta_run(**fields)
-    assert meta_runs.unfinished() == ()
+    assert (*meta_runs.active(), *meta_runs.waiting()) == ()
 
 
 def test_a_parent_that_is_in_use_is_not_deleted(database, add_meta_run, meta_runs):
@@ -266,14 +266,15 @@ def test_pages_hold_everything_once_and_can_hold_one_state_only(meta_runs, add_m
             break
     assert sorted(found) == sorted(added)
     assert meta_runs.page(limit=10, state="STOPPED", **OWNER)[0] == (stopped,)
-    assert sorted(meta_runs.num_ahead(one) for one in meta_runs.unfinished()) == [0, 1, 2, 3]
+    assert sorted(meta_runs.positions(meta_runs.waiting()).values()) == [0, 1, 2, 3]
 
 
 def test_each_kind_has_a_queue_of_its_own(database, meta_runs, add_meta_run):
     PriorRecords(database).add("another-v1", search_space="nas_bench_201", **OWNER)
     add_meta_run()
     comparisons = [add_meta_run(kind="compare", priors=("nas_bench_201-v1", "another-v1")) for _ in range(2)]
-    assert sorted(map(meta_runs.num_ahead, comparisons)) == [0, 1]
+    assert [meta_runs.positions(comparisons)[one.id] for one in comparisons] == [0, 1]
+    assert list(meta_runs.waiting(1, queue="compare")) == comparisons[:1]
 
 
 def test_a_record_that_cannot_be_read_does_not_hide_the_others(database, meta_runs, add_meta_run, caplog):
@@ -281,6 +282,6 @@ def test_a_record_that_cannot_be_read_does_not_hide_the_others(database, meta_ru
     with database.transaction() as session:
         session.execute(update(MetaRunRow).where(MetaRunRow.id == broken.id).values(request={"kind": "guess"}))
     with caplog.at_level(logging.ERROR, logger="service"):
-        assert [one.id for one in meta_runs.unfinished()] == [sound.id]
+        assert [one.id for one in (*meta_runs.active(), *meta_runs.waiting())] == [sound.id]
         assert [one.id for one in meta_runs.page(limit=10, **OWNER)[0]] == [sound.id]
     assert [broken.id in record.getMessage() for record in caplog.records] == [True]

@@ -11,7 +11,7 @@ OWNER = {"owner": "local"}
 @pytest.fixture
 def links_of(meta_runs, store, cluster):
     views = MetaRunViews(meta_runs=meta_runs, store=store, cluster=cluster)
-    return lambda meta_run: views.listed(meta_runs.get(meta_run.id, **OWNER)).links
+    return lambda meta_run: views.listed([meta_runs.get(meta_run.id, **OWNER)])[0].links
 
 
 def test_an_attempt_has_a_job_to_look_at_once_it_was_submitted(

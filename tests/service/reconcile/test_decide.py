@@ -16,7 +16,7 @@ CANCELLED = Failure(code="cancelled", what="the adaptation was cancelled")
 ENDED = (JobStatus.STOPPED, JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.MISSING)
 
 
-def adaptation(state, attempt=1):
+def adaptation(state, attempt=1, num_failures=0):
     return Adaptation(
         id="ad-1",
         owner="local",
@@ -26,13 +26,14 @@ def adaptation(state, attempt=1):
         dataset_id="ds-1",
         dataset_sha256="0" * 64,
         spent_s=0.0,
+        num_failures=num_failures,
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
 
 
-def decided(state, attempt=1, job=JobStatus.MISSING, message="", **seen):
+def decided(state, attempt=1, job=JobStatus.MISSING, message="", num_failures=0, **seen):
     observation = AdaptationObservation(job=JobReport(status=job, message=message), **seen)
-    return decide(adaptation(state, attempt), observation, LIMITS)
+    return decide(adaptation(state, attempt, num_failures), observation, LIMITS)
 
 
 def test_what_waits_starts_once_a_slot_is_free():
@@ -68,14 +69,23 @@ def test_a_job_that_lives_or_cannot_be_asked_about_is_left_alone(job):
 
 
 @pytest.mark.parametrize("job", ENDED)
-@pytest.mark.parametrize("attempt", [1, 2])
-def test_a_job_that_ended_without_a_word_gets_another_attempt(job, attempt):
-    assert isinstance(decided("RUNNING", attempt=attempt, job=job), Retry)
+@pytest.mark.parametrize("num_failures", [0, 1])
+def test_a_job_that_ended_without_a_word_gets_another_attempt(job, num_failures):
+    decision = decided("RUNNING", attempt=7, job=job, num_failures=num_failures)
+    assert isinstance(decision, Retry)
+    assert decision.counts == (job != JobStatus.MISSING)
+
+
+def test_a_job_that_the_cluster_does_not_know_gets_another_attempt_for_so_long_and_no_longer():
+    patient = AdaptationRequest().budget_s + LIMITS.missing_s
+    assert decided("RUNNING", num_failures=2, age_s=patient - 1).counts is False
+    assert decided("RUNNING", num_failures=1, age_s=patient).counts is True
+    assert isinstance(decided("RUNNING", num_failures=2, age_s=patient), Fail)
 
 
 @pytest.mark.parametrize("job", ENDED)
 def test_the_last_attempt_fails_with_what_the_cluster_said(job):
-    decision = decided("RUNNING", attempt=3, job=job, message="Traceback\nMemoryError")
+    decision = decided("RUNNING", attempt=3, job=job, message="Traceback\nMemoryError", num_failures=2, age_s=1e6)
     assert isinstance(decision, Fail)
     assert decision.problem.code == "attempts_exhausted"
     assert "Attempt 3" in decision.problem.detail

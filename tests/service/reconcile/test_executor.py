@@ -13,13 +13,16 @@ from service.reconcile.meta_runs import MetaRunSteps
 from service.records.datasets import DatasetRecords
 from service.records.lease import RECONCILER, Lease
 from service.records.meta_runs import MetaRunRecords
+from service.records.transitions import Change
 from workers.adapt.plan import MAX_CPUS_PER_WORKER
 from workers.contracts.adaptations import AttemptRequest, Control
 from workers.store import layout
 
 
-def reconciler_of(database, records, store, cluster, *, holder="a", max_submitted=1, cancel_grace_s=0.0):
-    limits = Limits(max_attempts=3, cancel_grace_s=cancel_grace_s, stop_grace_s=0.0)
+def reconciler_of(
+    database, records, store, cluster, *, holder="a", max_submitted=1, cancel_grace_s=0.0, missing_s=3600.0
+):
+    limits = Limits(max_attempts=3, cancel_grace_s=cancel_grace_s, stop_grace_s=0.0, missing_s=missing_s)
     return Reconciler(
         adaptations=AdaptationSteps(records=records, store=store, limits=limits),
         meta_runs=MetaRunSteps(
@@ -129,13 +132,80 @@ def test_after_a_lost_head_work_goes_on_as_a_new_attempt(reconciler, records, ad
     assert records.get(adaptation.id, owner="local").state == "RUNNING"
 
 
-def test_the_attempts_come_to_an_end(reconciler, records, add_adaptation, jobs):
+def test_attempts_that_fail_come_to_an_end(reconciler, records, add_adaptation, jobs):
     adaptation = add_adaptation()
-    for _ in range(6):
+    for attempt in (1, 2, 3):
         reconciler.step()
-        jobs.forget()
+        jobs.set(f"{adaptation.id}-a{attempt}", JobStatus.FAILED, "exit code 1")
+        reconciler.step()
     failed = records.get(adaptation.id, owner="local")
     assert (failed.state, failed.attempt, failed.error.code) == ("FAILED", 3, "attempts_exhausted")
+
+
+def test_what_the_cluster_loses_does_not_count(reconciler, records, add_adaptation, jobs, job_of):
+    adaptation = add_adaptation()
+    for _ in range(5):
+        reconciler.step()
+        jobs.forget()
+        reconciler.step()
+    reconciler.step()
+    running = records.get(adaptation.id, owner="local")
+    assert (running.state, running.attempt, running.num_failures) == ("RUNNING", 6, 0)
+    job_of(adaptation.id, 6).succeed()
+    reconciler.step()
+    assert records.get(adaptation.id, owner="local").state == "SUCCEEDED"
+
+
+def test_what_the_cluster_keeps_losing_comes_to_an_end(database, records, store, cluster, add_adaptation, jobs):
+    adaptation = add_adaptation(budget_s=5.0)
+    reconciler = reconciler_of(database, records, store, cluster, missing_s=-1e6)
+    for _ in range(3):
+        reconciler.step()
+        jobs.forget()
+        reconciler.step()
+    assert records.get(adaptation.id, owner="local").error.code == "attempts_exhausted"
+
+
+def test_a_submission_that_arrives_late_is_stopped(reconciler, records, add_adaptation, jobs, state_of):
+    adaptation = add_adaptation()
+    jobs.refuses = True  # as if it were on its way still
+    with pytest.raises(ClusterUnavailableError):
+        reconciler.step()
+    jobs.refuses = False
+    reconciler.step()
+    reconciler.step()
+    assert state_of(adaptation) == ("RUNNING", 2)
+    jobs.set(f"{adaptation.id}-a1", JobStatus.RUNNING)
+    reconciler.step()
+    assert jobs.stopped == [f"{adaptation.id}-a1"]
+    assert state_of(adaptation) == ("RUNNING", 2)
+
+
+@pytest.mark.parametrize("state", ["CANCELLED", "QUEUED"])
+def test_a_job_that_starts_after_its_attempt_was_given_up_is_stopped(
+    reconciler, records, add_adaptation, jobs, monkeypatch, state
+):
+    adaptation = add_adaptation()
+    submit = jobs.submit
+
+    def slowly(*submission):
+        records.change(records.get(adaptation.id, owner="local"), Change(state=state))  # another process had the lease
+        submit(*submission)
+
+    monkeypatch.setattr(jobs, "submit", slowly)
+    reconciler.step()
+    assert jobs.stopped == [f"{adaptation.id}-a1"]
+
+
+def test_what_waits_goes_by_priority_then_by_arrival(reconciler, add_adaptation, jobs, job_of):
+    order = {priority: add_adaptation(priority=priority).id for priority in (0, -1, 5, 1)}
+    served = []
+    for _ in order:
+        reconciler.step()
+        served.append(jobs.submissions.get(timeout=1.0).removesuffix("-a1"))
+        job_of(served[-1]).succeed()
+        reconciler.step()
+    assert served == [order[5], order[1], order[0], order[-1]]
 
 
 def test_a_cluster_that_is_down_loses_nothing(reconciler, add_adaptation, jobs, state_of, job_of, records):
@@ -153,8 +223,11 @@ def test_a_cluster_that_is_down_loses_nothing(reconciler, add_adaptation, jobs, 
     assert state_of(running)[0] == "SUCCEEDED"
 
 
-def test_refused_submissions_are_attempts_and_come_to_an_end(reconciler, records, add_adaptation, jobs, state_of):
+def test_refused_submissions_are_attempts_and_come_to_an_end(
+    database, records, store, cluster, add_adaptation, jobs, state_of
+):
     adaptation = add_adaptation()
+    reconciler = reconciler_of(database, records, store, cluster, missing_s=-1e6)
     jobs.refuses = True
     for attempt in (1, 2, 3):
         with pytest.raises(ClusterUnavailableError):  # so that the loop pauses

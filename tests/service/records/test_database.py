@@ -1,19 +1,22 @@
 import base64
 import logging
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from search_spaces.errors import InvalidOptionError
 from service.errors import InvalidRequestError
-from service.records.database import Database
+from service.records.database import Database, is_shared
 from service.records.datasets import DatasetRecords
 from service.records.lease import RECONCILER, Lease
 from service.records.tables import AdaptationRow, Base
+from service.records.transitions import Change
 from workers.contracts.datasets import DatasetReport
 
 REPORT = DatasetReport(
@@ -32,17 +35,20 @@ def test_migrating_twice_changes_nothing(database):
     database.check()
 
 
-def test_sqlite_lets_readers_and_one_writer_work_at_once(database, tmp_path):
+def test_sqlite_lets_readers_and_one_writer_work_at_once(tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'records.sqlite3'}")
+    database.migrate()
+    database.close()
     with sqlite3.connect(tmp_path / "records.sqlite3") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
 
 
-def test_a_migration_that_fails_half_way_leaves_nothing(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'half.sqlite3'}")
+def test_a_migration_that_fails_half_way_leaves_nothing(database_url):
+    database = Database(database_url)
     with database.connection() as connection:
         connection.execute(text("CREATE TABLE leases (x INTEGER)"))  # in the way of the last table
-    with pytest.raises(OperationalError, match="leases already exists"):
+    with pytest.raises((OperationalError, ProgrammingError), match=r'"?leases"? already exists'):
         database.migrate()
     with database.connection() as connection:
         assert inspect(connection).get_table_names() == ["leases"]
@@ -51,10 +57,37 @@ def test_a_migration_that_fails_half_way_leaves_nothing(tmp_path):
     database.close()
 
 
-@pytest.mark.parametrize("url", ["no url", "mysql://host/name", "postgresql+psycopg://host/name"])
+@pytest.mark.parametrize("url", ["no url", "mysql://host/name", "postgresql+psycopg2://host/name"])
 def test_a_database_of_another_kind_is_refused(url):
     with pytest.raises(InvalidOptionError, match="database"):
         Database(url)
+
+
+def test_services_that_start_at_once_migrate_once(database_url):
+    databases = [Database(database_url) for _ in range(4 if is_shared(database_url) else 1)]
+    with ThreadPoolExecutor(len(databases)) as pool:
+        list(pool.map(Database.migrate, databases))
+    for one in databases:
+        one.check()
+        one.close()
+
+
+def test_one_at_a_time_holds_a_lock_of_that_name(database):
+    held, order = threading.Event(), []
+
+    def wait_for_it():
+        held.wait(20.0)
+        with database.exclusive("prior own-v1"):
+            order.append("second")
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.exclusive("prior own-v1"):
+            second = pool.submit(wait_for_it)
+            held.set()
+            database.check()  # records go on meanwhile
+            order.append("first")
+        second.result(20.0)
+    assert order == ["first", "second"]
 
 
 def test_the_same_bytes_are_recorded_once(database):
@@ -101,7 +134,7 @@ def test_a_record_that_cannot_be_read_does_not_hide_the_others(database, records
     with database.transaction() as session:
         session.execute(update(AdaptationRow).where(AdaptationRow.id == broken.id).values(request={"seed": "none"}))
     with caplog.at_level(logging.ERROR, logger="service"):
-        assert [one.id for one in records.unfinished()] == [sound.id]
+        assert [one.id for one in records.waiting(1)] == [sound.id]
         assert [one.id for one in records.page(owner="local", limit=10)[0]] == [sound.id]
     assert [broken.id in record.getMessage() for record in caplog.records] == [True]
 
@@ -124,12 +157,38 @@ def test_a_cursor_that_is_none_is_refused(records, cursor):
         records.page(owner="local", limit=3, cursor=cursor)
 
 
-def test_the_unfinished_come_oldest_first_and_know_their_place(records, add_adaptation):
+def test_what_waits_comes_in_the_order_of_arrival_and_knows_its_place(records, add_adaptation):
     first, second, third = (add_adaptation() for _ in range(3))
     records.request_cancel(second.id, owner="local")
-    waiting = records.unfinished()
-    assert {one.id for one in waiting} == {first.id, third.id}
-    assert [records.num_ahead(one) for one in waiting] == [0, 1]
+    assert [one.id for one in records.waiting()] == [first.id, third.id]
+    assert [one.id for one in records.waiting(1)] == [first.id]
+    assert records.positions([first, second, third]) == {first.id: 0, third.id: 1}
+
+
+def test_priority_goes_before_arrival(records, add_adaptation):
+    low, first, second, high = (add_adaptation(priority=priority) for priority in (-1, 0, 0, 10))
+    assert [one.id for one in records.waiting()] == [high.id, first.id, second.id, low.id]
+    assert records.positions([low, high]) == {low.id: 3, high.id: 0}
+
+
+def test_many_that_arrive_at_once_wait_in_one_order(records, add_adaptation):
+    add_adaptation()  # the dataset
+    with ThreadPoolExecutor(8) as pool:
+        added = {one.id for one in pool.map(lambda _: add_adaptation(), range(40))}
+    waiting = [one.id for one in records.waiting()]
+    assert set(waiting[1:]) == added
+    assert list(records.positions(records.waiting()).values()) == list(range(41))
+
+
+def test_what_was_lost_waits_at_its_old_place(records, add_adaptation):
+    first, second = add_adaptation(), add_adaptation()
+    records.change(first, Change(state="RUNNING"))
+    assert [one.id for one in records.active()] == [first.id]
+    (running,) = records.active()
+    records.change(running, Change(state="QUEUED"))
+    assert [one.id for one in records.waiting()] == [first.id, second.id]
+    assert not records.is_current(running)
+    assert records.is_current(second)
 
 
 def lease_of(database, holder, ttl_s=30.0):

@@ -40,9 +40,9 @@ ADAPTATION = {
 
 
 @pytest.fixture
-def database(tmp_path):
+def database(database_url):
     """The records of a service of version 0001 that had some."""
-    opened = Database(f"sqlite:///{tmp_path / 'records.sqlite3'}")
+    opened = Database(database_url)
     config = migration_config()
     with opened.connection() as connection:
         config.attributes["connection"] = connection
@@ -72,7 +72,7 @@ def test_nobody_may_learn_from_what_was_uploaded_before_it_was_asked(database):
 def test_there_are_no_priors_and_no_promotions_yet(database):
     database.migrate()
     priors = PriorRecords(database)
-    assert priors.ids(owner="local") == ()
+    assert priors.ids(owner="local", limit=10) == ()
     assert priors.promotions(None, owner="local", limit=10) == ()
 
 

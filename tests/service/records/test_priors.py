@@ -48,7 +48,7 @@ def outcome(call):
 
 def test_an_owner_sees_the_own_priors_oldest_first(priors, add_prior):
     add_prior("b"), add_prior("a"), add_prior("theirs", owner="you")
-    assert priors.ids(owner="local") == ("b", "a")
+    assert priors.ids(owner="local", limit=10) == ("b", "a")
     assert priors.exists("theirs", owner="you")
     assert not priors.exists("theirs", owner="local")
 
@@ -58,7 +58,7 @@ def test_an_id_is_given_once_even_after_its_prior_is_gone(database, priors, add_
     with pytest.raises(ConflictError, match="a"):
         add_prior("a", owner="you")
     priors.delete("a", owner="local")
-    assert priors.ids(owner="local") == ()
+    assert priors.ids(owner="local", limit=10) == ()
     assert priors.is_taken("a")
     with pytest.raises(ConflictError):
         add_prior("a")
@@ -78,7 +78,7 @@ def test_what_a_meta_run_has_made_is_recorded_once(database, priors, add_meta_ru
             insert_prior(session, **values, meta_run_id=run.id)
     with pytest.raises(ConflictError), database.transaction() as session:
         insert_prior(session, **values, meta_run_id=other.id)
-    assert priors.ids(owner="local") == (run.prior_id,)
+    assert priors.ids(owner="local", limit=10) == (run.prior_id,)
 
 
 def test_a_prior_of_a_meta_run_that_does_not_exist_is_no_conflict_of_ids(database):
@@ -192,7 +192,7 @@ def test_a_prior_in_use_is_not_deleted_and_the_refusal_names_its_user(
             priors.delete(prior_id, owner="local")
     MetaRunRecords(database).request_cancel(child.id, owner="local")
     priors.delete("a", owner="local")
-    assert priors.ids(owner="local") == ("b",)
+    assert priors.ids(owner="local", limit=10) == ("b",)
 
 
 def test_what_cannot_be_deleted_stays(priors, add_prior):

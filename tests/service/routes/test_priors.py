@@ -32,7 +32,7 @@ def told(response):
 
 
 def nothing_is_left(service):
-    listed = [view["card"]["id"] for view in service.client.get("/v1/priors").json()]
+    listed = [view["card"]["id"] for view in service.client.get("/v1/priors").json()["items"]]
     return service.keys() == set() and list(service.parts.uploads.iterdir()) == [] and listed == [*bundled_cards()]
 
 
@@ -61,7 +61,7 @@ def records_are_down(service):
 
 
 def test_the_bundled_priors_are_there_from_the_start(service):
-    listed = service.client.get("/v1/priors").json()
+    listed = service.client.get("/v1/priors").json()["items"]
     assert [view["card"]["id"] for view in listed] == [*bundled_cards()]
     for view in listed:
         assert view["bundled"]
@@ -110,7 +110,7 @@ def test_a_prior_from_elsewhere_is_checked_and_kept(service, own_card, tensors):
     assert view["card"] == own_card.model_dump(mode="json")
     assert (view["bundled"], view["default"]) == (False, False)
     assert service.client.get("/v1/priors/own-v1").json() == view
-    assert service.client.get("/v1/priors").json()[-1] == view
+    assert service.client.get("/v1/priors").json()["items"][-1] == view
     assert service.parts.store.get_bytes("priors/own-v1/prior.safetensors") == tensors.read_bytes()
     assert list(service.parts.uploads.iterdir()) == []
 

@@ -14,6 +14,7 @@ WORK = ("adaptations", "meta_runs")
 def upgrade() -> None:
     """Apply."""
     for table in WORK:
+        op.add_column(table, sa.Column("num_failures", sa.Integer(), nullable=False, server_default="0"))
         op.add_column(table, sa.Column("priority", sa.Integer(), nullable=False, server_default="0"))
         op.add_column(table, sa.Column("arrival", sa.BigInteger(), nullable=False, server_default="0"))
         # What waited before goes on waiting in its order.
@@ -23,12 +24,21 @@ def upgrade() -> None:
         op.execute(rows.update().values(arrival=sa.select(sa.func.count()).where(before).scalar_subquery()))
         op.create_index(f"ix_{table}_state_priority_arrival", table, ["state", "priority", "arrival"])
         op.create_index(f"ix_{table}_owner_state_created_at_id", table, ["owner", "state", "created_at", "id"])
+    turns = op.create_table(
+        "turns",
+        sa.Column("name", sa.String(64), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_turns"),
+    )
+    op.bulk_insert(turns, [{"name": "prior-ids", "number": 0}])
+    for table in WORK:  # numbers go on after those that were given above
+        arrivals = sa.select(sa.literal(table), sa.func.count()).select_from(sa.table(table))
+        op.execute(turns.insert().from_select(["name", "number"], arrivals))
     op.create_table(
         "owners",
         sa.Column("id", sa.String(64), nullable=False),
         sa.Column("max_bytes", sa.BigInteger()),
-        sa.Column("max_running", sa.Integer()),
-        sa.Column("max_waiting", sa.Integer()),
+        sa.Column("max_unfinished", sa.Integer()),
         sa.Column("touched_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_owners"),
     )
@@ -73,10 +83,11 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Undo."""
-    for table in ("idempotency_keys", "audit", "api_keys", "owners"):
+    for table in ("idempotency_keys", "audit", "api_keys", "owners", "turns"):
         op.drop_table(table)
     for table in WORK:
         op.drop_index(f"ix_{table}_owner_state_created_at_id", table)
         op.drop_index(f"ix_{table}_state_priority_arrival", table)
         op.drop_column(table, "arrival")
         op.drop_column(table, "priority")
+        op.drop_column(table, "num_failures")

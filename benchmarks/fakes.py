@@ -1,0 +1,67 @@
+"""A cluster that takes every job and runs it for ever: what the service costs without Ray."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from socket import socket
+from threading import Thread
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from service.jobs import Capacity, JobReport, JobStatus
+
+
+class FakeJobs:
+    """Jobs that run until they are stopped."""
+
+    def __init__(self) -> None:
+        self._status: dict[str, JobStatus] = {}
+
+    def submit(self, submission_id: str, entrypoint: str, metadata: Mapping[str, str]) -> None:  # noqa: ARG002
+        self._status[submission_id] = JobStatus.RUNNING
+
+    def report(self, submission_id: str) -> JobReport:
+        return JobReport(status=self._status.get(submission_id, JobStatus.MISSING))
+
+    def stop(self, submission_id: str) -> None:
+        self._status[submission_id] = JobStatus.STOPPED
+
+
+class FakeCluster:
+    """A cluster with room for that many CPUs."""
+
+    dashboard_url: str | None = None
+
+    def __init__(self, *, num_cpus: int = 4) -> None:
+        self._jobs, self._num_cpus = FakeJobs(), num_cpus
+
+    def connect(self) -> FakeJobs:
+        return self._jobs
+
+    def capacity(self) -> Capacity:
+        return Capacity(self._num_cpus, 0)
+
+    def check(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """Yield the address of an app that a thread of this process serves, on a free port of loopback."""
+    with socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False, lifespan="on"))
+        thread = Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        try:
+            listening.listen()  # a request waits in the queue of the socket until the server takes it
+            httpx.get(f"{url}/healthz", timeout=60, trust_env=False).raise_for_status()
+            yield url
+        finally:
+            server.should_exit = True
+            thread.join(60)

@@ -1,0 +1,143 @@
+"""Owners, their quotas, and what of them is used."""
+
+import re
+from typing import Final
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from search_spaces.errors import InvalidOptionError
+from service.errors import NotFoundError
+from service.quotas import UNLIMITED, Quotas, Usage, check
+from service.records.clock import DatabaseNow
+from service.records.counts import UNFINISHED
+from service.records.database import Database
+from service.records.tables import DatasetRow, OwnerRow
+from workers.contracts.base import Contract
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Owner(Contract):
+    """An owner, what it may have and what it has.
+
+    Attributes:
+        max_bytes: Of its datasets together; None: what the service's settings say.
+        max_unfinished: Adaptations and meta-runs that run or wait; None as above.
+    """
+
+    id: str
+    max_bytes: int | None = None
+    max_unfinished: int | None = None
+    num_bytes: int
+    num_unfinished: int
+
+
+class OwnerRecords:
+    """The owners of this service."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def all(self) -> tuple[Owner, ...]:
+        """Return the owners that have a key or have ever sent something."""
+        with self._database.transaction() as session:
+            return tuple(_owner(session, row) for row in session.scalars(select(OwnerRow).order_by(OwnerRow.id)))
+
+    def set_quotas(self, owner: str, quotas: Quotas) -> Owner:
+        """Give an owner quotas of its own; None: what the service's settings say. Raises `NotFoundError`."""
+        values = {"max_bytes": quotas.max_bytes, "max_unfinished": quotas.max_unfinished}
+        with self._database.transaction() as session:
+            session.execute(update(OwnerRow).where(OwnerRow.id == owner).values(values))
+            row = session.get(OwnerRow, owner)
+            if row is None:
+                raise _no_such_owner(owner)
+            return _owner(session, row)
+
+    def get(self, owner: str) -> Owner:
+        """Return one owner. Raises `NotFoundError`."""
+        with self._database.transaction() as session:
+            row = session.get(OwnerRow, owner)
+            if row is None:
+                raise _no_such_owner(owner)
+            return _owner(session, row)
+
+
+def check_owner(name: str) -> None:
+    """Raise `InvalidOptionError` if no owner can be called so."""
+    if _NAME.fullmatch(name) is None:
+        expected = "up to 64 letters, digits, dots, dashes and underscores, beginning with a letter or digit"
+        raise InvalidOptionError("not an owner's name", got=name, expected=expected)
+
+
+def add_owner(session: Session, owner: str) -> None:
+    """Record an owner if it is new, and have its transactions follow one another from here on.
+
+    This writes first, so that each of two that come at once sees what the other has recorded: SQLite has one writer,
+    PostgreSQL locks the owner's row.
+    """
+    touch = update(OwnerRow).where(OwnerRow.id == owner).values(touched_at=DatabaseNow()).returning(OwnerRow.id)
+    if session.scalar(touch) is not None:
+        return
+    try:
+        with session.begin_nested():
+            session.execute(insert(OwnerRow).values(id=owner, touched_at=DatabaseNow()))
+    except IntegrityError:  # another one was faster
+        session.execute(touch)
+
+
+def admit(session: Session, owner: str, defaults: Quotas, more: Usage) -> None:
+    """Refuse what would go beyond an owner's quotas; called first in the transaction that records it.
+
+    Args:
+        session: Of that transaction.
+        owner: Whose quotas.
+        defaults: For quotas that the owner has not got of its own.
+        more: What would be recorded.
+
+    Raises:
+        QuotaExceededError: It would be too much.
+    """
+    add_owner(session, owner)
+    require_room(session, owner, defaults, more)
+
+
+def require_room(session: Session, owner: str, defaults: Quotas, more: Usage) -> None:
+    """Refuse what would go beyond an owner's quotas as they are used now; `admit` decides. Raises as that."""
+    row = session.get(OwnerRow, owner)
+    own = UNLIMITED if row is None else Quotas(max_bytes=row.max_bytes, max_unfinished=row.max_unfinished)
+    quotas = Quotas(
+        max_bytes=defaults.max_bytes if own.max_bytes is None else own.max_bytes,
+        max_unfinished=defaults.max_unfinished if own.max_unfinished is None else own.max_unfinished,
+    )
+    if quotas != UNLIMITED:
+        check(quotas, _usage(session, owner), more)
+
+
+def _usage(session: Session, owner: str) -> Usage:
+    num_bytes = select(func.coalesce(func.sum(DatasetRow.num_bytes), 0)).where(DatasetRow.owner == owner)
+    unfinished = (
+        select(func.count(row.id)).where(row.owner == owner, row.state.in_(states))
+        for row, states in UNFINISHED.items()
+    )
+    return Usage(
+        num_bytes=int(session.scalar(num_bytes) or 0),
+        num_unfinished=sum(session.scalar(query) or 0 for query in unfinished),
+    )
+
+
+def _owner(session: Session, row: OwnerRow) -> Owner:
+    usage = _usage(session, row.id)
+    return Owner(
+        id=row.id,
+        max_bytes=row.max_bytes,
+        max_unfinished=row.max_unfinished,
+        num_bytes=usage.num_bytes,
+        num_unfinished=usage.num_unfinished,
+    )
+
+
+def _no_such_owner(owner: str) -> NotFoundError:
+    todo = "`archprior owners list` shows those there are; the first key of an owner makes it."
+    return NotFoundError("no such owner", got=owner, todo=todo)
