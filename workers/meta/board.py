@@ -206,11 +206,19 @@ class Board:
                 queued.append((worker, slot))
         return queued
 
-    def finished(self, worker: str, item: Item, now_s: float) -> bool:
-        """A worker has computed its item; return whether it was the first to do so, and the result counts."""
+    def finished(self, worker: str, item: Item, now_s: float, *, seconds: float | None = None) -> bool:
+        """A worker has computed its item; return whether it was the first to do so, and the result counts.
+
+        Args:
+            worker: Its name.
+            item: What it has computed.
+            now_s: Seconds, of the clock that it was given out by.
+            seconds: That it took, by the worker's own clock; None: since it was given out.
+        """
         held = self._held.get(worker)
         if held is not None and held.item == item:
-            seconds = now_s - held.since_s
+            # Of two results that are read at once, the later would seem to have taken no time.
+            seconds = max(now_s - held.since_s, seconds or 0.0)
             self._durations.setdefault(self._kind(item), deque(maxlen=NUM_DURATIONS)).append(seconds)
             if isinstance(item, Slot) and seconds > 0:
                 self._slot_s[worker] = seconds

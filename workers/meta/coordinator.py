@@ -4,7 +4,6 @@ It hands out what the board says, and tells the board what became of it. No tens
 the parameter actor.
 """
 
-import logging
 import time
 from collections.abc import Callable
 
@@ -33,8 +32,6 @@ from workers.meta.parameters import SlotReport
 from workers.meta.roster import Roster
 from workers.meta.rules import Learned, Rules
 from workers.meta.watch import Watch
-
-log = logging.getLogger("archprior.meta")
 
 WAIT_S = 0.5
 LOOK_EVERY_S = 1.0
@@ -250,7 +247,7 @@ class Coordinator:
 
     def _computed(self, event: Computed) -> None:
         report = event.report
-        first = self._board.finished(event.worker, report.slot, self._clock())
+        first = self._board.finished(event.worker, report.slot, self._clock(), seconds=report.seconds)
         self._roster.done(event.worker)
         if report.out_of_memory:
             if first:
@@ -330,8 +327,10 @@ class Coordinator:
 
     def _prior_lost(self, worker: str, prior: Handle, why: str) -> None:
         """Have the parameter actor begin again, unless it has since: it is the version that is gone, not the worker."""
-        self._board.left(worker, lost=False)
-        self._board.joined(worker)
+        if self._roster.knows(worker):
+            self._board.left(worker, lost=False)
+            self._board.joined(worker)
+            self._let_go(worker)
         if self._serving and prior is self._prior:
             self._server_lost(f"its version was lost: {why}")
 
@@ -362,8 +361,8 @@ class Coordinator:
             )
 
     def _short_of_memory(self, worker: str, report: SlotReport) -> None:
-        if report.batch_divisor < self._divisor:
-            return  # another slot was, a moment ago: smaller batches have not been tried here yet
+        if report.batch_divisor < self._divisor or not self._roster.knows(worker):
+            return  # smaller batches have not been tried here yet, or its other slot has had it excluded
         if self._divisor == 1:
             self._divisor = 2
             why = f"{worker} ran out of memory on {report.slot}"

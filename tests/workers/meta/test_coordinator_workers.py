@@ -10,7 +10,7 @@ from workers.contracts.errors import OutOfMemoryError, WorkersLostError
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.meta_runs import MetaControl
 from workers.meta.board import Patience, Slot
-from workers.meta.crew import Judged, Lost
+from workers.meta.crew import Judged, Lost, PriorLost
 
 Make = Callable[..., Any]
 Undisturbed = Callable[[MetaConfig], Mapping[str, Tensor]]
@@ -176,6 +176,33 @@ def test_a_worker_that_lacks_memory_for_half_batches_is_excluded_by_name_and_its
     (left,) = [event.message for event in run.told.all_events if event.kind == "worker_left"]
     assert left.startswith("worker-1: excluded: ")
     assert set(run.crew.workers) == {"worker-2"}
+
+
+def test_two_slots_of_one_worker_that_lack_memory_at_once_exclude_it_once(make_run: Make) -> None:
+    run = make_run(num_slots=6)
+    run.crew.fate = lambda worker, slot, divisor, before: "out of memory" if worker == "worker-1" else "fine"
+    # Both answers are read together.
+    wait = run.crew.wait
+
+    def wait_for_two(timeout_s: float) -> list[Any]:
+        events = wait(timeout_s)
+        short = [event for event in events if getattr(event, "worker", "") == "worker-1" and hasattr(event, "report")]
+        if len(short) == 1 and short[0].report.batch_divisor == 2 and timeout_s > 0 and "worker-1" in run.crew.workers:
+            events += [type(short[0])("worker-1", short[0].report, None)]
+        return events
+
+    run.crew.wait = wait_for_two
+    assert run.coordinator(max_workers=2).learn().complete
+    assert set(run.crew.workers) == {"worker-2"}
+
+
+def test_a_prior_that_is_lost_to_a_worker_that_was_dismissed_brings_it_back_to_nothing(make_run: Make) -> None:
+    run = make_run()
+    coordinator = run.coordinator(max_workers=1, start_s=50.0)
+    run.crew.at(2.5, lambda: [PriorLost("worker-9", None, "its node is gone")])
+    run.crew.at(3.0, lambda: (run.crew.kill("worker-1"), setattr(run.crew, "places", 0), ())[2])
+    with pytest.raises(WorkersLostError, match="no worker came up"):
+        coordinator.learn()
 
 
 def test_a_worker_whose_process_was_ended_for_memory_is_replaced_and_tries_half_batches(make_run: Make) -> None:
