@@ -1,7 +1,8 @@
 """Tell what images show, by the network that lies in the same folder.
 
-Needs Python 3.10, numpy, pillow and onnxruntime, and of the folder `model.onnx`, `preprocessing.json` and
-`labels.json`. Images of any size and mode are read exactly as those that the network learned from.
+Needs Python 3.10, numpy, pillow 10.1 or newer, and onnxruntime, and of the folder `model.onnx`, `preprocessing.json`
+and `labels.json`. Images of any size, and of every mode that training accepts, are read exactly as those
+that the network learned from.
 
 usage: python predict.py [--bundle DIR] [--top K] [--json] IMAGE_OR_FOLDER...
 
@@ -23,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
+import PIL
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 # The two plugins that Pillow would otherwise look for by loading all of its plugins.
@@ -105,10 +107,12 @@ class Classifier:
         folder: The bundle: where an adaptation was downloaded to.
 
     Raises:
-        UnusableError: A file of it is missing, cannot be read, or does not fit the others.
+        UnusableError: A file of it is missing, cannot be read, or does not fit the others; or Pillow is too old.
     """
 
     def __init__(self, folder: Path) -> None:
+        if not hasattr(Image.Image, "has_transparency_data"):
+            raise UnusableError(f"pillow {PIL.__version__} is too old; install pillow 10.1 or newer")
         preprocessing, labels = _read_json(folder / PREPROCESSING), _read_json(folder / LABELS)
         if not isinstance(preprocessing, dict) or any(preprocessing.get(key) != KNOWN[key] for key in KNOWN):
             raise UnusableError(f"{folder / PREPROCESSING} asks for what this script cannot do; it can do {KNOWN}")
@@ -255,6 +259,9 @@ def run(bundle: Path, images: Iterable[Path], *, top: int, as_json: bool) -> boo
     Raises:
         UnusableError: Nothing could be predicted.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal cannot show is no reason to end.
+        sys.stdout.reconfigure(errors="backslashreplace")
     paths = find_images(images)
     predictions = []
     num_unreadable = 0

@@ -11,12 +11,15 @@ import httpx
 from search_spaces.errors import InvalidOptionError
 from service.client.errors import ServiceError, ServiceUnreachableError, problem_of
 from service.client.retries import RETRIED_STATUSES, RetryPolicy, retry_after_s
+from service.schemas import Problem
 
 Answer = TypeVar("Answer")
 Upload = tuple[str, BinaryIO, str]
 
 CONNECT_TIMEOUT_S = 5.0
 HEADERS: Final = {"Accept-Encoding": "identity"}
+# S3 asks for another try after its internal errors too.
+STORE_RETRIED_STATUSES: Final = RETRIED_STATUSES | {HTTPStatus.INTERNAL_SERVER_ERROR}
 
 
 class Transport:
@@ -47,7 +50,12 @@ class Transport:
         self._timeout_s, self._retries, self._sleep = timeout_s, retries, sleep
         # A proxy that the environment names knows nothing of this machine's own ports.
         headers = {**HEADERS, **_authorization(api_key)}
-        self._http = httpx.Client(base_url=url, headers=headers, trust_env=not _is_loopback(url.host))
+        self._http = httpx.Client(
+            base_url=url,
+            headers=headers,
+            trust_env=not _is_loopback(url.host),
+            event_hooks={"response": [_check_location]},
+        )
 
     def close(self) -> None:
         """Close the connections."""
@@ -86,7 +94,7 @@ class Transport:
             timeout_s: In place of the client's.
 
         Raises:
-            ServiceError: The service refused, or failed in every try.
+            ServiceError: The service, or the store to which it sends a download, refused, or failed in every try.
             ServiceUnreachableError: No answer came in any try.
         """
         timeout = httpx.Timeout(timeout_s or self._timeout_s, connect=CONNECT_TIMEOUT_S)
@@ -103,8 +111,12 @@ class Transport:
                     if response.is_success or response.status_code in accepted:
                         return read(response)
                     failure: ServiceError | ServiceUnreachableError
-                    failure = ServiceError(problem_of(response.status_code, response.read()))
-                    retried = response.status_code in RETRIED_STATUSES
+                    problem = problem_of(response.status_code, response.read())
+                    if response is answer:
+                        failure, retried = ServiceError(problem), response.status_code in RETRIED_STATUSES
+                    else:
+                        failure = _refused_by_store(response.url, problem)
+                        retried = response.status_code in STORE_RETRIED_STATUSES
                     asked_s = retry_after_s(response.headers.get("Retry-After"))
             except httpx.RequestError as error:
                 failure = self._unreachable(error)
@@ -119,9 +131,8 @@ class Transport:
     def _unreachable(self, error: httpx.RequestError) -> ServiceUnreachableError:
         asked = error.request.url
         if asked.netloc != self._http.base_url.netloc:
-            store = f"{asked.scheme}://{asked.netloc.decode()}"
             return ServiceUnreachableError(
-                f"no answer from {store}, the store to which the service sends downloads",
+                f"no answer from {_store(asked)}",
                 got=str(error) or type(error).__name__,
                 todo="Does this machine reach what the service's ARCHPRIOR_S3_PUBLIC_ENDPOINT_URL names?",
             )
@@ -135,12 +146,44 @@ class Transport:
 @contextmanager
 def _followed(answer: httpx.Response, timeout: httpx.Timeout) -> Iterator[httpx.Response]:
     """Yield an answer, or of one that sends a download to the store, the store's. It gets none of our headers."""
-    if answer.status_code != HTTPStatus.TEMPORARY_REDIRECT or answer.request.method != "GET":
+    sent_on = answer.status_code == HTTPStatus.TEMPORARY_REDIRECT and answer.has_redirect_location
+    if not sent_on or answer.request.method != "GET":
         yield answer
         return
-    url = answer.url.join(answer.headers.get("Location", ""))
+    url = answer.url.join(answer.headers["Location"])
     with httpx.stream("GET", url, headers=HEADERS, timeout=timeout, trust_env=not _is_loopback(url.host)) as stored:
         yield stored
+
+
+def _check_location(answer: httpx.Response) -> None:
+    """Refuse a redirect to what is no address. Httpx would call it a broken connection, which is worth another try."""
+    if not answer.has_redirect_location:
+        return
+    try:
+        is_address = _is_http(answer.url.join(answer.headers["Location"]))
+    except (httpx.InvalidURL, UnicodeError):  # the latter of a host that is no international name
+        is_address = False
+    if not is_address:
+        raise ServiceError(
+            Problem(
+                title="the service sends downloads to what is no address",
+                status=answer.status_code,
+                detail=repr(answer.headers["Location"].partition("?")[0][:200]),
+                code=f"http_{answer.status_code}",
+                todo="Look at the service's ARCHPRIOR_S3_PUBLIC_ENDPOINT_URL.",
+            )
+        )
+
+
+def _refused_by_store(url: httpx.URL, problem: Problem) -> ServiceError:
+    todo = "Is it what the service's ARCHPRIOR_S3_PUBLIC_ENDPOINT_URL should name, and does it hold the object?"
+    return ServiceError(
+        problem.model_copy(update={"title": f"{problem.title}, says {_store(url)}", "todo": problem.todo or todo})
+    )
+
+
+def _store(url: httpx.URL) -> str:
+    return f"{url.scheme}://{url.netloc.decode()}, the store to which the service sends downloads"
 
 
 def _authorization(api_key: str | None) -> dict[str, str]:
@@ -156,11 +199,15 @@ def _checked(base_url: str) -> httpx.URL:
         url = httpx.URL(base_url.rstrip("/"))
     except httpx.InvalidURL:
         url = httpx.URL("")
-    if url.scheme not in ("http", "https") or not url.host:
+    if not _is_http(url):
         raise InvalidOptionError(
             "not a service's address", got=base_url, expected="something like http://127.0.0.1:8000"
         )
     return url
+
+
+def _is_http(url: httpx.URL) -> bool:
+    return url.scheme in ("http", "https") and bool(url.host)
 
 
 def _is_loopback(host: str) -> bool:

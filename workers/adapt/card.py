@@ -13,7 +13,7 @@ def write_card(metrics: Metrics) -> str:
     """Return the card as Markdown: what the network is, what it is for, how good it is, what it learned from."""
     request, interval = metrics.request, metrics.accuracy_interval
     lines = [
-        f"# Model card: {request.name or metrics.adaptation_id}",
+        f"# Model card: {table_text(request.name or metrics.adaptation_id)}",
         "",
         f"An image classifier for {metrics.plan['num_classes']} classes, made by ArchPrior: its architecture was "
         "chosen, and its weights were trained, for one dataset.",
@@ -21,7 +21,7 @@ def write_card(metrics: Metrics) -> str:
         "| what | value |",
         "|---|---|",
         f"| adaptation, attempt | {metrics.adaptation_id}, {metrics.attempt} |",
-        f"| architecture | `{metrics.architecture}` ({request.search_space}) |",
+        f"| architecture | `{table_text(metrics.architecture)}` ({request.search_space}) |",
         f"| parameters | {metrics.cost.params:,} |",
         f"| MACs for one image | {metrics.cost.macs:,} |",
         f"| input | {metrics.resolution} x {metrics.resolution} RGB |",
@@ -31,7 +31,8 @@ def write_card(metrics: Metrics) -> str:
         "",
         "## Use",
         "",
-        "`python predict.py IMAGE_OR_FOLDER...` tells what images show; it needs numpy, pillow and onnxruntime.",
+        "`python predict.py IMAGE_OR_FOLDER...` tells what images show; it needs numpy, pillow (10.1 or newer) and "
+        "onnxruntime.",
         "`model.onnx` and `model.pt2` take images as bytes, any number at once; `preprocessing.json` says how they are "
         "made, `labels.json` what the outputs mean.",
         "",

@@ -20,7 +20,7 @@ def write_report(metrics: Metrics, drawing: str) -> str:
         drawing: The cell as text.
     """
     request, low, high = metrics.request, metrics.accuracy_interval.low, metrics.accuracy_interval.high
-    name = request.name or metrics.adaptation_id
+    name = table_text(request.name or metrics.adaptation_id)
     lines = [
         f"# {name}: {metrics.accuracy:.1%} on {metrics.num_test} test images",
         "",
@@ -29,7 +29,7 @@ def write_report(metrics: Metrics, drawing: str) -> str:
         "",
         "| what | value |",
         "|---|---|",
-        f"| architecture | `{metrics.architecture}` |",
+        f"| architecture | `{table_text(metrics.architecture)}` |",
         f"| parameters | {metrics.cost.params:,} |",
         f"| MACs for one image | {metrics.cost.macs:,} |",
         f"| input | {metrics.resolution} x {metrics.resolution} RGB |",
@@ -131,5 +131,5 @@ def _candidates(metrics: Metrics) -> list[str]:
 
 
 def table_text(text: str) -> str:
-    """Return text that does not break a Markdown table."""
-    return text.replace("|", "\\|").replace("\n", " ")
+    """Return text that breaks neither a Markdown table nor a heading."""
+    return " ".join(text.splitlines()).replace("|", "\\|")

@@ -124,18 +124,11 @@ class FolderStore:
                 path.unlink(missing_ok=True)
 
     def copy(self, source_key: str, target_key: str) -> None:
-        source, target = self._path(source_key), self._path(target_key)
-        if self.size(source_key) is None:
-            raise _missing(source_key)
-        with _write_errors(target_key), self._partial() as partial:
-            try:
-                # An object's file is replaced and never changed, so two keys may share one.
-                partial.hardlink_to(source)
-            except OSError:  # a file system without links
-                with source.open("rb") as data:
-                    _write(partial, lambda file: shutil.copyfileobj(data, file, CHUNK_BYTES))
-            os.utime(partial)  # a copy is as new as what is written anew
-            self._publish(partial, target)
+        source = self._path(source_key)
+        check_key(target_key)
+        # Not a link: two keys of one file would be of one age, and a copy is as new as what is written anew.
+        with _read_errors(source_key), source.open("rb") as data:
+            self._put(target_key, lambda target: shutil.copyfileobj(data, target, CHUNK_BYTES))
 
     def presigned_get(self, key: str, *, expires_s: int, filename: str, media_type: str) -> None:
         del expires_s, filename, media_type  # a folder has no address
@@ -161,15 +154,18 @@ class FolderStore:
             _write(partial, lambda target: target.write(data))
             try:
                 partial.replace(path)
+                _sync_folder(path.parent)
             except FileNotFoundError as error:
                 raise _no_upload(key) from error
-            _sync_folder(path.parent)
 
     def parts(self, key: str, upload_id: str) -> tuple[StoredPart, ...]:
         try:
             with _read_errors(key):
-                paths = sorted(self._upload(key, upload_id).iterdir())
-                return tuple(StoredPart(number=int(path.name), num_bytes=path.stat().st_size) for path in paths)
+                folder = self._upload(key, upload_id)
+                paths = sorted(folder.iterdir())
+                parts = tuple(StoredPart(number=int(path.name), num_bytes=path.stat().st_size) for path in paths)
+                folder.stat()  # gone meanwhile: what was listed need not be all of it
+                return parts
         except ObjectMissingError as error:
             raise _no_upload(key) from error
 
@@ -178,7 +174,7 @@ class FolderStore:
             parts = self.parts(key, upload_id)
             check_whole(parts, num_bytes)
             paths = [self._part(key, upload_id, part.number) for part in parts]
-            self._put(key, lambda target: _join(key, paths, target))
+            self._put(key, lambda target: _join(key, paths, target, num_bytes))
         except ObjectMissingError:
             # Completed by another call, before this one or beside it.
             if self.size(key) != num_bytes:
@@ -186,8 +182,11 @@ class FolderStore:
         self.abort_upload(key, upload_id)
 
     def abort_upload(self, key: str, upload_id: str) -> None:
+        # Away in one step: nobody who completes it beside this call sees some of its parts only.
+        aside = self._root / PARTIAL / uuid.uuid4().hex
         with _write_errors(key), suppress(ObjectMissingError, FileNotFoundError):
-            shutil.rmtree(self._upload(key, upload_id))
+            self._upload(key, upload_id).rename(aside)
+            shutil.rmtree(aside)
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
@@ -243,10 +242,17 @@ def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
         os.fsync(target.fileno())
 
 
-def _join(key: str, paths: Iterable[Path], target: BinaryIO) -> None:
+def _join(key: str, paths: Iterable[Path], target: BinaryIO, num_bytes: int) -> None:
     for path in paths:
         with _read_errors(key), path.open("rb") as part:
             shutil.copyfileobj(part, target, CHUNK_BYTES)
+    if target.tell() != num_bytes:
+        raise StoreError(
+            "a part of the upload changed its size while it was completed",
+            got=f"{target.tell()} bytes",
+            expected=f"{num_bytes} bytes",
+            todo="Send the parts and complete it again.",
+        )
 
 
 def _sync_folder(folder: Path) -> None:

@@ -64,7 +64,7 @@ class Store(Protocol):
         ...
 
     def copy(self, source_key: str, target_key: str) -> None:
-        """Store an object under another key too, without moving its bytes through this process.
+        """Store an object under another key too. S3 does so without moving its bytes through this process.
 
         Raises:
             ObjectMissingError: There is none to copy.

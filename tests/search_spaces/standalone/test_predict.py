@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -161,3 +163,24 @@ def test_an_image_with_too_many_pixels_is_told_before_decoding(monkeypatch: pyte
 
     with pytest.raises(predict.UnreadableImageError, match="10 x 10 pixels are too many"):
         predict.decode_square(data.getvalue()[:50], 4)
+
+
+def test_a_name_that_the_output_cannot_hold_is_written_with_escapes(color_bundle: Path, tmp_path: Path) -> None:
+    write(tmp_path / "\u263a.png", (255, 0, 0), format="PNG")
+    command = [sys.executable, predict.__file__, "--bundle", color_bundle, tmp_path / "\u263a.png", "--top", "1"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("\\u263a.png: red 100.0%\n")
+
+
+def test_an_older_pillow_is_refused(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "a.png", (255, 0, 0))
+    monkeypatch.delattr(Image.Image, "has_transparency_data")
+
+    assert run(path) == 2
+    assert "install pillow 10.1 or newer" in capsys.readouterr().err

@@ -20,7 +20,7 @@ FILE = ArtifactView(
 @pytest.fixture
 def with_credentials(server, waits):
     """A client that authorizes itself with every call to the service."""
-    with Client(server.url.replace("//", "//me:secret@"), sleep=waits.append) as client:
+    with Client(server.url, api_key="ap-1234", sleep=waits.append) as client:
         yield client
 
 
@@ -33,7 +33,7 @@ def test_the_store_gets_no_credentials_of_the_service(with_credentials, server, 
     server.answer(sent_away, answer(body=DATA))
     assert with_credentials.download("ad1", FILE, tmp_path).read_bytes() == DATA
     asked, followed = server.requests
-    assert asked.headers["Authorization"].startswith("Basic ")
+    assert asked.headers["Authorization"] == "Bearer ap-1234"
     assert followed.path == "/bucket/key?X-Amz-Signature=0123"
     assert "Authorization" not in followed.headers
     assert followed.headers["Accept-Encoding"] == "identity"
@@ -42,10 +42,11 @@ def test_the_store_gets_no_credentials_of_the_service(with_credentials, server, 
 def test_after_a_failure_of_the_store_the_service_is_asked_for_another_link(
     client, server, answer, sent_away, waits, tmp_path
 ):
-    server.answer(sent_away, answer(status=503), sent_away, answer(body=DATA, cut=10), sent_away, answer(body=DATA))
+    failures = (answer(status=503), answer(status=500), answer(body=DATA, cut=10))
+    server.answer(*(one for failure in failures for one in (sent_away, failure)), sent_away, answer(body=DATA))
     assert client.download("ad1", FILE, tmp_path).read_bytes() == DATA
-    assert [request.path.startswith("/bucket/") for request in server.requests] == [False, True] * 3
-    assert len(waits) == 2
+    assert [request.path.startswith("/bucket/") for request in server.requests] == [False, True] * 4
+    assert len(waits) == 3
 
 
 def test_a_store_that_refuses_is_told(client, server, answer, sent_away, tmp_path):
@@ -53,6 +54,7 @@ def test_a_store_that_refuses_is_told(client, server, answer, sent_away, tmp_pat
     with pytest.raises(ServiceError, match="AccessDenied") as caught:
         client.download("ad1", FILE, tmp_path)
     assert caught.value.problem.status == 403
+    assert f"{server.url}, the store" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -61,3 +63,22 @@ def test_a_link_of_a_store_is_followed_once(client, server, sent_away, tmp_path)
     with pytest.raises(ServiceError):
         client.download("ad1", FILE, tmp_path)
     assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "location", ["http://[::1/key?X-Amz-Signature=0123", "mailto:x", "ftp://host/key", "http://xn--/"]
+)
+def test_a_link_that_is_no_address_is_told_and_not_tried_again(client, server, answer, waits, tmp_path, location):
+    server.answer(answer(status=307, headers={"Location": location}))
+    with pytest.raises(ServiceError, match="no address") as caught:
+        client.download("ad1", FILE, tmp_path)
+    assert "ARCHPRIOR_S3_PUBLIC_ENDPOINT_URL" in str(caught.value)
+    assert "0123" not in str(caught.value)
+    assert (len(server.requests), waits) == (1, [])
+
+
+def test_a_redirect_that_leads_nowhere_is_told(client, server, answer, tmp_path):
+    server.answer(answer(status=307))
+    with pytest.raises(ServiceError, match="Temporary Redirect"):
+        client.download("ad1", FILE, tmp_path)
+    assert len(server.requests) == 1

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 import pytest
 
 from workers.adapt.card import NUM_WEAKEST_SHOWN, write_card
+from workers.adapt.report import write_report
 from workers.contracts.adaptations import AdaptationRequest
 from workers.contracts.artifacts import CostReport, Interval, Metrics
 
-# Of the text itself: the kind of interval.
-CONSTANTS = {"95"}
+# Of the text itself: the kind of interval, the oldest Pillow.
+CONSTANTS = {"95", "10.1"}
 
 
 def metrics_of(**changes: object) -> Metrics:
@@ -94,3 +95,11 @@ def test_the_weakest_classes_are_named_the_worst_first() -> None:
 
     assert rows[0] == "| kind h | 51.0% |"
     assert [row.split()[2] for row in rows] == list("hgfedcba")[:NUM_WEAKEST_SHOWN]
+
+
+def test_a_name_and_an_architecture_break_neither_heading_nor_table() -> None:
+    metrics = metrics_of(request=AdaptationRequest(name="pets\r\n# Not |a| heading\u2028# nor this"))
+
+    for text in (write_card(metrics), write_report(metrics, "")):
+        assert "pets # Not \\|a\\| heading # nor this" in text.splitlines()[0]
+        assert "| architecture | `\\|nor_conv_3x3~0\\|`" in text

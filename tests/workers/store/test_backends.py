@@ -65,6 +65,17 @@ def test_what_a_dead_writer_left_is_swept_away_after_a_day(tmp_path: Path) -> No
     assert store.get_bytes("object") == b"1"
 
 
+def test_a_copy_is_new_and_its_source_as_old_as_before(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.put_bytes("source", b"1")
+    os.utime(tmp_path / "source", (1e9, 1e9))
+    store.copy("source", "copy")
+
+    ages = {entry.key: entry.modified_at for entry in store.list("")}
+    assert ages["source"] == 1e9
+    assert ages["copy"] > time.time() - 60
+
+
 def test_a_failing_write_leaves_the_object_and_no_debris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FolderStore(tmp_path)
     store.put_bytes("object", b"old")

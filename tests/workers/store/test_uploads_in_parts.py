@@ -1,12 +1,14 @@
 """Objects that arrive in parts, in every store."""
 
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from search_spaces.errors import InvalidOptionError
-from workers.contracts.errors import ObjectMissingError
+from workers.contracts.errors import ObjectMissingError, StoreError
 from workers.store.folder import FolderStore
 from workers.store.multipart import MAX_PARTS, PART_BYTES, StoredPart, check_whole, part_bytes_of
 from workers.store.protocol import Store
@@ -152,6 +154,40 @@ def test_a_folder_keeps_nothing_of_a_completed_upload(tmp_path) -> None:
     store.complete_upload("small", upload, num_bytes=3)
 
     assert list((tmp_path / ".partial").iterdir()) == []
+
+
+def test_a_folder_completes_an_upload_that_another_call_is_completing(tmp_path, monkeypatch) -> None:
+    store = FolderStore(tmp_path)
+    upload = begin(store)
+    for number, data in enumerate(PARTS, start=1):
+        store.put_part("a/large", upload, number, data)
+    remove = shutil.rmtree
+
+    def completed_once_more(folder: Path) -> None:
+        (folder / "00001").unlink()
+        monkeypatch.setattr(shutil, "rmtree", remove)
+        store.complete_upload("a/large", upload, num_bytes=len(DATA))
+        remove(folder)
+
+    monkeypatch.setattr(shutil, "rmtree", completed_once_more)
+    store.complete_upload("a/large", upload, num_bytes=len(DATA))
+
+    assert store.get_bytes("a/large") == DATA
+    assert list((tmp_path / ".partial").iterdir()) == []
+
+
+def test_a_folder_publishes_nothing_of_parts_that_change_meanwhile(tmp_path, monkeypatch) -> None:
+    store = FolderStore(tmp_path)
+    upload = store.begin_upload("small", num_bytes=3).id
+    store.put_part("small", upload, 1, b"abc")
+    seen = store.parts("small", upload)
+    store.put_part("small", upload, 1, b"ab")
+    monkeypatch.setattr(store, "parts", lambda *_: seen)
+
+    with pytest.raises(StoreError, match="changed its size"):
+        store.complete_upload("small", upload, num_bytes=3)
+    assert store.size("small") is None
+    assert len(list((tmp_path / ".partial").iterdir())) == 1
 
 
 @pytest.mark.parametrize(
