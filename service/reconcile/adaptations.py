@@ -112,12 +112,14 @@ class AdaptationSteps:
                 logger.warning("adaptation=%s attempt=%d lost: %s", adaptation.id, adaptation.attempt, reason)
                 progress = files.progress()
                 spent_s = 0.0 if progress is None else progress.elapsed_s
-                self._move(adaptation, Change(state="QUEUED", spent_s=spent_s, counts=counts))
+                if self._move(adaptation, Change(state="QUEUED", spent_s=spent_s, counts=counts)):
+                    files.write_cancel()  # a job that the cluster takes late ends by itself
             case Succeed(manifest):
                 self._move(adaptation, Change(state="SUCCEEDED", result=files.result(), artifacts=manifest.artifacts))
             case Fail(problem):
                 self._move(adaptation, Change(state="FAILED", error=problem))
             case Cancel():
+                files.write_cancel()  # as above
                 self._move(adaptation, Change(state="CANCELLED"))
             case AskToEnd():
                 files.write_cancel()

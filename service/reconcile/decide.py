@@ -80,7 +80,9 @@ def decide(adaptation: Adaptation, seen: AdaptationObservation, limits: Limits) 
     if seen.job.status in ALIVE or seen.job.status == JobStatus.UNKNOWN:
         return Wait()
     reason = what_happened(seen.job)
-    if seen.job.status == JobStatus.MISSING and seen.age_s < adaptation.request.budget_s + limits.missing_s:
+    patient = seen.age_s < adaptation.request.budget_s + limits.missing_s
+    num_lost = adaptation.attempt - 1 - adaptation.num_failures
+    if seen.job.status == JobStatus.MISSING and patient and num_lost < limits.max_lost:
         return Retry(reason, counts=False)
     if adaptation.num_failures + 1 < limits.max_attempts:
         return Retry(reason)

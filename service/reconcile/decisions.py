@@ -27,12 +27,15 @@ class Limits:
         stop_grace_s: Seconds that the job of a meta-run has to publish its prior once it was asked to stop.
         missing_s: Seconds beyond its budget for which an adaptation is begun again, whatever the number of its
             attempts, because the cluster does not know its job: a cluster that was lost is not the job's fault.
+        max_lost: Attempts of an adaptation that may be lost in that way before they count after all: it may be the job
+            that ends its cluster.
     """
 
     max_attempts: int
     cancel_grace_s: float
     stop_grace_s: float
     missing_s: float = 3600.0
+    max_lost: int = 10
 
 
 @dataclass(frozen=True, kw_only=True)

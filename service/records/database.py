@@ -25,6 +25,13 @@ BUSY_TIMEOUT_S: Final = 15.0
 """How long a statement may wait for others to be done with a row, or with SQLite's file."""
 LOCK_TIMEOUT_S: Final = 600.0
 CONNECT_TIMEOUT_S: Final = 5
+# A host that vanishes says nothing: these find out, on this side of the connection.
+VANISHED: Final = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": int(1000 * BUSY_TIMEOUT_S),
+}
 ABANDONED_S: Final = 60
 """After so long without a word from within a transaction, PostgreSQL gives its locks to others."""
 
@@ -143,12 +150,14 @@ def _postgresql(url: URL) -> Engine:
         "lock_timeout": f"{BUSY_TIMEOUT_S:.0f}s",
         "idle_in_transaction_session_timeout": f"{ABANDONED_S}s",
     }
-    options = " ".join(f"-c {name}={value}" for name, value in timeouts.items())
+    ours = " ".join(f"-c {name}={value}" for name, value in timeouts.items())
+    theirs = url.query.get("options", "")
+    options = f"{ours} {theirs if isinstance(theirs, str) else ' '.join(theirs)}"  # of two of a name the later counts
     return create_engine(
         url.set(drivername="postgresql+psycopg"),
         # A server that was restarted leaves connections in the pool that answer no more.
         pool_pre_ping=True,
-        connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": options},
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": options, **VANISHED},
     )
 
 

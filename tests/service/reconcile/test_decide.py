@@ -83,6 +83,13 @@ def test_a_job_that_the_cluster_does_not_know_gets_another_attempt_for_so_long_a
     assert isinstance(decided("RUNNING", num_failures=2, age_s=patient), Fail)
 
 
+def test_of_attempts_that_the_cluster_lost_only_so_many_do_not_count():
+    assert decided("RUNNING", attempt=LIMITS.max_lost, num_failures=0).counts is False
+    assert decided("RUNNING", attempt=LIMITS.max_lost + 1, num_failures=0).counts is True
+    assert decided("RUNNING", attempt=LIMITS.max_lost + 2, num_failures=1).counts is True
+    assert isinstance(decided("RUNNING", attempt=LIMITS.max_lost + 3, num_failures=2), Fail)
+
+
 @pytest.mark.parametrize("job", ENDED)
 def test_the_last_attempt_fails_with_what_the_cluster_said(job):
     decision = decided("RUNNING", attempt=3, job=job, message="Traceback\nMemoryError", num_failures=2, age_s=1e6)
