@@ -66,16 +66,16 @@ def create_app(settings: Settings, *, cluster: Callable[[Settings], Cluster] = o
         logs.configure(settings.log_level)
         parts = running(settings, cluster)
         app.state.parts = await run_in_threadpool(parts.__enter__)
-        where = f"http://{settings.host}:{settings.port}" if settings.port else f"a free port of {settings.host}"
-        has_keys = await run_in_threadpool(app.state.parts.keys.exist)
-        reach = "whoever has a key" if has_keys else "this machine, without a key"
-        if not (has_keys or is_loopback(settings.host)):
-            reach = "everyone who reaches that address, without a key"
-            logger.warning(
-                "there are no keys, and ARCHPRIOR_ALLOW_OPEN lets everyone in: `archprior keys create` ends it"
-            )
-        logger.info("API at %s for %s, data in %s", where, reach, settings.data_dir)
         try:
+            where = f"http://{settings.host}:{settings.port}" if settings.port else f"a free port of {settings.host}"
+            has_keys = await run_in_threadpool(app.state.parts.keys.ever_existed)
+            reach = "whoever has a key" if has_keys else "this machine, without a key"
+            if not (has_keys or is_loopback(settings.host)):
+                reach = "everyone who reaches that address, without a key"
+                logger.warning(
+                    "there are no keys, and ARCHPRIOR_ALLOW_OPEN lets everyone in: `archprior keys create` ends it"
+                )
+            logger.info("API at %s for %s, data in %s", where, reach, settings.data_dir)
             yield
         finally:
             await run_in_threadpool(parts.__exit__, None, None, None)

@@ -3,6 +3,7 @@
 import logging
 from typing import Final
 
+from anyio import CancelScope
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -33,16 +34,21 @@ class AuditedRequests:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
+        is_noted = False
 
         async def send_noted(message: Message) -> None:
+            nonlocal is_noted
             if message["type"] == "http.response.start":
+                is_noted = True
                 await run_in_threadpool(_note, request, message["status"])
             await send(message)
 
         try:
             await self._app(scope, receive, send_noted)
-        except Exception:  # answered with 500 outside of this
-            await run_in_threadpool(_note, request, 500)
+        except BaseException:  # answered with 500 outside of this, or given up: what it did may be done all the same
+            if not is_noted:
+                with CancelScope(shield=True):
+                    await run_in_threadpool(_note, request, 500)
             raise
 
 

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from search_spaces.errors import ArchPriorError
 from service.errors import ForbiddenError, UnauthorizedError
+from service.origins import require_own_page
 from service.problems import answer_to
 from service.records.keys import KeyRecords, Role
 from service.records.model import LOCAL_OWNER
@@ -49,7 +50,8 @@ def principal(authorization: str, keys: KeyRecords, *, may_be_open: bool) -> Pri
     Args:
         authorization: The request's header of that name; empty where there is none.
         keys: Of the service.
-        may_be_open: Whether everyone who reaches the service may use it as long as it has no keys.
+        may_be_open: Whether everyone who reaches the service may use it as long as it never had a key: one that
+            is revoked must not open the service for whoever held it.
 
     Raises:
         UnauthorizedError: The request needs a key and has no good one.
@@ -58,7 +60,7 @@ def principal(authorization: str, keys: KeyRecords, *, may_be_open: bool) -> Pri
     key = keys.find(token.strip()) if scheme.lower() == SCHEME.lower() else None
     if key is not None:
         return Principal(owner=key.owner, role=key.role, key_id=key.id)
-    if may_be_open and not keys.exist():
+    if may_be_open and not keys.ever_existed():
         return LOCAL
     raise UnauthorizedError(
         "this key is not known, was revoked or has run out" if authorization else "this request needs an API key",
@@ -86,6 +88,8 @@ class Authentication:
         authorization = request.headers.get("Authorization", "")
         try:
             found = await run_in_threadpool(principal, authorization, parts.keys, may_be_open=may_be_open)
+            if found.key_id is None:
+                require_own_page(request.headers, parts.settings)
         except (ArchPriorError, SQLAlchemyError) as error:
             if isinstance(error, UnauthorizedError):
                 client = request.client.host if request.client else "unknown"

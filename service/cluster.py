@@ -2,7 +2,6 @@
 
 from typing import Protocol
 
-from service.errors import ClusterUnavailableError
 from service.jobs import Capacity, JobClient, RayJobs
 from service.local_ray import LocalRay
 from service.settings import Settings
@@ -63,12 +62,3 @@ def open_cluster(settings: Settings) -> Cluster:
         return LocalRay(settings.data_dir, num_cpus=settings.ray_num_cpus)
     token = settings.ray_token
     return RemoteRay(settings.ray_address, token=None if token is None else token.get_secret_value())
-
-
-def readiness(cluster: Cluster) -> str:
-    """Return `ok`, or why jobs cannot run now."""
-    try:
-        cluster.check()
-    except ClusterUnavailableError as error:
-        return str(error)
-    return "ok"

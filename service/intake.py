@@ -79,7 +79,7 @@ class Intake:
         fields = fields.model_copy(update={"name": name})
         dataset = self.datasets.find(upload.sha256, owner=owner)
         if dataset is None:
-            dataset, is_new = self._admit(upload, self._check(upload), fields, owner=owner)
+            dataset, is_new = self._admit(upload, self._check(upload, owner=owner), fields, owner=owner)
             if is_new:
                 return dataset, True
         return self.datasets.change(dataset.id, fields, owner=owner), False
@@ -108,7 +108,7 @@ class Intake:
         upload, dataset_id = body.uploads.get(DATASET_FILE), request.dataset_id
         if upload is not None and dataset_id is None:
             known = self.datasets.find(upload.sha256, owner=owner)
-            report = self._check(upload) if known is None else known.report
+            report = self._check(upload, owner=owner) if known is None else known.report
             check_request(request, report, card)
             dataset = known or self._admit(upload, report, DatasetFields(), owner=owner)[0]
         elif upload is None and dataset_id is not None:
@@ -126,13 +126,13 @@ class Intake:
         prior = request.prior or self.priors.default_for(request.search_space, owner=owner) or NO_PRIOR
         return request.model_copy(update={"prior": prior})
 
-    def _check(self, upload: Upload) -> DatasetReport:
+    def _check(self, upload: Upload, *, owner: str) -> DatasetReport:
+        self.datasets.require_room(upload.num_bytes, owner=owner)  # before the work that a check is
         return run_check(upload.path, self.limits, self.checks)
 
     def _admit(
         self, upload: Upload, report: DatasetReport, fields: DatasetFields, *, owner: str
     ) -> tuple[Dataset, bool]:
-        self.datasets.require_room(upload.num_bytes, owner=owner)
         self.store.put_file(layout.dataset_archive(upload.sha256), upload.path, media_type="application/zip")
         self.store.put_bytes(
             layout.dataset_report(upload.sha256), report.model_dump_json().encode(), media_type="application/json"

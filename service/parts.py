@@ -8,7 +8,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -16,8 +16,9 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.cluster import Cluster, readiness
+from service.cluster import Cluster
 from service.data_dir import claim
+from service.errors import ClusterUnavailableError
 from service.intake import Intake
 from service.meta_runs.intake import MetaRunIntake
 from service.meta_runs.views import MetaRunViews
@@ -48,6 +49,7 @@ from workers.tasks.check_process import Checks
 from workers.tasks.limits import ArchiveLimits
 
 LEASE_TTL_S = 15.0
+DOWN = "does not answer; see the service's log"
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ class Parts:
 
     Attributes:
         intake_threads: What the intake runs on, so that slow checks of archives take no thread from other requests.
+        readiness_threads: What `/readyz` runs on, for which anybody may ask: one that waits takes no thread either.
     """
 
     settings: Settings
@@ -78,16 +81,31 @@ class Parts:
     meta_views: MetaRunViews
     loop: ReconcileLoop
     uploads: Path
+    readiness_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
+    _told: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def readiness(self) -> Health:
-        """Return whether every part works, and of those that do not, why."""
+        """Return whether every part works. Why records or store do not is in the log only: anybody may ask."""
         parts = {
-            "records": _state(self.database.check),
-            "store": _state(lambda: self.store.size("readiness")),
-            "ray": readiness(self.cluster),
+            "records": self._state("records", self.database.check),
+            "store": self._state("store", lambda: self.store.size("readiness")),
+            "ray": self._state("ray", self.cluster.check),
             "reconciler": "ok" if self.loop.alive else "stopped by an error; see the service's log",
         }
         return Health(ok=all(state == "ok" for state in parts.values()), parts=parts)
+
+    def _state(self, part: str, check: Callable[[], object]) -> str:
+        try:
+            check()
+        except ClusterUnavailableError as error:
+            return str(error)
+        except (SQLAlchemyError, StoreError) as error:
+            if self._told.get(part) != str(error):  # once, not at every look
+                logger.error("%s not ready: %s", part, error)
+            self._told[part] = str(error)
+            return DOWN
+        self._told.pop(part, None)
+        return "ok"
 
 
 @contextmanager
@@ -182,15 +200,6 @@ def parts_of(request: Request) -> Parts:
 
 
 PartsDependency = Annotated[Parts, Depends(parts_of)]
-
-
-def _state(check: Callable[[], object]) -> str:
-    try:
-        check()
-    except (SQLAlchemyError, StoreError) as error:
-        logger.error("not ready: %s", error)
-        return str(error).partition("\n")[0]
-    return "ok"
 
 
 def _folder_name(data_dir: Path) -> str:

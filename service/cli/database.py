@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from search_spaces.errors import ArchPriorError
 from service.cli.errors import as_invalid_option
 
 if TYPE_CHECKING:
@@ -31,6 +32,20 @@ def settings_of(**given: Any) -> "Settings":
 
 
 @contextmanager
+def _readable() -> Iterator[None]:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise ArchPriorError(
+            "the records cannot be used",
+            got=str(error).partition("\n")[0],
+            todo="See that ARCHPRIOR_DATABASE_URL names a database that answers, or the data folder a sound one.",
+        ) from error
+
+
+@contextmanager
 def records(data_dir: Path | None) -> Iterator["Database"]:
     """Yield the records of a service, made if there are none yet; no service has to run, and one may.
 
@@ -43,8 +58,9 @@ def records(data_dir: Path | None) -> Iterator["Database"]:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.database)
     try:
-        database.migrate()
-        yield database
+        with _readable():
+            database.migrate()
+            yield database
     finally:
         database.close()
 
@@ -60,6 +76,7 @@ def holds_keys(settings: "Settings") -> bool:
     try:
         file = make_url(settings.database)
         is_file = file.get_backend_name() == "sqlite"
-        return not (is_file and not Path(file.database or "").exists()) and has_keys(database)
+        with _readable():
+            return not (is_file and not Path(file.database or "").exists()) and has_keys(database)
     finally:
         database.close()

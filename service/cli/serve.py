@@ -51,8 +51,9 @@ def serve(
     from service.settings import no_keys
 
     settings = settings_of(host=host, port=port, data_dir=data_dir)
-    # The application refuses both itself, but what fails in its start is told by a traceback.
-    if not (settings.may_be_open or holds_keys(settings)):
+    # The application refuses all that itself, records that do not answer too, but what fails in its start is told by a
+    # traceback.
+    if not (holds_keys(settings) or settings.may_be_open):
         raise no_keys(settings.host)
     require_free(settings.data_dir)
     app = create_app(settings)

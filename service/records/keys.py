@@ -3,13 +3,15 @@
 import hashlib
 import hmac
 import logging
+import math
 import re
 import secrets
+import time
 from datetime import datetime
 from typing import Final, Literal
 
 from pydantic import TypeAdapter
-from sqlalchemy import exists, insert, inspect, select, update
+from sqlalchemy import exists, insert, inspect, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from search_spaces.errors import InvalidOptionError
@@ -27,6 +29,7 @@ DAY_S: Final = 24 * 3600.0
 USE_NOTED_S: Final = 60.0
 """The last use of a key is noted no more often than that: most requests only read."""
 MAX_NAME: Final = 200
+MAX_DAYS: Final = 36_500
 NUM_SECRET_BYTES: Final = 32
 
 _TOKEN: Final = re.compile(r"ap_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
@@ -59,6 +62,7 @@ class KeyRecords:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._use_tried_at: dict[str, float] = {}
 
     def create(self, *, owner: str, role: Role, name: str = "", expires_days: float | None = None) -> tuple[Key, str]:
         """Make a key; return it with its token, which nobody can read again.
@@ -67,14 +71,18 @@ class KeyRecords:
             owner: Whose; recorded if it is new.
             role: What the key allows.
             name: What it is for.
-            expires_days: Days until it ends by itself; None: never.
+            expires_days: Days until it ends by itself, at most `MAX_DAYS`; None: never.
 
         Raises:
-            InvalidOptionError: The owner's name or the key's cannot be.
+            InvalidOptionError: The owner's name, the key's or the number of days cannot be.
         """
         check_owner(owner)
         if len(name) > MAX_NAME or not name.isprintable():
             raise InvalidOptionError("not a key's name", expected=f"at most {MAX_NAME} printable characters")
+        if expires_days is not None and not 0 <= expires_days <= MAX_DAYS:  # NaN is not either
+            raise InvalidOptionError(
+                "a key cannot end then", got=f"{expires_days} days", expected=f"from 0 to {MAX_DAYS} days"
+            )
         key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(NUM_SECRET_BYTES)
         values = {
             "id": key_id,
@@ -110,6 +118,11 @@ class KeyRecords:
         with self._database.transaction() as session:
             return bool(session.scalar(select(exists().where(KeyRow.revoked_at.is_(None)))))
 
+    def ever_existed(self) -> bool:
+        """Return whether there ever was a key, whatever has become of it."""
+        with self._database.transaction() as session:
+            return bool(session.scalar(select(exists().where(KeyRow.id.is_not(None)))))
+
     def find(self, token: str) -> Key | None:
         """Return the key that a token proves; None where it is none, of another secret, revoked or has run out."""
         parts = _TOKEN.fullmatch(token)
@@ -129,9 +142,15 @@ class KeyRecords:
         return _key(row)
 
     def _note_use(self, key_id: str) -> None:
+        """Note a key's use; this process tries once in `USE_NOTED_S`, and of several processes one writes."""
+        now = time.monotonic()
+        if now - self._use_tried_at.get(key_id, -math.inf) < USE_NOTED_S:
+            return
+        self._use_tried_at[key_id] = now
+        is_due = or_(KeyRow.last_used_at.is_(None), KeyRow.last_used_at < DatabaseNow() - USE_NOTED_S)
         try:
             with self._database.transaction() as session:
-                session.execute(update(KeyRow).where(KeyRow.id == key_id).values(last_used_at=DatabaseNow()))
+                session.execute(update(KeyRow).where(KeyRow.id == key_id, is_due).values(last_used_at=DatabaseNow()))
         except SQLAlchemyError as error:  # no reason to refuse what the key allows
             logger.warning("key=%s its use cannot be noted: %s", key_id, error)
 

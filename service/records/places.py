@@ -21,7 +21,7 @@ def positions(
     """
     if not ids:
         return {}
-    order = (row.priority.desc(), row.arrival, row.created_at, row.id)
+    order = (row.priority.desc(), row.arrival, row.id)
     place = func.row_number().over(partition_by=queue, order_by=order)
     waiting = select(row.id, place.label("place")).where(row.state == "QUEUED").subquery()
     found = session.execute(select(waiting.c.id, waiting.c.place).where(waiting.c.id.in_(ids)))

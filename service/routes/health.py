@@ -2,6 +2,7 @@
 
 from http import HTTPStatus
 
+from anyio import to_thread
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -25,11 +26,11 @@ async def get_health() -> Health:
 @router.get(
     "/readyz",
     summary="Can the service take work?",
-    responses={503: {"description": "A part does not work; says which and why", "model": Health}},
+    responses={503: {"description": "A part does not work; says which; the log says why", "model": Health}},
 )
-def get_readiness(response: Response, parts: PartsDependency) -> Health:
+async def get_readiness(response: Response, parts: PartsDependency) -> Health:
     """Asks records, store and Ray."""
-    health = parts.readiness()
+    health = await to_thread.run_sync(parts.readiness, limiter=parts.readiness_threads)
     if not health.ok:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
     return health

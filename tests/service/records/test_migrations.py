@@ -63,6 +63,17 @@ def test_rows_of_version_0001_are_kept(database):
     assert adaptation.request.prior == "own-v1"
 
 
+def test_what_waited_before_there_were_arrivals_waits_on_in_its_order(database):
+    earlier = {**ADAPTATION, "id": "ad-000000000002", "created_at": 1_700_000_000.5}
+    columns, places = ", ".join(earlier), ", ".join(f":{name}" for name in earlier)
+    with database.connection() as connection:
+        connection.execute(text(f"INSERT INTO adaptations ({columns}) VALUES ({places})"), earlier)
+    database.migrate()
+    with database.connection() as connection:
+        arrivals = connection.execute(text("SELECT id, arrival FROM adaptations ORDER BY arrival")).all()
+    assert arrivals == [(earlier["id"], 1), (ADAPTATION["id"], 2)]
+
+
 def test_nobody_may_learn_from_what_was_uploaded_before_it_was_asked(database):
     database.migrate()
     dataset = DatasetRecords(database).get(DATASET["id"], owner="local")

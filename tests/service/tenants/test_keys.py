@@ -78,6 +78,22 @@ def test_a_service_does_not_open_because_its_keys_have_run_out(keys):
         principal("", keys, may_be_open=True)
 
 
+def test_a_service_does_not_open_for_whoever_held_its_last_key(keys):
+    key, token = keys.create(owner="ann", role="user")
+    keys.revoke(key.id)
+    for header in ("", f"Bearer {token}"):
+        with pytest.raises(UnauthorizedError):
+            principal(header, keys, may_be_open=True)
+    _, new = keys.create(owner="ann", role="user")
+    assert principal(f"Bearer {new}", keys, may_be_open=True).owner == "ann"
+
+
+@pytest.mark.parametrize("days", [-1, 36_501, float("nan"), float("inf")])
+def test_a_key_ends_within_a_hundred_years(keys, days):
+    with pytest.raises(InvalidOptionError):
+        keys.create(owner="ann", role="user", expires_days=days)
+
+
 def test_the_last_use_of_a_key_is_noted_once_a_minute(keys):
     _, token = keys.create(owner="ann", role="user")
     keys.find(token)
@@ -133,6 +149,15 @@ def test_the_command_line_makes_lists_and_revokes_keys(cli):
     assert json.loads(unknown.stdout)["error"]["code"] == "not_found"
     assert cli("keys", "create", "--owner", "a b").exit_code == 2
     assert cli("keys", "create", "--owner", "ann", "--role", "king").exit_code == 2
+
+
+@pytest.mark.parametrize("command", [("keys", "list"), ("owners", "list"), ("serve",)])
+def test_records_that_cannot_be_read_are_told_without_a_traceback(cli, tmp_path, monkeypatch, command):
+    monkeypatch.setattr("service.cli.serve.exit_on_signals", lambda: None)  # these are the whole process's
+    (tmp_path / "data" / "records.sqlite3").mkdir(parents=True)
+    failed = cli(*command)
+    assert failed.exit_code == 1
+    assert "the records cannot be used" in failed.stderr
 
 
 def test_the_command_line_sets_quotas(cli):

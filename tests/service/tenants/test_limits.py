@@ -58,6 +58,22 @@ def test_a_browser_on_another_page_is_told_nothing(shared_service):
         assert not [name for name in response.headers if name.lower().startswith("access-control")]
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Host": "evil.example"}, {"Host": "[1"}],
+)
+def test_a_service_without_keys_is_not_for_pages_of_other_sites(service, headers):
+    response = service.client.get("/v1/datasets", headers=headers)
+    assert (response.status_code, response.json()["code"]) == (403, "forbidden")
+
+
+def test_the_own_page_may_use_a_service_without_keys(service):
+    own = str(service.client.base_url).rstrip("/")
+    assert service.client.get("/v1/datasets", headers={"Origin": own}).status_code == 200
+    named = {"Host": "localhost:8000", "Origin": "http://localhost:8000"}
+    assert service.client.get("/v1/datasets", headers=named).status_code == 200
+
+
 def test_a_browser_on_a_page_that_is_named_may_call_with_its_key(new_service, tmp_path):
     with new_service(tmp_path, cors_origins=("https://lab.example",)) as service:
         _, token = KeyRecords(service.parts.database).create(owner="ann", role="user")

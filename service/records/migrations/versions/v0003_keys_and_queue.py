@@ -20,8 +20,9 @@ def upgrade() -> None:
         # What waited before goes on waiting in its order.
         rows = sa.table(table, sa.column("id"), sa.column("created_at"), sa.column("arrival"))
         other = rows.alias("other")
-        before = sa.tuple_(other.c.created_at, other.c.id) <= sa.tuple_(rows.c.created_at, rows.c.id)
-        op.execute(rows.update().values(arrival=sa.select(sa.func.count()).where(before).scalar_subquery()))
+        place = sa.func.row_number().over(order_by=(other.c.created_at, other.c.id))
+        ranked = sa.select(other.c.id, place.label("place")).subquery("ranked")
+        op.execute(rows.update().values(arrival=ranked.c.place).where(rows.c.id == ranked.c.id))
         op.create_index(f"ix_{table}_state_priority_arrival", table, ["state", "priority", "arrival"])
         op.create_index(f"ix_{table}_owner_state_created_at_id", table, ["owner", "state", "created_at", "id"])
     turns = op.create_table(
