@@ -5,6 +5,7 @@ archives, each of which is posted. The service is the real one, in this process,
 """
 
 import argparse
+import math
 import os
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def invent_requests(url: str, *, seconds: float, seed: int, folder: Path) -> str
     """
     command = [
         *(str(Path(sys.executable).with_name("schemathesis")), "--no-color", "run", f"{url}/openapi.json"),
-        *("--checks", CHECKS, "--max-time", str(seconds), "--seed", str(seed), "--max-examples", "1000000"),
+        *("--checks", CHECKS, "--max-time", str(math.ceil(seconds)), "--seed", str(seed), "--max-examples", "1000000"),
         *(part for name in LEFT_OUT for part in ("--exclude-operation-id", name)),
         *("--no-shrink", "--generation-database", ":memory:", "--suppress-health-check", "all", "--warnings", "off"),
     ]
