@@ -15,6 +15,7 @@ from service.logs import LogLevel
 from service.records.database import is_shared
 
 GIB = 1 << 30
+_PREFIX = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,62}/(?:[^/?#]+/)*")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+")
 
 
@@ -41,12 +42,20 @@ class Settings(BaseSettings):
         stop_grace_s: Seconds a meta-run has to publish its prior once it is asked to stop.
         reconcile_interval_s: Seconds between two looks at what is not finished.
         max_upload_bytes: Largest archive that is taken.
+        max_dataset_bytes: Largest archive that arrives in parts or is copied.
+        source_prefixes: Where datasets may be copied from, `s3://bucket/prefix/`, separated by commas; none by default.
+            They are read with the service's own credentials, whoever names them.
+        upload_expires_s: Seconds after which what was begun and not completed is forgotten.
         max_prior_bytes: Largest tensors of an imported prior that are taken.
         max_body_bytes: Largest body of a request that brings no files.
         max_header_bytes: Largest headers of a request, together.
         cors_origins: Whose pages may call the service from a browser, separated by commas; none by default.
         quota_bytes: Bytes of datasets that an owner may have who has no quota of its own. Absent: no limit.
         quota_unfinished: Adaptations and meta-runs of such an owner that may run or wait. Absent: no limit.
+        webhook_private_addresses: Whether webhooks may name addresses that only this network reaches.
+        retention_days: Days after which `gc` takes what nobody needs any more: refused uploads, what lost attempts
+            left, checkpoints of meta-runs that have ended, old events and audit entries.
+        gc_interval_s: Seconds between two rounds of it; 0: only when an operator asks.
         log_level: Of the service's own log.
     """
 
@@ -69,12 +78,18 @@ class Settings(BaseSettings):
     stop_grace_s: float = Field(120.0, ge=0)
     reconcile_interval_s: float = Field(0.5, gt=0)
     max_upload_bytes: int = Field(2 * GIB, ge=1)
+    max_dataset_bytes: int = Field(50 * GIB, ge=1)
+    source_prefixes: Annotated[tuple[str, ...], NoDecode] = ()
+    upload_expires_s: int = Field(24 * 3600, ge=60)
     max_prior_bytes: int = Field(GIB // 4, ge=1)
     max_body_bytes: int = Field(1 << 20, ge=1)
     max_header_bytes: int = Field(1 << 15, ge=1)
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     quota_bytes: int | None = Field(None, ge=0)
     quota_unfinished: int | None = Field(None, ge=0)
+    webhook_private_addresses: bool = False
+    retention_days: float = Field(30.0, gt=0)
+    gc_interval_s: float = Field(0.0, ge=0)
     log_level: LogLevel = "INFO"
 
     @field_validator("data_dir")
@@ -82,10 +97,10 @@ class Settings(BaseSettings):
     def _absolute(cls, data_dir: Path) -> Path:
         return data_dir.expanduser().absolute()
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "source_prefixes", mode="before")
     @classmethod
-    def _split(cls, origins: object) -> object:
-        return tuple(filter(None, map(str.strip, origins.split(",")))) if isinstance(origins, str) else origins
+    def _split(cls, listed: object) -> object:
+        return tuple(filter(None, map(str.strip, listed.split(",")))) if isinstance(listed, str) else listed
 
     @field_validator("cors_origins")
     @classmethod
@@ -94,6 +109,14 @@ class Settings(BaseSettings):
             if _ORIGIN.fullmatch(origin) is None:
                 raise ValueError(f"{origin} is no origin, such as https://lab.example")
         return origins
+
+    @field_validator("source_prefixes")
+    @classmethod
+    def _prefixes(cls, prefixes: tuple[str, ...]) -> tuple[str, ...]:
+        for prefix in prefixes:
+            if _PREFIX.fullmatch(prefix) is None:
+                raise ValueError(f"{prefix} is no prefix, such as s3://bucket/folder/: its last sign is a slash")
+        return prefixes
 
     @field_validator("ray_address")
     @classmethod

@@ -96,6 +96,8 @@ def dataset_view(dataset: Dataset) -> DatasetView:
         sha256=dataset.sha256,
         num_bytes=dataset.num_bytes,
         report=dataset.report,
+        findings=dataset.findings,
+        source=dataset.source,
         created_at=dataset.created_at,
         meta_use=dataset.meta_use,
         terms=dataset.terms,

@@ -97,8 +97,8 @@ def _show(*views: DatasetView) -> None:
         listed.add_row(
             view.id,
             Text(view.name),
-            str(len(view.report.classes)),
-            f"{view.report.total_images:,}",
+            "" if view.report is None else str(len(view.report.classes)),
+            "" if view.report is None else f"{view.report.total_images:,}",
             f"{view.num_bytes:,}",
             "may learn from it" if view.meta_use else "may not",
             Text(view.terms),

@@ -9,6 +9,7 @@ from service.errors import ConflictError
 from service.quotas import UNLIMITED, Quotas
 from service.records.clock import DatabaseNow
 from service.records.database import Database
+from service.records.events import record_event
 from service.records.idempotency import Once, claim
 from service.records.model import Adaptation, Dataset, moment
 from service.records.priors import use_prior
@@ -81,7 +82,9 @@ class AdaptationRecords(WorkRecords[AdaptationRow, Adaptation, AdaptationState])
             self._admit(session, owner)
             use_prior(session, request.prior or NO_PRIOR, owner=owner)
             values["arrival"] = take_turn(session, ADAPTATIONS)
-            return _adaptation(session.scalars(insert(AdaptationRow).values(values).returning(AdaptationRow)).one())
+            row = session.scalars(insert(AdaptationRow).values(values).returning(AdaptationRow)).one()
+            record_event(session, work_id=row.id, owner=owner, kind="adaptation.queued", data={"attempt": 1})
+            return _adaptation(row)
 
     def change(self, seen: Adaptation, change: Change) -> bool:
         """Change an adaptation if it is still as seen; return whether it was."""

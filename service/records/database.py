@@ -96,11 +96,33 @@ class Database:
         Of services that start at once, one migrates and the others wait.
         """
         config = migration_config()
-        with self.exclusive("archprior migrations"), self.connection() as connection:
-            if self._is_postgresql:
-                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        with self.exclusive("archprior migrations"), self.migrating() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+    @contextmanager
+    def migrating(self) -> Iterator[Connection]:
+        """Yield a connection in a transaction that may copy tables and take its time.
+
+        Raises:
+            RuntimeError: A row refers to none that is there; nothing was changed.
+        """
+        if self._is_postgresql:
+            with self.connection() as connection:
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+                yield connection
+            return
+        with self._engine.connect() as connection:
+            connection.detach()  # never back to the pool, where references are checked
+            # A copy takes the place of a table to which others refer; this says nothing once a transaction has begun.
+            connection.connection.cursor().execute("PRAGMA foreign_keys=OFF")
+            # Another process may want to migrate too: whoever is second waits here, and finds nothing left to do.
+            connection = connection.execution_options(begin="BEGIN IMMEDIATE")
+            with connection.begin():
+                yield connection
+                broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+                if broken:
+                    raise RuntimeError(f"a migration would break references: {broken[:5]}")
 
     def check(self) -> None:
         """Ask the database for an answer; raises SQLAlchemy's error if it gives none."""
@@ -171,4 +193,4 @@ def _prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))

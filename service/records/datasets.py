@@ -13,7 +13,7 @@ from service.records.owners import add_owner, require_room
 from service.records.pages import newest
 from service.records.tables import DatasetRow
 from service.schemas import DatasetChange
-from workers.contracts.datasets import DatasetReport
+from workers.contracts.datasets import DatasetFindings, DatasetReport
 
 
 class DatasetRecords:
@@ -73,7 +73,7 @@ class DatasetRecords:
         """Return one dataset. Raises `NotFoundError`."""
         with self._database.transaction() as session:
             row = session.scalar(select(DatasetRow).where(DatasetRow.id == dataset_id, DatasetRow.owner == owner))
-        if row is None:
+        if row is None or row.state != "READY":
             raise NotFoundError("no such dataset", got=dataset_id, todo="GET /v1/datasets lists those there are.")
         return _dataset(row)
 
@@ -88,7 +88,7 @@ class DatasetRecords:
 
     def page(self, *, owner: str, limit: int, cursor: str | None = None) -> tuple[tuple[Dataset, ...], str | None]:
         """Return at most `limit` datasets, newest first, and the cursor of the next part if there is one."""
-        query = select(DatasetRow).where(DatasetRow.owner == owner)
+        query = select(DatasetRow).where(DatasetRow.owner == owner, DatasetRow.state == "READY")
         with self._database.transaction() as session:
             rows, following = newest(session, query, DatasetRow, limit=limit, cursor=cursor)
         return tuple(map(_dataset, rows)), following
@@ -99,9 +99,11 @@ def _dataset(row: DatasetRow) -> Dataset:
         id=row.id,
         owner=row.owner,
         name=row.name,
-        sha256=row.sha256,
+        sha256=row.sha256 or "",
         num_bytes=row.num_bytes,
         report=DatasetReport.model_validate(row.report),
+        findings=None if row.findings is None else DatasetFindings.model_validate(row.findings),
+        source=row.source,
         created_at=moment(row.created_at),
         meta_use=row.meta_use,
         terms=row.terms,

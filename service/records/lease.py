@@ -7,6 +7,9 @@ from service.records.database import Database
 from service.records.tables import LeaseRow
 
 RECONCILER = "reconciler"
+CHECKER = "checker"
+HOUSEKEEPER = "housekeeper"
+WEBHOOKS = "webhooks"
 
 
 class Lease:

@@ -12,6 +12,7 @@ from service.errors import ConflictError
 from service.quotas import UNLIMITED, Quotas
 from service.records.clock import DatabaseNow
 from service.records.database import Database
+from service.records.events import record_event
 from service.records.idempotency import Once, claim
 from service.records.model import MetaRun, moment
 from service.records.priors import id_taken, insert_prior, is_taken, use_prior
@@ -92,6 +93,7 @@ class MetaRunRecords(WorkRecords[MetaRunRow, MetaRun, MetaRunState]):
             values["arrival"] = take_turn(session, META_RUNS)
             row = session.scalars(insert(MetaRunRow).values(values).returning(MetaRunRow)).one()
             _claim_prior_id(session, row)
+            record_event(session, work_id=row.id, owner=owner, kind="meta_run.queued", data={"attempt": 1})
             return _meta_run(row)
 
     def change(self, seen: MetaRun, change: MetaChange) -> bool:

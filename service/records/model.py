@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from service.schemas import AdaptationState, MetaResult, MetaRunState, Problem, Result
 from workers.contracts.adaptations import AdaptationRequest
 from workers.contracts.artifacts import Artifact
-from workers.contracts.datasets import DatasetReport
+from workers.contracts.datasets import DatasetFindings, DatasetReport
 from workers.contracts.meta_runs import MetaDataset, MetaRunRequest
 
 LOCAL_OWNER = "local"
@@ -14,9 +14,11 @@ LOCAL_OWNER = "local"
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A checked dataset.
+    """A dataset that was checked and can be used: READY.
 
     Attributes:
+        findings: What to know of it; None: it was checked by a version that did not look.
+        source: Where it was copied from.
         meta_use: Whether meta-runs may learn from it.
         terms: Under which its images stand.
     """
@@ -27,6 +29,8 @@ class Dataset:
     sha256: str
     num_bytes: int
     report: DatasetReport
+    findings: DatasetFindings | None = None
+    source: str | None = None
     created_at: datetime
     meta_use: bool
     terms: str

@@ -16,6 +16,9 @@ from service.records.database import Database
 from service.records.tables import DatasetRow, OwnerRow
 from workers.contracts.base import Contract
 
+HELD: Final = ("UPLOADING", "CHECKING", "READY")
+"""States of datasets that count: those whose bytes are here, or on their way."""
+
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -116,7 +119,9 @@ def require_room(session: Session, owner: str, defaults: Quotas, more: Usage) ->
 
 
 def _usage(session: Session, owner: str) -> Usage:
-    num_bytes = select(func.coalesce(func.sum(DatasetRow.num_bytes), 0)).where(DatasetRow.owner == owner)
+    num_bytes = select(func.coalesce(func.sum(DatasetRow.num_bytes), 0)).where(
+        DatasetRow.owner == owner, DatasetRow.state.in_(HELD), DatasetRow.alias_of.is_(None)
+    )
     unfinished = (
         select(func.count(row.id)).where(row.owner == owner, row.state.in_(states))
         for row, states in UNFINISHED.items()

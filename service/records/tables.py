@@ -36,21 +36,38 @@ class Base(DeclarativeBase):
 
 
 class DatasetRow(Base):
-    """A checked dataset whose archive lies in the store."""
+    """A dataset: one that arrives, is checked, is READY or was REJECTED, or of which only this row is left."""
 
     __tablename__ = "datasets"
-    __table_args__ = (UniqueConstraint("owner", "sha256"), Index(None, "owner", "created_at", "id"))
+    __table_args__ = (
+        UniqueConstraint("owner", "sha256"),
+        Index(None, "owner", "created_at", "id"),
+        Index(None, "owner", "state", "created_at", "id"),
+        Index(None, "state", "changed_at"),
+        Index(None, "sha256"),
+    )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     owner: Mapped[str] = mapped_column(String(64))
     name: Mapped[str] = mapped_column(String(200))
-    sha256: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16), server_default="READY")
+    # Of the archive that was checked: READY only.
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    report: Mapped[dict[str, object] | None]
+    findings: Mapped[dict[str, object] | None]
     num_bytes: Mapped[int] = mapped_column(BigInteger)
-    report: Mapped[dict[str, object]]
     created_at: Mapped[float] = mapped_column(Float)
+    changed_at: Mapped[float | None] = mapped_column(Float)
     # Whether meta-runs may learn from it, and under which terms its images stand.
     meta_use: Mapped[bool] = mapped_column(Boolean, server_default=false())
     terms: Mapped[str] = mapped_column(String(200), server_default="not stated")
+    # Where it was copied from, how it arrives, what its sender says its hash is, and why it was REJECTED.
+    source: Mapped[str | None] = mapped_column(String(1024))
+    upload: Mapped[dict[str, object] | None]
+    declared_sha256: Mapped[str | None] = mapped_column(String(64))
+    error: Mapped[dict[str, object] | None]
+    # The owner's older dataset of the same bytes, which stands for this one.
+    alias_of: Mapped[str | None] = mapped_column(String(64))
 
 
 class WorkRow(Base):
@@ -84,7 +101,6 @@ class AdaptationRow(WorkRow):
     __table_args__ = (
         Index(None, "owner", "created_at", "id"),
         Index(None, "owner", "state", "created_at", "id"),
-        Index(None, "state", "created_at", "id"),
         Index(None, "state", "priority", "arrival"),
     )
 
@@ -100,7 +116,6 @@ class MetaRunRow(WorkRow):
     __table_args__ = (
         Index(None, "owner", "created_at", "id"),
         Index(None, "owner", "state", "created_at", "id"),
-        Index(None, "state", "created_at", "id"),
         Index(None, "state", "priority", "arrival"),
     )
 
@@ -216,3 +231,52 @@ class IdempotencyRow(Base):
     fingerprint: Mapped[str] = mapped_column(String(64))
     work_id: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[float] = mapped_column(Float)
+
+
+class EventRow(Base):
+    """Something that became of a dataset, an adaptation or a meta-run: written in the transaction that changed it."""
+
+    __tablename__ = "events"
+    __table_args__ = (Index(None, "created_at"),)
+
+    work_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    sequence: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    owner: Mapped[str] = mapped_column(String(64))
+    kind: Mapped[str] = mapped_column(String(64))
+    data: Mapped[dict[str, object]]
+    created_at: Mapped[float] = mapped_column(Float)
+
+
+class WebhookRow(Base):
+    """Where an owner's events are sent. The secret signs what is sent, so it is kept as it is."""
+
+    __tablename__ = "webhooks"
+    __table_args__ = (Index(None, "owner", "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64))
+    url: Mapped[str] = mapped_column(String(2000))
+    secret: Mapped[str] = mapped_column(String(128))
+    # Kinds of events; None: all.
+    kinds: Mapped[list[object] | None]
+    created_at: Mapped[float] = mapped_column(Float)
+    deleted_at: Mapped[float | None] = mapped_column(Float)
+
+
+class DeliveryRow(Base):
+    """An event on its way to a webhook: recorded with the event, tried until it was taken or given up."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (Index(None, "next_at"), Index(None, "webhook_id", "id"))
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    webhook_id: Mapped[str] = mapped_column(ForeignKey("webhooks.id"))
+    work_id: Mapped[str] = mapped_column(String(64))
+    sequence: Mapped[int] = mapped_column(Integer)
+    created_at: Mapped[float] = mapped_column(Float)
+    num_tries: Mapped[int] = mapped_column(Integer, server_default="0")
+    # None: taken, or given up.
+    next_at: Mapped[float | None] = mapped_column(Float)
+    delivered_at: Mapped[float | None] = mapped_column(Float)
+    last_status: Mapped[int | None] = mapped_column(Integer)
+    last_error: Mapped[str | None] = mapped_column(String(500))

@@ -11,12 +11,14 @@ from service.attempt_files import Attempted
 from service.errors import IllegalTransitionError
 from service.records.clock import DatabaseNow
 from service.records.database import Database
+from service.records.events import record_event
 from service.records.model import Adaptation, MetaRun
 from service.records.tables import AdaptationRow, MetaRunRow, WorkRow
 from service.schemas import (
     FINAL_STATES,
     SETTLED_META_STATES,
     AdaptationState,
+    EventKind,
     MetaResult,
     MetaRunState,
     Problem,
@@ -47,6 +49,25 @@ META_TRANSITIONS: Final[Mapping[MetaRunState, frozenset[MetaRunState]]] = {
     "FAILED": frozenset({"QUEUED"}),
     "SUCCEEDED": frozenset(),
     "CANCELLED": frozenset(),
+}
+
+_EVENTS: Final[Mapping[AdaptationState, EventKind]] = {
+    "QUEUED": "adaptation.queued",
+    "RUNNING": "adaptation.running",
+    "CANCELLING": "adaptation.cancelling",
+    "SUCCEEDED": "adaptation.succeeded",
+    "FAILED": "adaptation.failed",
+    "CANCELLED": "adaptation.cancelled",
+}
+_META_EVENTS: Final[Mapping[MetaRunState, EventKind]] = {
+    "QUEUED": "meta_run.queued",
+    "RUNNING": "meta_run.running",
+    "STOPPING": "meta_run.stopping",
+    "STOPPED": "meta_run.stopped",
+    "CANCELLING": "meta_run.cancelling",
+    "SUCCEEDED": "meta_run.succeeded",
+    "FAILED": "meta_run.failed",
+    "CANCELLED": "meta_run.cancelled",
 }
 
 StateT = TypeVar("StateT", bound=str)
@@ -89,7 +110,10 @@ def transition(database: Database, seen: Adaptation, change: Change) -> bool:
     if change.state == "CANCELLING" or (seen.state == "QUEUED" and change.state == "CANCELLED"):
         columns["cancel_requested_at"] = DatabaseNow()
     with database.transaction() as session:
-        return _swap(session, seen, AdaptationRow, columns)
+        changed = _swap(session, seen, AdaptationRow, columns)
+        if changed:
+            _tell(session, seen, change, _EVENTS[change.state])
+        return changed
 
 
 def meta_transition(session: Session, seen: MetaRun, change: MetaChange) -> bool:
@@ -111,7 +135,10 @@ def meta_transition(session: Session, seen: MetaRun, change: MetaChange) -> bool
         columns["asked_at"] = DatabaseNow()
     if change.state == "QUEUED":  # what was left of the end that a resume undoes
         columns |= {"asked_at": None, "finished_at": None, "error": None, "result": None, "artifacts": None}
-    return _swap(session, seen, MetaRunRow, columns)
+    changed = _swap(session, seen, MetaRunRow, columns)
+    if changed:
+        _tell(session, seen, change, _META_EVENTS[change.state])
+    return changed
 
 
 def _check(table: Mapping[StateT, Set[StateT]], source: StateT, target: StateT) -> None:
@@ -124,6 +151,13 @@ def _swap(session: Session, seen: Attempted, row: type[WorkRow], columns: Mappin
     still_as_seen = (row.id == seen.id, row.attempt == seen.attempt, row.state == seen.state)
     changed = update(row).where(*still_as_seen).values(**columns).returning(row.id)
     return session.execute(changed).first() is not None
+
+
+def _tell(session: Session, seen: Attempted, change: ChangeTo[StateT, ResultT], kind: EventKind) -> None:
+    data: dict[str, object] = {"attempt": seen.attempt + int(change.state == "QUEUED")}
+    if change.error is not None:
+        data["error"] = change.error.model_dump(mode="json")
+    record_event(session, work_id=seen.id, owner=seen.owner, kind=kind, data=data)
 
 
 def _columns(

@@ -16,6 +16,42 @@ class SkippedImage(Contract):
     reason: str
 
 
+class Thumbnails(Contract):
+    """One picture of small images (`thumbnails.jpg`): a row for each class, examples from left to right.
+
+    Attributes:
+        side: Of one small image, in pixels.
+        columns: Most examples of a class.
+        classes: That have a row, from the top; the first ones of a dataset that has more than there is room for.
+    """
+
+    side: int
+    columns: int
+    classes: tuple[str, ...]
+
+
+class DatasetFindings(StoredContract):
+    """What people should know of a dataset before they trust a network that has learned from it (`findings.json`).
+
+    Attributes:
+        num_duplicates: Images whose bytes are those of an image before them.
+        duplicates: Paths of the first few such pairs: the image before, and the one that repeats it.
+        across_classes: How many of the duplicates are of another class than what they repeat.
+        across_splits: How many are in another split folder, so that a test image was learned from.
+        near_empty: Classes with so few images that nothing can be said of them, and how many they have.
+        suggested_split: Images of each split that an adaptation would make; those of the archive where it has splits.
+        thumbnails: Of the picture, where one was made.
+    """
+
+    num_duplicates: int = 0
+    duplicates: tuple[tuple[str, str], ...] = ()
+    across_classes: int = 0
+    across_splits: int = 0
+    near_empty: dict[str, int] = Field(default_factory=dict)
+    suggested_split: dict[SplitName, int] = Field(default_factory=dict)
+    thumbnails: Thumbnails | None = None
+
+
 class DatasetReport(StoredContract):
     """The findings of the archive check: what the dataset holds and what was left out.
 

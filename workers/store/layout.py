@@ -11,6 +11,21 @@ def dataset_report(sha256: str) -> str:
     return f"datasets/{sha256}/report.json"
 
 
+def dataset_findings(sha256: str) -> str:
+    """Return the key of what people should know of a dataset."""
+    return f"datasets/{sha256}/findings.json"
+
+
+def dataset_thumbnails(sha256: str) -> str:
+    """Return the key of the picture of a dataset's small images."""
+    return f"datasets/{sha256}/thumbnails.jpg"
+
+
+def upload(dataset_id: str) -> str:
+    """Return the key of an archive that arrives in parts or is copied, until it has been checked."""
+    return f"uploads/{dataset_id}/archive.zip"
+
+
 def attempt(adaptation_id: str, number: int) -> str:
     """Return the prefix, without a final slash, under which all bytes of one attempt lie."""
     return f"adaptations/{adaptation_id}/attempts/{number}"

@@ -44,7 +44,7 @@ def database(database_url):
     """The records of a service of version 0001 that had some."""
     opened = Database(database_url)
     config = migration_config()
-    with opened.connection() as connection:
+    with opened.migrating() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
         for table, values in (("datasets", DATASET), ("adaptations", ADAPTATION)):
@@ -90,7 +90,7 @@ def test_there_are_no_priors_and_no_promotions_yet(database):
 def test_the_last_migration_can_be_undone_without_losing_rows(database):
     database.migrate()
     config = migration_config()
-    with database.connection() as connection:
+    with database.migrating() as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, "0001")
     database.migrate()
