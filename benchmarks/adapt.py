@@ -99,7 +99,7 @@ def put_dataset() -> None:
     store = open_store(str(WORK / "objects"), create=True)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     if store.size(layout.dataset_report(sha256)) is None:
-        report = run_check(path, ArchiveLimits())
+        report = run_check(path, ArchiveLimits()).report
         store.put_file(layout.dataset_archive(sha256), path)
         store.put_bytes(layout.dataset_report(sha256), report.model_dump_json().encode())
     (WORK / "sha256").write_text(sha256)

@@ -236,7 +236,7 @@ def put_dataset(store: FolderStore, folder: Path) -> MetaDataset:
             Image.fromarray(image.numpy()).save(data, format="PNG")
             archive.writestr(f"{classes.class_names[int(label)]}/{number}.png", data.getvalue())
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    report = run_check(path, ArchiveLimits())
+    report = run_check(path, ArchiveLimits()).report
     store.put_file(layout.dataset_archive(sha256), path)
     store.put_bytes(layout.dataset_report(sha256), report.model_dump_json().encode())
     return MetaDataset(

@@ -128,7 +128,7 @@ class Intake:
 
     def _check(self, upload: Upload, *, owner: str) -> DatasetReport:
         self.datasets.require_room(upload.num_bytes, owner=owner)  # before the work that a check is
-        return run_check(upload.path, self.limits, self.checks)
+        return run_check(upload.path, self.limits, self.checks).report
 
     def _admit(
         self, upload: Upload, report: DatasetReport, fields: DatasetFields, *, owner: str

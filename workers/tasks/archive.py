@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from workers.contracts.datasets import DatasetReport, SkippedImage
+from workers.contracts.datasets import DatasetFindings, DatasetReport, SkippedImage
 from workers.contracts.errors import InvalidDatasetError
 from workers.tasks.check_process import Checks, run_module
 from workers.tasks.decoding import ImageFacts, OversizedImageError, UnreadableImageError, measure_image
@@ -41,6 +41,21 @@ class ArchivedImage:
     member: Member
 
 
+@dataclass(frozen=True, kw_only=True)
+class CheckedArchive:
+    """What a check has found.
+
+    Attributes:
+        report: What a job needs to know of the archive.
+        findings: What people should know of it.
+        thumbnails: The picture of `findings.thumbnails`, as JPEG.
+    """
+
+    report: DatasetReport
+    findings: DatasetFindings
+    thumbnails: bytes | None = None
+
+
 def find_images(archive: zipfile.ZipFile, limits: ArchiveLimits) -> list[ArchivedImage]:
     """Return the archive's images in the order of their paths, without decoding any.
 
@@ -51,7 +66,7 @@ def find_images(archive: zipfile.ZipFile, limits: ArchiveLimits) -> list[Archive
     return [ArchivedImage(placed=placed, member=members[placed.path]) for placed in place_images(members)]
 
 
-def check_archive(path: Path, limits: ArchiveLimits) -> DatasetReport:
+def check_archive(path: Path, limits: ArchiveLimits) -> CheckedArchive:
     """Return what an archive holds, after every image in it has been decoded.
 
     Runs in the calling process; for an upload use `run_check`.
@@ -65,10 +80,10 @@ def check_archive(path: Path, limits: ArchiveLimits) -> DatasetReport:
         _check_classes([image.placed for image in images], limits)
         readable, facts, skipped = _decode_all(archive, images, limits)
     _check_classes(readable, limits)
-    return _report(readable, facts, skipped)
+    return CheckedArchive(report=_report(readable, facts, skipped), findings=DatasetFindings())
 
 
-def run_check(path: Path, limits: ArchiveLimits, checks: Checks | None = None) -> DatasetReport:
+def run_check(path: Path, limits: ArchiveLimits, checks: Checks | None = None) -> CheckedArchive:
     """Return what `check_archive` returns, from a process of its own with bounded memory and time.
 
     Args:
@@ -95,7 +110,10 @@ def run_check(path: Path, limits: ArchiveLimits, checks: Checks | None = None) -
     verdict = json.loads(ended.output)
     if "error" in verdict:
         raise InvalidDatasetError.from_dict(verdict["error"])
-    return DatasetReport.model_validate(verdict["report"])
+    return CheckedArchive(
+        report=DatasetReport.model_validate(verdict["report"]),
+        findings=DatasetFindings.model_validate(verdict["findings"]),
+    )
 
 
 def _check_classes(placed: Sequence[Placed], limits: ArchiveLimits) -> None:

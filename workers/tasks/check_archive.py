@@ -11,9 +11,10 @@ from workers.tasks.limits import ArchiveLimits
 
 
 def verdict(path: Path, limits: ArchiveLimits) -> dict[str, object]:
-    """Return `{"report": ...}` or `{"error": ...}`, ready for JSON."""
+    """Return `{"report": ..., "findings": ...}` or `{"error": ...}`, ready for JSON."""
     try:
-        return {"report": check_archive(path, limits).model_dump(mode="json")}
+        checked = check_archive(path, limits)
+        return {name: getattr(checked, name).model_dump(mode="json") for name in ("report", "findings")}
     except InvalidDatasetError as error:
         return {"error": error.to_dict()}
     except MemoryError:

@@ -57,7 +57,7 @@ def load_source(path: Path, resolution: int | None = None) -> LabeledImages:
             splits=split_codes(placed),
         )
     if _is_zip(path):
-        report = check_archive(path, _LIMITS)
+        report = check_archive(path, _LIMITS).report
         if resolution is None and report.min_size != report.max_size:
             raise _several_sizes(f"the images of {path.name}", f"{report.min_size} to {report.max_size} pixels")
         return load_images(path, resolution or report.min_size, report)

@@ -56,7 +56,7 @@ def make_attempt(store: FolderStore, digits_zip: Path) -> MakeAttempt:
         data = digits_zip.read_bytes()
         sha256 = hashlib.sha256(data).hexdigest()
         store.put_bytes(layout.dataset_archive(sha256), data)
-        report = check_archive(digits_zip, ArchiveLimits())
+        report = check_archive(digits_zip, ArchiveLimits()).report
         store.put_bytes(layout.dataset_report(sha256), report.model_dump_json().encode())
         defaults = {"prior": "none", "budget_s": 12.0, "num_workers": 0}
         attempt = AttemptRequest(

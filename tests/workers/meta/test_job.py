@@ -71,7 +71,7 @@ def dataset(store: Store, tmp_path: Path) -> MetaDataset:
         meta_train=CLASSES,
     )
     store.put_file(made.archive_key, path)
-    store.put_bytes(made.report_key, check_archive(path, ArchiveLimits()).model_dump_json().encode())
+    store.put_bytes(made.report_key, check_archive(path, ArchiveLimits()).report.model_dump_json().encode())
     return made
 
 

@@ -43,7 +43,9 @@ def test_a_report_tells_classes_sizes_and_modes(zip_of: ZipOf, png: Png, limits:
     files |= {f"data/a/{n}.jpg": png(n, side=30, mode="L", format="JPEG") for n in range(5)}
     files |= {f"data/ä/{n}.gif": png(n, side=20, format="GIF") for n in range(7)}
 
-    report = check_archive(zip_of({**files, "data/README.txt": b"hello", "__MACOSX/data/a/._0.jpg": b"x"}), limits)
+    report = check_archive(
+        zip_of({**files, "data/README.txt": b"hello", "__MACOSX/data/a/._0.jpg": b"x"}), limits
+    ).report
 
     assert report.classes == ("a", "b", "ä")
     assert report.num_images == (5, 6, 7)
@@ -58,7 +60,9 @@ def test_sizes_are_the_shorter_side_but_for_the_largest(zip_of: ZipOf, limits: A
     buffer = io.BytesIO()
     Image.new("RGB", (40, 12)).save(buffer, "PNG")
 
-    report = check_archive(zip_of({f"{name}/{n}.png": buffer.getvalue() for name in "ab" for n in range(5)}), limits)
+    report = check_archive(
+        zip_of({f"{name}/{n}.png": buffer.getvalue() for name in "ab" for n in range(5)}), limits
+    ).report
 
     assert (report.min_size, report.median_size, report.max_size) == (12, 12, 40)
 
@@ -70,7 +74,7 @@ def test_declared_splits_are_counted(zip_of: ZipOf, class_files: ClassFiles, lim
         | class_files("x/test/b", each=1)
     )
 
-    report = check_archive(zip_of(files), limits)
+    report = check_archive(zip_of(files), limits).report
 
     assert report.splits == {"train": 12, "val": 3, "test": 1}
     assert report.num_images == (9, 7)
@@ -82,14 +86,14 @@ def test_every_accepted_kind_of_image_is_read_whatever_its_suffix(
 ) -> None:
     files = {f"{name}/{n}.png": png(n, format=format) for name in "ab" for n in range(5)}
 
-    assert check_archive(zip_of(files), limits).num_images == (5, 5)
+    assert check_archive(zip_of(files), limits).report.num_images == (5, 5)
 
 
 def test_few_unreadable_images_are_skipped_and_named(zip_of: ZipOf, class_files: ClassFiles, png: Png) -> None:
     files = class_files("a", "b", each=75)
     files["a/7.png"] = png(7)[:60]
 
-    report = check_archive(zip_of(files), ArchiveLimits())
+    report = check_archive(zip_of(files), ArchiveLimits()).report
 
     assert report.num_images == (74, 75)
     assert [image.path for image in report.skipped] == ["a/7.png"]
@@ -128,7 +132,7 @@ def test_utf8_names_without_the_flag_that_says_so_are_read_right(
     path.write_bytes(data)
 
     assert clear == 12
-    assert check_archive(path, limits).classes == ("b", "größe")
+    assert check_archive(path, limits).report.classes == ("b", "größe")
 
 
 def test_the_process_gives_the_same_report(zip_of: ZipOf, class_files: ClassFiles, limits: ArchiveLimits) -> None:

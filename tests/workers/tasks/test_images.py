@@ -24,7 +24,7 @@ def plain(value: int) -> bytes:
 
 
 def load(path: Path, resolution: int, num_threads: int | None = None) -> LabeledImages:
-    return load_images(path, resolution, check_archive(path, ArchiveLimits()), num_threads=num_threads)
+    return load_images(path, resolution, check_archive(path, ArchiveLimits()).report, num_threads=num_threads)
 
 
 def test_images_come_in_the_order_of_their_paths_with_their_labels(zip_of: ZipOf) -> None:
@@ -70,7 +70,7 @@ def test_the_number_of_threads_changes_nothing(zip_of: ZipOf, class_files: Class
 
 
 def test_another_archive_than_the_checked_one_is_refused(zip_of: ZipOf, class_files: ClassFiles) -> None:
-    report = check_archive(zip_of(class_files("a", "b")), ArchiveLimits())
+    report = check_archive(zip_of(class_files("a", "b")), ArchiveLimits()).report
 
     for other in (class_files("a", "c"), class_files("a", "b", each=7)):
         with pytest.raises(InvalidDatasetError, match="not the one that was checked"):
@@ -79,7 +79,7 @@ def test_another_archive_than_the_checked_one_is_refused(zip_of: ZipOf, class_fi
 
 def test_an_image_that_broke_since_the_check_is_named(zip_of: ZipOf, class_files: ClassFiles) -> None:
     files = class_files("a", "b")
-    report = check_archive(zip_of(files), ArchiveLimits())
+    report = check_archive(zip_of(files), ArchiveLimits()).report
 
     with pytest.raises(InvalidDatasetError, match=r"a/2\.png can no longer be read"):
         load_images(zip_of({**files, "a/2.png": b"no image"}), 8, report)
@@ -91,4 +91,4 @@ def test_a_checked_archive_is_not_bounded_again(zip_of: ZipOf) -> None:
     path = zip_of({f"{name}/{n}.png": buffer.getvalue() for name in "ab" for n in range(2)})
     wide = ArchiveLimits(max_pixels=80_000_000, min_images_per_class=2)
 
-    assert load_images(path, 8, check_archive(path, wide)).images.shape == (4, 8, 8, 3)
+    assert load_images(path, 8, check_archive(path, wide).report).images.shape == (4, 8, 8, 3)

@@ -233,7 +233,7 @@ def test_the_archive_that_all_of_these_are_made_from_is_accepted(
 ) -> None:
     (tmp_path / "archive.zip").write_bytes(Workshop(png, class_files).zip())
 
-    assert check_archive(tmp_path / "archive.zip", limits).classes == ("cat", "dog")
+    assert check_archive(tmp_path / "archive.zip", limits).report.classes == ("cat", "dog")
 
 
 def test_damage_anywhere_is_refused_or_survived_and_never_another_error(

@@ -68,7 +68,7 @@ def test_a_folder_and_its_archive_are_the_same_source(
 
 def test_real_scans_come_back_from_every_form(digits: LabeledImages, digits_npz: Path, tmp_path: Path) -> None:
     write_zip(digits_npz, tmp_path / "digits.zip")
-    report = check_archive(tmp_path / "digits.zip", ArchiveLimits())
+    report = check_archive(tmp_path / "digits.zip", ArchiveLimits()).report
     packed, archived = load_source(digits_npz), load_source(tmp_path / "digits.zip")
 
     assert report.splits == {"train": 1500, "test": 297}
@@ -86,7 +86,7 @@ def test_real_scans_come_back_from_every_form(digits: LabeledImages, digits_npz:
 def test_without_splits_all_images_of_a_class_go_together(digits_npz: Path, tmp_path: Path) -> None:
     write_zip(digits_npz, tmp_path / "digits.zip", splits=False)
 
-    report = check_archive(tmp_path / "digits.zip", ArchiveLimits())
+    report = check_archive(tmp_path / "digits.zip", ArchiveLimits()).report
 
     assert report.splits == {}
     assert report.total_images == 1797
@@ -138,7 +138,7 @@ def test_slashes_in_names_of_classes_become_hyphens(tmp_path: Path) -> None:
 
     write_zip(tmp_path / "a.npz", tmp_path / "a.zip")
 
-    assert check_archive(tmp_path / "a.zip", ArchiveLimits()).classes == ("Bag", "T-shirt-top")
+    assert check_archive(tmp_path / "a.zip", ArchiveLimits()).report.classes == ("Bag", "T-shirt-top")
     with pytest.raises(InvalidDatasetError, match="would share a folder"):
         write_zip(tmp_path / "b.npz", tmp_path / "b.zip")
 
@@ -160,7 +160,7 @@ def test_packed_jpegs_are_written_without_encoding_them_again(png: Callable[...,
         assert [archive.read(name) for name in archive.namelist()] == files
     with Image.open(io.BytesIO(files[3])) as image:
         assert (load_source(tmp_path / "packed.npz").images[3] == np.asarray(image)).all()
-    report = check_archive(tmp_path / "packed.zip", ArchiveLimits())
+    report = check_archive(tmp_path / "packed.zip", ArchiveLimits()).report
     loaded = load_images(tmp_path / "packed.zip", 8, report)
     by_class = [*range(0, 12, 2), *range(1, 12, 2)]
     assert (loaded.images == load_source(tmp_path / "packed.npz", 8).images[by_class]).all()
@@ -206,4 +206,4 @@ def test_the_shared_data_sets_are_read(shared_data: Path, tmp_path: Path) -> Non
     assert isinstance(test, PackedJpegs)
     assert len(test.labels) == 10_000
     write_zip(shared_data / "cifar10_tiny.npz", tmp_path / "tiny.zip")
-    assert check_archive(tmp_path / "tiny.zip", ArchiveLimits()).splits == {"train": 2000, "test": 500}
+    assert check_archive(tmp_path / "tiny.zip", ArchiveLimits()).report.splits == {"train": 2000, "test": 500}

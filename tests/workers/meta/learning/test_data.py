@@ -64,7 +64,7 @@ class Shelf:
     ) -> MetaDataset:
         """Check and store an archive; images that are `broken` were fine when it was checked."""
         path = self._zip(f"{dataset_id}.zip", files)
-        report = check_archive(path, ArchiveLimits())
+        report = check_archive(path, ArchiveLimits()).report
         path = self._zip(path.name, {at: NOT_AN_IMAGE if broken(at) else data for at, data in files.items()})
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         keys = layout.dataset_archive(sha256), layout.dataset_report(sha256)

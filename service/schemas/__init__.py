@@ -1,0 +1,123 @@
+"""What the HTTP API takes and returns."""
+
+from service.schemas.adaptations import (
+    ACTIVE_STATES,
+    FINAL_STATES,
+    AdaptationForm,
+    AdaptationPage,
+    AdaptationState,
+    AdaptationView,
+    Links,
+    Result,
+    SpaceView,
+)
+from service.schemas.audit import (
+    AuditEntry,
+    AuditPage,
+)
+from service.schemas.common import (
+    ArtifactView,
+    Health,
+    Page,
+    Priority,
+    Problem,
+)
+from service.schemas.datasets import (
+    DatasetBegin,
+    DatasetChange,
+    DatasetPage,
+    DatasetSource,
+    DatasetState,
+    DatasetView,
+    UploadPart,
+    UploadPartPage,
+    UploadView,
+)
+from service.schemas.events import (
+    EventKind,
+    EventPage,
+    EventView,
+)
+from service.schemas.housekeeping import (
+    Garbage,
+    GcForm,
+    GcItem,
+    GcReport,
+)
+from service.schemas.meta_runs import (
+    ACTIVE_META_STATES,
+    SETTLED_META_STATES,
+    Comparison,
+    MetaEventPage,
+    MetaResult,
+    MetaRunForm,
+    MetaRunLinks,
+    MetaRunPage,
+    MetaRunState,
+    MetaRunView,
+)
+from service.schemas.priors import (
+    PriorPage,
+    PriorView,
+    PromotionView,
+)
+from service.schemas.webhooks import (
+    DeliveryPage,
+    DeliveryView,
+    WebhookForm,
+    WebhookPage,
+    WebhookView,
+)
+
+__all__ = [
+    "ACTIVE_META_STATES",
+    "ACTIVE_STATES",
+    "FINAL_STATES",
+    "SETTLED_META_STATES",
+    "AdaptationForm",
+    "AdaptationPage",
+    "AdaptationState",
+    "AdaptationView",
+    "ArtifactView",
+    "AuditEntry",
+    "AuditPage",
+    "Comparison",
+    "DatasetBegin",
+    "DatasetChange",
+    "DatasetPage",
+    "DatasetSource",
+    "DatasetState",
+    "DatasetView",
+    "DeliveryPage",
+    "DeliveryView",
+    "EventKind",
+    "EventPage",
+    "EventView",
+    "Garbage",
+    "GcForm",
+    "GcItem",
+    "GcReport",
+    "Health",
+    "Links",
+    "MetaEventPage",
+    "MetaResult",
+    "MetaRunForm",
+    "MetaRunLinks",
+    "MetaRunPage",
+    "MetaRunState",
+    "MetaRunView",
+    "Page",
+    "PriorPage",
+    "PriorView",
+    "Priority",
+    "Problem",
+    "PromotionView",
+    "Result",
+    "SpaceView",
+    "UploadPart",
+    "UploadPartPage",
+    "UploadView",
+    "WebhookForm",
+    "WebhookPage",
+    "WebhookView",
+]

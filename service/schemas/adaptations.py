@@ -1,0 +1,93 @@
+"""What `/v1/adaptations` and `/v1/search-spaces` take and return."""
+
+from datetime import datetime
+from typing import Literal
+
+from service.schemas.common import ArtifactView, Page, Priority, Problem
+from workers.contracts.adaptations import AdaptationRequest, Candidate, Progress
+from workers.contracts.artifacts import CostReport, Interval
+from workers.contracts.base import Contract
+
+AdaptationState = Literal["QUEUED", "RUNNING", "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED"]
+
+
+ACTIVE_STATES: frozenset[AdaptationState] = frozenset({"RUNNING", "CANCELLING"})
+
+
+FINAL_STATES: frozenset[AdaptationState] = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
+
+
+class Result(Contract):
+    """The outcome of a successful adaptation; every number comes from its `metrics.json`.
+
+    Attributes:
+        architecture: The chosen architecture in the form of the literature, as in `architecture.json`.
+    """
+
+    architecture: dict[str, object]
+    accuracy: float
+    accuracy_interval: Interval
+    num_test: int
+    cost: CostReport
+    timings_s: dict[str, float]
+    verdict: str
+    budget_note: str = ""
+
+
+class Links(Contract):
+    """Where to look further; `dashboard` points to the job in the Ray dashboard once there is one."""
+
+    self: str
+    artifacts: str
+    dashboard: str | None = None
+    job_id: str | None = None
+
+
+class AdaptationForm(AdaptationRequest):
+    """What a request for an adaptation may say: what its jobs are told, and what only the queue heeds."""
+
+    priority: Priority = 0
+
+    def told(self) -> AdaptationRequest:
+        """Return what its jobs are told."""
+        return AdaptationRequest.model_validate(self.model_dump(exclude={"priority"}))
+
+
+class AdaptationView(Contract):
+    """One adaptation as it stands now.
+
+    Attributes:
+        position: How many are served before, while it waits.
+    """
+
+    id: str
+    state: AdaptationState
+    attempt: int
+    request: AdaptationRequest
+    priority: int = 0
+    position: int | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    progress: Progress | None = None
+    best: Candidate | None = None
+    result: Result | None = None
+    error: Problem | None = None
+    artifacts: tuple[ArtifactView, ...] = ()
+    links: Links
+
+
+class AdaptationPage(Page):
+    """Adaptations, newest first."""
+
+    items: tuple[AdaptationView, ...]
+
+
+class SpaceView(Contract):
+    """A search space: what is decided, and among which options."""
+
+    name: str
+    title: str
+    decisions: tuple[tuple[str, tuple[str, ...]], ...]
+    num_architectures: float
+    default_prior: str | None = None
