@@ -29,9 +29,11 @@ lint: install
 types: install
 	$(BIN)/mypy
 
-# Threads of torch that wait give up their CPU: tests run several processes on two cores.
+# Threads of torch that wait give up their CPU: tests run several processes on two cores. Two at a time, a file of tests
+# in one of them; then those that start a Ray.
 unit: install
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest --durations=15
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -m 'not alone' --numprocesses 2 --dist loadfile --durations=15
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -m alone --durations=15
 
 bench-adapt: install
 	$(BIN)/python -m benchmarks.adapt
@@ -49,10 +51,16 @@ bench-actor bench-meta bench-faults: install
 bench-recovery: install
 	$(BIN)/python -m benchmarks.recovery
 
-# Requests of one and of 100 clients to a service with 100,000 records; Ray is a fake.
+# Requests of one and of 100 clients to a service with 100,000 records; Ray is a fake, then real.
 .PHONY: bench-api
 bench-api: install
 	$(BIN)/python -m benchmarks.api
+
+# A dataset of SIZE_MB, sent in every way.
+SIZE_MB ?= 2000
+.PHONY: bench-upload
+bench-upload: install
+	$(BIN)/python -m benchmarks.upload --size-mb $(SIZE_MB)
 
 # Invented requests and broken archives for FUZZ_S seconds.
 FUZZ_S ?= 3600

@@ -1,12 +1,14 @@
 """Requests a second of the API, and how long each takes, with 1 and 100 clients and 100,000 records.
 
-The service runs in a process of its own, on SQLite, with a reconciler that has work and a fake in the place of Ray. The
-clients are connections that stay open, in one process: both processes share the machine. `--clients`, `--seconds` (of
-each measurement) and `--records` make it shorter.
+The service runs in a process of its own, on SQLite, with a reconciler that has work: first with a fake in the place of
+Ray, then with a local Ray, whose one job trains on the same machine meanwhile. The clients are connections that stay
+open, in one process: all share the machine. `--clients`, `--seconds` (of each measurement), `--records` and `--ray`
+make it shorter.
 """
 
 import argparse
 import asyncio
+import hashlib
 import random
 import secrets
 import subprocess
@@ -26,6 +28,7 @@ from sqlalchemy import func, insert, select
 
 from benchmarks.fakes import FakeCluster, serving
 from benchmarks.machine import describe, write
+from benchmarks.recovery_ray import halves
 from service.app import create_app
 from service.examples import EXAMPLES
 from service.records.database import Database
@@ -35,10 +38,18 @@ from service.records.tables import AdaptationRow
 from service.schemas import AdaptationView, DatasetView
 from service.settings import Settings
 from workers.contracts.adaptations import AdaptationRequest
+from workers.store import layout
+from workers.store.open import open_store
 
 NUM_WAITING = 1000
 NUM_PER_INSERT = 10_000
 SECONDS_BETWEEN = 0.05  # of the creation of two records
+READY_TIMEOUT_S = 180.0
+GOOD = {"200", "202", "304"}
+LONG_BUDGET_S = 86_400
+RAYS = {"fake": "a fake that takes every job", "real": "a local Ray with 2 CPUs, whose one job trains all the time"}
+# With a real Ray, of the operations.
+WITH_RAY = ("status", "status_waiting", "list", "create")
 Requests = Iterator[bytes]
 
 
@@ -48,40 +59,55 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--clients", type=int, nargs="+", default=(1, 100))
+    parser.add_argument("--ray", choices=tuple(RAYS), nargs="+", default=tuple(RAYS))
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve is not None:
-        _serve(options.serve)
+        _serve(options.serve, options.ray[0])
         return
     machine = describe()
+    results = {ray: _of_ray(ray, options.records, options.clients, options.seconds) for ray in options.ray}
+    how = {"seconds": options.seconds, "ray": {ray: RAYS[ray] for ray in options.ray}, **machine}
+    write("api", {"records": options.records, **results}, how)
+
+
+def _of_ray(ray: str, num_records: int, clients: Sequence[int], seconds: float) -> dict[str, object]:
+    """Return what was measured with that Ray, and the service's peak of memory in MB."""
     with tempfile.TemporaryDirectory() as folder:
-        dataset_id, ids = _fill(Path(folder), options.records)
-        with _service(Path(folder)) as (url, pid):
-            operations = _operations(url, dataset_id, ids)
-            results = {
+        dataset_id, ids = _fill(Path(folder), num_records)
+        with _service(Path(folder), ray) as (url, pid):
+            requests = {
                 name: {
-                    str(num_clients): asyncio.run(_measured(url, make, num_clients, options.seconds))
-                    for num_clients in options.clients
+                    str(num_clients): asyncio.run(_measured(url, make, num_clients, seconds)) for num_clients in clients
                 }
-                for name, make in operations.items()
+                for name, make in _operations(url, dataset_id, ids).items()
+                if ray == "fake" or name in WITH_RAY
             }
-            peak_mb = _peak_mb(pid)
-    how = {"seconds": options.seconds, "ray": "a fake that takes every job", **machine}
-    write("api", {"records": options.records, "requests": results, "service_peak_mb": peak_mb}, how)
+            return {"requests": requests, "service_peak_mb": _peak_mb(pid)}
 
 
-def _serve(data_dir: Path) -> None:
+def _serve(data_dir: Path, ray: str) -> None:
     """Serve until standard input ends; the address is the first line of what is printed."""
-    app = create_app(Settings(data_dir=data_dir, log_level="ERROR"), cluster=lambda _: FakeCluster())
+    settings = Settings(data_dir=data_dir, log_level="ERROR", ray_num_cpus=2)
+    app = create_app(settings, cluster=lambda _: FakeCluster()) if ray == "fake" else create_app(settings)
     with serving(app) as url:
+        _await_ready(url)
         print(url, flush=True)
         sys.stdin.read()
 
 
+def _await_ready(url: str) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while not httpx.get(f"{url}/readyz", timeout=60, trust_env=False).is_success:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the service is not ready")
+        time.sleep(0.5)
+
+
 @contextmanager
-def _service(data_dir: Path) -> Iterator[tuple[str, int]]:
+def _service(data_dir: Path, ray: str) -> Iterator[tuple[str, int]]:
     """Yield the address and the process id of a service on a folder."""
-    command = [sys.executable, "-m", "benchmarks.api", "--serve", str(data_dir)]
+    command = [sys.executable, "-m", "benchmarks.api", "--serve", str(data_dir), "--ray", ray]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("no pipes to the service")
@@ -99,10 +125,13 @@ def _fill(data_dir: Path, num_records: int) -> tuple[str, dict[str, Sequence[str
     report = next(one.report for one in EXAMPLES if isinstance(one, DatasetView))
     if report is None:
         raise ValueError("the example of a dataset has no report")
+    archive = halves()
+    sha256 = hashlib.sha256(archive).hexdigest()
+    open_store(str(data_dir / "objects"), create=True).put_bytes(layout.dataset_archive(sha256), archive)
     dataset, _ = DatasetRecords(database).add(
-        name="pets", sha256="0" * 64, num_bytes=10, report=report, owner=LOCAL_OWNER
+        name="pets", sha256=sha256, num_bytes=len(archive), report=report, owner=LOCAL_OWNER
     )
-    request = AdaptationRequest(dataset_id=dataset.id, prior="none").model_dump(mode="json")
+    request = AdaptationRequest(dataset_id=dataset.id, prior="none", budget_s=LONG_BUDGET_S).model_dump(mode="json")
     result = view.result.model_dump(mode="json") if view.result else None
     artifacts = [one.model_dump(mode="json", exclude={"href"}) for one in view.artifacts] * 8
     ids: dict[str, list[str]] = {"SUCCEEDED": [], "QUEUED": []}
@@ -169,7 +198,7 @@ def _operations(url: str, dataset_id: str, ids: dict[str, Sequence[str]]) -> dic
 
 
 def _request(method: str, target: str, headers: dict[str, str] | None = None, body: bytes = b"") -> bytes:
-    lines = [f"{method} {target} HTTP/1.1", "Host: bench", f"Content-Length: {len(body)}"]
+    lines = [f"{method} {target} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(body)}"]
     if body:
         lines.append("Content-Type: application/json")
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
@@ -201,6 +230,8 @@ async def _measured(url: str, make: Callable[[], Requests], num_clients: int, se
 
     await asyncio.gather(*(ask() for _ in range(num_clients)))
     took_s = time.perf_counter() - began_s
+    if not statuses.keys() <= GOOD:
+        raise RuntimeError(f"a refusal is no measurement: {dict(statuses)}")
     p50_s, p99_s = np.percentile(latencies_s, (50, 99))
     return {
         "requests_per_s": round(len(latencies_s) / took_s, 1),

@@ -9,7 +9,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from service.jobs import Capacity, JobReport, JobStatus
+from service.jobs import Capacity, JobReport, JobStatus, LivingJob
 
 
 class FakeJobs:
@@ -26,6 +26,9 @@ class FakeJobs:
 
     def stop(self, submission_id: str) -> None:
         self._status[submission_id] = JobStatus.STOPPED
+
+    def living(self) -> list[LivingJob]:
+        return [LivingJob(submission_id=name, metadata={}) for name in self._status]
 
 
 class FakeCluster:

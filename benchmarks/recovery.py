@@ -1,214 +1,71 @@
 """The table of recovery: a service is killed at each step of its way, and what it needs is taken away.
 
 `make bench-recovery`: each row is one service on a folder of its own, killed at one point and followed by another,
-asked by a client that repeats what was not answered. Jobs lie in a folder (`recovery_service.FolderJobs`); databases,
-stores and processes are real.
+asked by a client that repeats what was not answered. In most rows jobs lie in a folder (`recovery_service.FolderJobs`)
+and train nothing; in those of `recovery_ray` they train on a local Ray. Databases, stores and processes are real.
+`--only fake` or `--only real` makes a part of it, and writes nothing.
 """
 
-import io
-import os
-import shutil
-import socket
+import argparse
 import sqlite3
-import subprocess
-import sys
-import tempfile
 import time
-import uuid
-import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from itertools import chain
 from typing import Final
 
-import httpx
-from PIL import Image
-
 from benchmarks.machine import describe, write
+from benchmarks.postgresql import DEBIAN, postgresql, programs
 from benchmarks.recovery_job import DEAF, FAILS, FAILS_ONCE
+from benchmarks.recovery_ray import real_rows
+from benchmarks.recovery_servers import s3_server
 from benchmarks.recovery_service import DOWN, KILLED
+from benchmarks.recovery_services import Row, Services, adaptation_form, jobs_of, new_folder, services
 
-PATIENCE_S: Final = 90.0
-FINAL: Final = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 AWAY_S: Final = 30.0
 LOCKED_S: Final = 20.0
 FOR_EVER_S: Final = 1e6
+NUM_QUEUED: Final = 50
+TAKES_OVER_S: Final = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One way in which a service is killed, and how its work is to end all the same."""
+    """One way in which a service is killed, and how its work is to end all the same, and in which attempt."""
 
     point: str
     when: str
     seed: int = 0
     cancel: bool = False
     state: str = "SUCCEEDED"
+    attempt: int = 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """What came of a case.
-
-    Attributes:
-        num_adaptations, num_datasets: That there are in the end; the client wanted one of each.
-        num_twice: Jobs that were submitted more than once.
-        num_left: Jobs that live although nothing waits for them.
-    """
-
-    what: str
-    wanted: str
-    state: str
-    attempt: int
-    num_adaptations: int
-    num_datasets: int
-    num_twice: int
-    num_left: int
-    seconds: float
-    ok: bool
+def _around(point: str, **more: object) -> tuple[Case, Case]:
+    return (Case(point=point, when="before", **more), Case(point=point, when="after", **more))
 
 
-CASES: Final = tuple(
-    Case(point=point, when=when, **more)
-    for points, more in (
-        (
-            (
-                "write the archive",
-                "write the report",
-                "record the dataset",
-                "record the adaptation",
-                "write request.json",
-                "record RUNNING",
-                "submit the job",
-                "record SUCCEEDED",
-            ),
-            {},
-        ),
-        (("record the new attempt",), {"seed": FAILS_ONCE}),
-        (("record FAILED",), {"seed": FAILS, "state": "FAILED"}),
-        (
-            ("record CANCELLING", "write control.json", "record CANCELLED"),
-            {"cancel": True, "state": "CANCELLED"},
-        ),
-        (("stop the job",), {"cancel": True, "seed": DEAF, "state": "CANCELLED"}),
-    )
-    for point in points
-    for when in ("before", "after")
+CASES: Final = (
+    *_around("write the archive"),
+    *_around("write the report"),
+    *_around("record the dataset"),
+    *_around("record the adaptation"),
+    *_around("write request.json"),
+    # What was recorded as RUNNING but never submitted is begun again.
+    Case(point="record RUNNING", when="before"),
+    Case(point="record RUNNING", when="after", attempt=2),
+    Case(point="submit the job", when="before", attempt=2),
+    Case(point="submit the job", when="after"),
+    *_around("record SUCCEEDED"),
+    *_around("record the new attempt", seed=FAILS_ONCE, attempt=2),
+    *_around("record FAILED", seed=FAILS, state="FAILED", attempt=3),
+    *_around("record CANCELLING", cancel=True, state="CANCELLED"),
+    *_around("write control.json", cancel=True, state="CANCELLED"),
+    *_around("record CANCELLED", cancel=True, state="CANCELLED"),
+    *_around("stop the job", cancel=True, seed=DEAF, state="CANCELLED"),
 )
-
-
-class Services:
-    """One service after the other on a folder, and the client that asks whichever there is."""
-
-    def __init__(self, folder: Path, *, job_s: float = 0.5, environment: dict[str, str] | None = None) -> None:
-        self.folder, self.jobs = folder, folder / "jobs"
-        self._job_s, self._environment = job_s, {**os.environ, "ARCHPRIOR_LOG_LEVEL": "ERROR", **(environment or {})}
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
-        self._process: subprocess.Popen[bytes] | None = None
-        self._http = httpx.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=60.0, trust_env=False)
-        self.exit_codes: list[int] = []
-
-    def start(self, *kill: str) -> None:
-        """Start a service; named are the point at which it is killed, and whether before or after it."""
-        options = (str(self.folder / "data"), str(self._port), *kill)
-        jobs = ("--jobs", str(self.jobs), "--job-s", str(self._job_s))
-        command = [sys.executable, "-m", "benchmarks.recovery_service", *options, *jobs]
-        self._process = subprocess.Popen(command, env=self._environment)
-
-    def ask(self, method: str, path: str, **request: object) -> httpx.Response:
-        """Return the first answer that is none of trouble; a killed service is followed by another."""
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                answer = self._http.request(method, path, **request)
-                if answer.status_code < 500:
-                    return answer
-            except httpx.TransportError:
-                self._follow()
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{method} {path}")
-            time.sleep(0.05)
-
-    def adapt(self, *, seed: int = 0) -> str:
-        """Return the id of a new adaptation to a dataset that comes along."""
-        answer = self.ask(
-            "POST",
-            "/v1/adaptations",
-            headers={"Idempotency-Key": uuid.uuid4().hex},
-            data={"prior": "none", "seed": str(seed), "budget_s": "60"},
-            files={"dataset": ("shapes.zip", small_zip(), "application/zip")},
-        )
-        answer.raise_for_status()
-        return str(answer.json()["id"])
-
-    def await_state(self, work_id: str, states: frozenset[str]) -> dict[str, object]:
-        """Return the view of an adaptation once it is in one of the states, or time is over."""
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            view: dict[str, object] = self.ask("GET", f"/v1/adaptations/{work_id}").json()
-            if view["state"] in states or time.monotonic() > deadline:
-                return view
-            time.sleep(0.05)
-
-    def row(self, what: str, wanted: str, view: dict[str, object], began: float, *, ok: bool = True) -> Row:
-        """Return what came of a case, judged by what is to be one and no more."""
-        adaptations, datasets = (
-            len(self.ask("GET", f"/v1/{kind}").json()["items"]) for kind in ("adaptations", "datasets")
-        )
-        submitted = (self.jobs / "submissions").read_text().split()
-        num_twice = len(submitted) - len(set(submitted))
-        num_left = sum('"RUNNING"' in path.read_text() for path in self.jobs.glob("*.json"))
-        sound = (adaptations, datasets, num_twice, num_left) == (1, 1, 0, 0)
-        return Row(
-            what=what,
-            wanted=wanted,
-            state=str(view["state"]),
-            attempt=int(str(view["attempt"])),
-            num_adaptations=adaptations,
-            num_datasets=datasets,
-            num_twice=num_twice,
-            num_left=num_left,
-            seconds=round(time.monotonic() - began, 1),
-            ok=ok and sound and view["state"] == wanted,
-        )
-
-    def end(self) -> None:
-        """End the service that there is."""
-        self._http.close()
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def _follow(self) -> None:
-        if self._process is not None and self._process.poll() is not None:
-            self.exit_codes.append(self._process.returncode)
-            self.start()
-
-
-def small_zip() -> bytes:
-    """Return a dataset of two classes."""
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as archive:
-        for number in range(12):
-            image = io.BytesIO()
-            Image.new("L", (12, 12), 20 * number).save(image, "PNG")
-            archive.writestr(zipfile.ZipInfo(f"{'ab'[number % 2]}/{number}.png"), image.getvalue())
-    return data.getvalue()
-
-
-@contextmanager
-def services(**options: object) -> Iterator[Services]:
-    """Yield services on a new folder, which goes with them."""
-    folder = Path(tempfile.mkdtemp(prefix="archprior-recovery-"))
-    here = Services(folder, **options)
-    try:
-        yield here
-    finally:
-        here.end()
-        shutil.rmtree(folder)
 
 
 def killed(case: Case) -> Row:
@@ -220,10 +77,10 @@ def killed(case: Case) -> Row:
         if case.cancel:
             here.await_state(work_id, frozenset({"RUNNING"}))
             here.ask("POST", f"/v1/adaptations/{work_id}/cancel")
-        view = here.await_state(work_id, FINAL)
+        view = here.await_state(work_id)
         here.ask("GET", "/healthz")  # whoever was killed in the last moment has a successor
-        died = here.exit_codes == [KILLED]
-        return here.row(f"killed {case.when}: {case.point}", case.state, view, began, ok=died)
+        what, died = f"killed {case.when}: {case.point}", here.exit_codes == [KILLED]
+        return here.row(what, view, began, wanted=case.state, attempt=case.attempt, ok=died)
 
 
 def sql_locked() -> Row:
@@ -233,12 +90,28 @@ def sql_locked() -> Row:
         here.start()
         work_id = here.adapt()
         here.await_state(work_id, frozenset({"RUNNING"}))
-        other = sqlite3.connect(here.folder / "data" / "records.sqlite3", isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-        time.sleep(LOCKED_S)
-        other.execute("ROLLBACK")
-        other.close()
-        return here.row(f"SQL locked for {LOCKED_S:.0f} s", "SUCCEEDED", here.await_state(work_id, FINAL), began)
+        with _locked(here):
+            time.sleep(LOCKED_S)
+        return here.row(f"SQL locked for {LOCKED_S:.0f} s", here.await_state(work_id), began)
+
+
+def posted_while_locked() -> Row:
+    """Return what comes of a request that meets a locked database: it is refused whole, and works later."""
+    with services() as here:
+        began = time.monotonic()
+        here.start()
+        here.ask("GET", "/healthz")
+        form = adaptation_form()
+        with _locked(here):
+            held = time.monotonic()
+            refused = here.http.post("/v1/adaptations", **form)
+            time.sleep(max(0.0, held + LOCKED_S - time.monotonic()))
+        kept = here.count("adaptations") + here.count("datasets")
+        said = (refused.status_code, "Retry-After" in refused.headers)
+        posted = here.ask("POST", "/v1/adaptations", **form)
+        view = here.await_state(str(posted.json()["id"]))
+        what = f"posted while SQL is locked for {LOCKED_S:.0f} s"
+        return here.row(what, view, began, ok=(*said, kept) == (503, True, 0))
 
 
 def cluster_lost() -> Row:
@@ -253,75 +126,108 @@ def cluster_lost() -> Row:
         for job in here.jobs.glob("*.json"):
             job.unlink()
         (here.jobs / DOWN).unlink()
-        view = here.await_state(work_id, FINAL)
-        return here.row("cluster lost and back", "SUCCEEDED", view, began, ok=view["attempt"] == 2)
+        return here.row("cluster lost and back", here.await_state(work_id), began, attempt=2)
 
 
 def store_away() -> Row:
     """Return what comes of work whose S3 server is away for `AWAY_S`."""
-    with tempfile.TemporaryDirectory(prefix="archprior-s3-") as objects, socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-        free.close()
-        rclone = [str(Path(sys.executable).with_name("rclone")), "serve", "s3", objects, "--config", "/dev/null"]
-        command = [*rclone, "--addr", address, "--auth-key", "archprior-bench,archprior-secret"]
-        environment = {
-            "ARCHPRIOR_STORE_URL": "s3://recovery",
-            "ARCHPRIOR_S3_ENDPOINT_URL": f"http://{address}",
-            "AWS_ACCESS_KEY_ID": "archprior-bench",
-            "AWS_SECRET_ACCESS_KEY": "archprior-secret",
-            "AWS_DEFAULT_REGION": "us-east-1",
+    with s3_server() as server, services(job_s=3.0, environment=server.environment) as here:
+        began = time.monotonic()
+        here.start()
+        work_id = here.adapt()
+        here.await_state(work_id, frozenset({"RUNNING"}))
+        server.away(AWAY_S)
+        return here.row(f"store away for {AWAY_S:.0f} s", here.await_state(work_id), began)
+
+
+def one_of_two_killed() -> Row:
+    """Return what comes of `NUM_QUEUED` adaptations if the one of two services that submits their jobs is killed.
+
+    They share a PostgreSQL, a store, and the jobs.
+    """
+    installed = programs()
+    if installed is None:
+        raise FileNotFoundError(f"no PostgreSQL in {DEBIAN}: apt-get install postgresql")
+    with postgresql(installed) as server, new_folder() as folder:
+        shared = {
+            "ARCHPRIOR_DATABASE_URL": server.new_database(),
+            "ARCHPRIOR_STORE_URL": str(folder / "objects"),
+            "ARCHPRIOR_RAY_ADDRESS": "http://127.0.0.1:8265",  # never asked: jobs lie in the folder
         }
-        server = _listening(command, address)
+        jobs = jobs_of(folder, 0.2)
+        first, second = (Services(folder / name, *jobs, environment=shared, jobs=folder / "jobs") for name in "ab")
         try:
-            with services(job_s=3.0, environment=environment) as here:
-                began = time.monotonic()
-                here.start()
-                work_id = here.adapt()
-                here.await_state(work_id, frozenset({"RUNNING"}))
-                server.kill()
-                server.wait()
-                time.sleep(AWAY_S)
-                server = _listening(command, address)
-                view = here.await_state(work_id, FINAL)
-                return here.row(f"store away for {AWAY_S:.0f} s", "SUCCEEDED", view, began, ok=view["attempt"] == 1)
+            began = time.monotonic()
+            first.start()
+            first.adapt()  # it leads, and the dataset is there
+            second.start()
+            dataset_id = second.ask("GET", "/v1/datasets").json()["items"][0]["id"]
+            body = {"dataset_id": dataset_id, "prior": "none"}
+            ids = [second.ask("POST", "/v1/adaptations", json=body).json()["id"] for _ in range(1, NUM_QUEUED)]
+            led = _num_submitted(first)
+            first.kill()
+            views = [second.await_state(one, patience_s=TAKES_OVER_S) for one in ids]
+            states = Counter(str(view["state"]) for view in views)
+            # Killed between recording and submitting, at most those that had a slot are begun again.
+            again = sum(int(str(view["attempt"])) - 1 for view in views)
+            ok = states == {"SUCCEEDED": NUM_QUEUED - 1} and again <= 2 and 0 < led < NUM_QUEUED
+            what = f"one of two services killed, {NUM_QUEUED - led} queued"
+            last = views[-1]
+            return second.row(what, last, began, attempt=1, num_adaptations=NUM_QUEUED, ok=ok)
         finally:
-            server.kill()
-            server.wait()
+            first.end()
+            second.end()
 
 
-def _listening(command: list[str], address: str) -> subprocess.Popen[bytes]:
-    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    host, _, port = address.partition(":")
-    for _ in range(400):
-        try:
-            socket.create_connection((host, int(port)), 1.0).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return server
-    raise TimeoutError("the S3 server does not listen")
+def _num_submitted(here: Services) -> int:
+    return len((here.jobs / "submissions").read_text().split())
 
 
-SITUATIONS: Final[tuple[Callable[[], Row], ...]] = (sql_locked, cluster_lost, store_away)
+@contextmanager
+def _locked(here: Services) -> Iterator[None]:
+    """Keep a service's SQLite file for the block's time, as another process would."""
+    with closing(sqlite3.connect(here.data_dir / "records.sqlite3", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+SITUATIONS: Final[tuple[Callable[[], Row], ...]] = (
+    sql_locked,
+    posted_while_locked,
+    cluster_lost,
+    store_away,
+    one_of_two_killed,
+)
+
+
+def fake_rows() -> Iterator[Row]:
+    """Yield the rows whose jobs lie in a folder."""
+    yield from map(killed, CASES)
+    for situation in SITUATIONS:
+        yield situation()
 
 
 def main() -> None:
     """Make the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=("fake", "real"), help="a part of the table; writes nothing")
+    only = parser.parse_args().only
     about = describe()
+    parts = {"fake": fake_rows, "real": real_rows}
     rows = []
-    for case in CASES:
-        rows.append(killed(case))
-        print(rows[-1], flush=True)
-    for situation in SITUATIONS:
-        rows.append(situation())
-        print(rows[-1], flush=True)
-    bad = [row.what for row in rows if not row.ok]
-    write(
-        "recovery",
-        {"num_rows": len(rows), "num_ok": len(rows) - len(bad), "not_ok": bad},
-        {**about, "rows": [asdict(row) for row in rows]},
-    )
+    for row in chain.from_iterable(part() for name, part in parts.items() if only in {None, name}):
+        rows.append(row)
+        print(row, flush=True)
+    bad = [f"{row.what} ({row.ray})" for row in rows if not row.ok]
+    results = {
+        "num_rows": len(rows),
+        "num_ok": len(rows) - len(bad),
+        "num_with_ray": sum(row.ray != "folder" for row in rows),
+        "not_ok": bad,
+    }
+    if only is None:
+        write("recovery", results, {**about, "rows": [asdict(row) for row in rows]})
 
 
 if __name__ == "__main__":

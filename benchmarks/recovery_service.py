@@ -1,4 +1,4 @@
-"""A service that kills itself at one step of its way; its jobs lie in a folder, and so outlive it.
+"""A service that kills itself at one step of its way; its jobs lie in a folder, or in a local Ray, and so outlive it.
 
 Started by `benchmarks.recovery`: `python -m benchmarks.recovery_service DATA_DIR PORT [POINT WHEN]`.
 """
@@ -20,7 +20,7 @@ from benchmarks.recovery_job import play
 from service import parts
 from service.app import create_app
 from service.errors import ClusterUnavailableError
-from service.jobs import Capacity, JobReport, JobStatus
+from service.jobs import Capacity, JobReport, JobStatus, LivingJob, RayJobs
 from service.records.adaptations import AdaptationRecords
 from service.records.datasets import DatasetRecords
 from service.settings import Settings
@@ -67,6 +67,11 @@ class FolderJobs:
             path = self._path(submission_id)
             if path.exists():
                 path.write_text(json.dumps({**json.loads(path.read_text()), "status": JobStatus.STOPPED}))
+
+    def living(self) -> list[LivingJob]:
+        with self._locked():
+            running = (path for path in self._folder.glob("*.json") if '"RUNNING"' in path.read_text())
+            return [LivingJob(submission_id=path.stem, metadata={}) for path in running]
 
     def _path(self, submission_id: str) -> Path:
         return self._folder / f"{submission_id}.json"
@@ -119,7 +124,7 @@ def always(*_: object, **__: object) -> bool:
     return True
 
 
-def arm(point: str, when: str, store: type[Store]) -> None:
+def arm(point: str, when: str, store: type[Store], jobs: type[FolderJobs] | type[RayJobs]) -> None:
     """Have this process killed before or after the step of that name, the first time that it comes to it."""
     owner, method, counts = {
         "write the archive": (store, "put_file", put_of("archive.zip")),
@@ -128,13 +133,13 @@ def arm(point: str, when: str, store: type[Store]) -> None:
         "record the adaptation": (AdaptationRecords, "add", always),
         "write request.json": (store, "put_bytes", put_of("request.json")),
         "record RUNNING": (AdaptationRecords, "change", change_to("RUNNING")),
-        "submit the job": (FolderJobs, "submit", always),
+        "submit the job": (jobs, "submit", always),
         "record the new attempt": (AdaptationRecords, "change", change_to("QUEUED")),
         "record SUCCEEDED": (AdaptationRecords, "change", change_to("SUCCEEDED")),
         "record FAILED": (AdaptationRecords, "change", change_to("FAILED")),
         "record CANCELLING": (AdaptationRecords, "change", change_to("CANCELLING")),
         "write control.json": (store, "put_bytes", put_of("control.json")),
-        "stop the job": (FolderJobs, "stop", always),
+        "stop the job": (jobs, "stop", always),
         "record CANCELLED": (AdaptationRecords, "change", change_to("CANCELLED")),
     }[point]
     step = getattr(owner, method)
@@ -155,24 +160,30 @@ def main() -> None:
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("port", type=int)
     parser.add_argument("kill", nargs="*")
-    parser.add_argument("--jobs", type=Path, required=True)
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--jobs", type=Path, help="folder of jobs that train nothing")
+    kind.add_argument("--real", action="store_true", help="a local Ray and jobs that train")
     parser.add_argument("--job-s", type=float, default=0.5)
     options = parser.parse_args()
     settings = Settings(
         data_dir=options.data_dir,
         port=options.port,
-        reconcile_interval_s=0.05,
+        reconcile_interval_s=0.5 if options.real else 0.05,
         max_submitted_jobs=2,
         cancel_grace_s=1.0,
+        ray_num_cpus=2,
     )
     jobs_store = open_store(settings.objects, create=True)
     if options.kill:
         # The jobs' own store stays as it is: it is the service that is killed.
         mortal = type("MortalStore", (type(jobs_store),), {})
         parts.open_store = lambda url, **_: _as(mortal, open_store(url, create=True))
-        arm(*options.kill, mortal)
-    cluster = FolderCluster(FolderJobs(options.jobs, jobs_store, job_s=options.job_s))
-    app = create_app(settings, cluster=lambda _: cluster)
+        arm(*options.kill, mortal, RayJobs if options.real else FolderJobs)
+    if options.real:
+        app = create_app(settings)
+    else:
+        cluster = FolderCluster(FolderJobs(options.jobs, jobs_store, job_s=options.job_s))
+        app = create_app(settings, cluster=lambda _: cluster)
     uvicorn.run(app, host="127.0.0.1", port=settings.port, log_level="critical", access_log=False)
 
 

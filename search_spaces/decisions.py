@@ -2,10 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InvalidArchitectureError, InvalidOptionError
 from search_spaces.spec import Decision
+
+FORMAT_VERSION: Final = 1
+"""Of `architecture.json`."""
 
 
 def option_mask(decisions: Sequence[Decision]) -> tuple[tuple[bool, ...], ...]:
@@ -53,12 +57,22 @@ def check_scores(scores: Sequence[Sequence[float]], decisions: Sequence[Decision
 def check_document(document: Mapping[str, object], *, space: str, keys: Sequence[str]) -> None:
     """Check that a JSON form names its space and has exactly the expected keys.
 
+    `architecture.json` has a `format_version` beside them; one without is of version 1.
+
     Raises:
         InvalidArchitectureError: It does not.
     """
     if document.get("space") != space:
         raise InvalidArchitectureError("space of the architecture", got=document.get("space"), expected=repr(space))
-    if set(document) != {"space", *keys}:
+    version = document.get("format_version", FORMAT_VERSION)
+    if version != FORMAT_VERSION:
+        raise InvalidArchitectureError(
+            "format_version of the architecture",
+            got=version,
+            expected=str(FORMAT_VERSION),
+            todo="A newer ArchPrior wrote it: update this one.",
+        )
+    if set(document) - {"format_version"} != {"space", *keys}:
         raise InvalidArchitectureError(
             "keys of the architecture", got=sorted(document), expected=f"space, {', '.join(keys)}"
         )

@@ -24,6 +24,7 @@ from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 
 FORMAT_VERSION: Final = "1"
+PREPROCESSING_VERSION: Final = 1
 OPSET: Final = 20
 INPUT, OUTPUT = "images", "logits"
 
@@ -58,8 +59,9 @@ class Preprocessing:
             )
 
     def to_json(self) -> dict[str, object]:
-        """Return the fields as plain JSON values."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        """Return the fields as plain JSON values, and the version of their format."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {"format_version": PREPROCESSING_VERSION, **values}
 
 
 class _FromBytes(nn.Module):
@@ -223,7 +225,10 @@ def _network_of(metadata: Mapping[str, str], file: str) -> Network:
     """Return an empty network as the metadata describe it."""
     if metadata.get("format_version") != FORMAT_VERSION:
         raise InvalidOptionError(
-            f"format_version of {file}", got=metadata.get("format_version"), expected=FORMAT_VERSION
+            f"format_version of {file}",
+            got=metadata.get("format_version"),
+            expected=FORMAT_VERSION,
+            todo="Where a newer ArchPrior wrote the file, update this one.",
         )
     document, macro = (_json_object(metadata, key, file) for key in ("architecture", "macro"))
     names = {field.name for field in fields(Macro)}

@@ -21,7 +21,19 @@ from service.metrics import MeasuredRequests, RequestMetrics
 from service.openapi import DocumentedApp
 from service.parts import running
 from service.request_ids import RequestIds
-from service.routes import adaptations, artifacts, audit, datasets, health, meta_runs, priors, search_spaces
+from service.routes import (
+    adaptations,
+    artifacts,
+    audit,
+    datasets,
+    events,
+    health,
+    housekeeping,
+    meta_runs,
+    priors,
+    search_spaces,
+    webhooks,
+)
 from service.settings import Settings, is_loopback
 
 DESCRIPTION: Final = """Post a dataset, get a network that fits it: an architecture, its weights, its cost.
@@ -34,17 +46,22 @@ ROUTERS: Final = (
     artifacts.router,
     meta_runs.router,
     meta_runs.comparisons,
+    events.router,
+    webhooks.router,
     priors.router,
     search_spaces.router,
     health.router,
     audit.router,
+    housekeeping.router,
 )
 TAGS: Final = [
     {"name": "datasets", "description": "Zips of class folders, checked and kept."},
     {"name": "adaptations", "description": "One dataset, one network."},
     {"name": "meta-runs", "description": "Learning a new version of a prior from many datasets."},
+    {"name": "webhooks", "description": "Where events are sent, signed."},
     {"name": "priors", "description": "What earlier datasets have taught."},
     {"name": "search spaces", "description": "What can be built."},
+    {"name": "housekeeping", "description": "Removing what nobody needs any more."},
     {"name": "audit", "description": "Who asked for which change."},
     {"name": "health", "description": "For whoever watches the service."},
 ]

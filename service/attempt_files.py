@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from service.errors import InvalidAttemptFileError
 from workers.contracts.base import StoredContract
-from workers.contracts.errors import ObjectMissingError
+from workers.contracts.errors import NewerFormatError, ObjectMissingError
 from workers.store.protocol import Store
 
 Stored = TypeVar("Stored", bound=StoredContract)
@@ -64,9 +64,13 @@ class JobFiles:
 
     def read(self, name: str, kind: type[Stored]) -> Stored | None:
         try:
-            return kind.model_validate_json(self.store.get_bytes(self.key(name)))
+            return kind.from_stored(self.store.get_bytes(self.key(name)), self.key(name))
         except ObjectMissingError:
             return None
+        except NewerFormatError as error:
+            raise InvalidAttemptFileError(
+                error.what, got=error.got, expected=error.expected, todo=error.todo
+            ) from error
         except ValidationError as error:
             raise InvalidAttemptFileError(f"{name} is no {kind.__name__}: {error}", got=self.key(name)) from error
 

@@ -23,9 +23,15 @@ def entrypoint(store: Store, adaptation: Adaptation) -> str:
     return command("workers.adapt.job", store, layout.attempt(adaptation.id, adaptation.attempt))
 
 
-def metadata(adaptation: Adaptation) -> dict[str, str]:
-    """Return what the Ray dashboard shows beside the job."""
+def metadata(adaptation: Adaptation, *, home: str) -> dict[str, str]:
+    """Return what the Ray dashboard shows beside the job.
+
+    Args:
+        adaptation: Whose job it is.
+        home: Of the records that hold it: see `WorkRecords.home`.
+    """
     return {
+        "service": home,
         "kind": "adaptation",
         "id": adaptation.id,
         "attempt": str(adaptation.attempt),

@@ -17,6 +17,18 @@ class ConflictError(ArchPriorError):
     code = "conflict"
 
 
+class DatasetNotReadyError(ConflictError):
+    """A dataset that arrives, is being checked, or was refused, where one is needed that can be used."""
+
+    code = "dataset_not_ready"
+
+
+class UploadExpiredError(ConflictError):
+    """A dataset whose parts did not all arrive in time."""
+
+    code = "upload_expired"
+
+
 class InvalidBodyError(ArchPriorError):
     """A request body that cannot be read at all: broken JSON, a form without its end."""
 

@@ -13,6 +13,13 @@ from service.schemas import (
     DatasetChange,
     DatasetPage,
     DatasetView,
+    DeliveryPage,
+    DeliveryView,
+    EventPage,
+    EventView,
+    GcForm,
+    GcItem,
+    GcReport,
     Health,
     Links,
     MetaEventPage,
@@ -26,6 +33,12 @@ from service.schemas import (
     PromotionView,
     Result,
     SpaceView,
+    UploadPart,
+    UploadPartPage,
+    UploadView,
+    WebhookForm,
+    WebhookPage,
+    WebhookView,
 )
 from workers.contracts.adaptations import AdaptationRequest, Candidate, Progress
 from workers.contracts.artifacts import CostReport, Interval
@@ -56,6 +69,16 @@ _DATASET_VIEW: Final = DatasetView(
     meta_use=True,
     terms="CC BY 4.0",
 )
+_UPLOAD_PATH: Final = f"/v1/datasets/{_DATASET}"
+_UPLOAD: Final = UploadView(
+    part_bytes=16_777_216,
+    num_parts=128,
+    num_arrived=3,
+    parts=f"{_UPLOAD_PATH}/parts",
+    complete=f"{_UPLOAD_PATH}/complete",
+    expires_at=_ENDED,
+)
+_PART: Final = UploadPart(number=4, num_bytes=16_777_216, href=f"{_UPLOAD_PATH}/parts/4", arrived=False)
 _PATH: Final = "/v1/adaptations/ad-451f6941979f"
 _ARTIFACT: Final = ArtifactView(
     name="model.onnx",
@@ -86,6 +109,25 @@ _ADAPTATION: Final = AdaptationView(
     ),
     artifacts=(_ARTIFACT,),
     links=Links(self=_PATH, artifacts=f"{_PATH}/artifacts", job_id="ad-451f6941979f-a1"),
+)
+_EVENT: Final = EventView(
+    work_id="ad-451f6941979f", sequence=2, kind="adaptation.running", at=_BEGAN, data={"attempt": 1}
+)
+_HOOK: Final = WebhookView(
+    id="wh-5d1c0a9be277",
+    url="https://lab.example/archprior",
+    kinds=("adaptation.succeeded", "adaptation.failed"),
+    created_at=_BEGAN,
+)
+_DELIVERY: Final = DeliveryView(
+    id="wd-0b6e3c5fd8a94e21",
+    webhook_id="wh-5d1c0a9be277",
+    work_id="ad-451f6941979f",
+    sequence=3,
+    num_tries=1,
+    created_at=_ENDED,
+    delivered_at=_ENDED,
+    last_status=204,
 )
 _CHOICE: Final = DatasetChoice(dataset_id=_DATASET, weight=2.0)
 _META_REQUEST: Final = MetaRunRequest(
@@ -140,6 +182,9 @@ EXAMPLES: Final[tuple[Contract, ...]] = (
     _DATASET_VIEW,
     DatasetPage(items=(_DATASET_VIEW,)),
     DatasetChange(meta_use=True, terms="CC BY 4.0"),
+    _UPLOAD,
+    _PART,
+    UploadPartPage(items=(_PART,), next_after=4),
     _ARTIFACT,
     _ADAPTATION,
     AdaptationPage(items=(_ADAPTATION,), next_cursor="1772443800.0:ad-451f6941979f"),
@@ -178,7 +223,32 @@ EXAMPLES: Final[tuple[Contract, ...]] = (
             ),
         ),
     ),
-    Health(ok=True, parts={"records": "ok", "store": "ok", "ray": "ok", "reconciler": "ok"}),
+    GcForm(apply=True),
+    GcReport(
+        applied=True,
+        items=(
+            GcItem(
+                kind="attempt",
+                what="adaptations/ad-451f6941979f/attempts/1",
+                num_objects=3,
+                num_bytes=1_402_112,
+                why="attempt 1 of 2 left it",
+            ),
+        ),
+        num_items=1,
+        num_bytes=1_402_112,
+    ),
+    Health(
+        ok=True,
+        parts=dict.fromkeys(("records", "store", "ray", "reconciler", "checker", "webhooks", "housekeeper"), "ok"),
+    ),
+    EventPage(items=(_EVENT,), next_after=2),
+    _EVENT,
+    WebhookForm(url=_HOOK.url, kinds=_HOOK.kinds),
+    _HOOK,
+    WebhookPage(items=(_HOOK,)),
+    _DELIVERY,
+    DeliveryPage(items=(_DELIVERY,)),
     Problem(
         title="No such adaptation",
         status=404,

@@ -5,19 +5,22 @@ failing cluster by the text of an exception only.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
 import httpx
-from pydantic import AliasPath, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from service.errors import ClusterUnavailableError
 
 TIMEOUT_S: Final = 15.0
 # The question costs a small cluster 30 ms of CPU, and is asked at every look at what waits.
 CAPACITY_AGE_S: Final = 5.0
+MAX_LIST_BYTES: Final = 32 << 20
+"""Ray lists all jobs since its start, in one answer of about a kilobyte each."""
 
 
 class JobStatus(StrEnum):
@@ -32,12 +35,23 @@ class JobStatus(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
+ALIVE: Final = frozenset({JobStatus.PENDING, JobStatus.RUNNING})
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobReport:
     """A job's status, and what the cluster says of it in words (which nothing may depend on)."""
 
     status: JobStatus
     message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LivingJob:
+    """A job that waits or runs, with what it was submitted with."""
+
+    submission_id: str
+    metadata: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -49,7 +63,7 @@ class Capacity:
 
 
 class JobClient(Protocol):
-    """The three things the service asks of a cluster. Each raises `ClusterUnavailableError` where no answer comes."""
+    """The four things the service asks of a cluster. Each raises `ClusterUnavailableError` where no answer comes."""
 
     def submit(self, submission_id: str, entrypoint: str, metadata: Mapping[str, str]) -> None:
         """Start a job. After an error, `report` says whether it was started all the same."""
@@ -61,6 +75,10 @@ class JobClient(Protocol):
 
     def stop(self, submission_id: str) -> None:
         """Ask a job's process to end (SIGTERM, then SIGKILL); nothing happens where it has ended or is not known."""
+        ...
+
+    def living(self) -> Sequence[LivingJob]:
+        """Return the jobs that wait or run, whoever submitted them."""
         ...
 
 
@@ -79,6 +97,9 @@ class NoJobs:
     def stop(self, *_: object, **__: object) -> None:
         raise self._error
 
+    def living(self) -> Sequence[LivingJob]:
+        raise self._error
+
 
 class _Details(BaseModel):
     """The part of Ray's `JobDetails` that matters here."""
@@ -87,6 +108,16 @@ class _Details(BaseModel):
 
     status: JobStatus
     message: str | None = None
+
+
+class _Listed(_Details):
+    """As Ray lists it. Drivers that nobody submitted have no id."""
+
+    submission_id: str | None = None
+    metadata: dict[str, str] | None = None
+
+
+_LISTED: Final = TypeAdapter(tuple[_Listed, ...])
 
 
 class _Node(BaseModel):
@@ -141,6 +172,17 @@ class RayJobs:
         if response.status_code != httpx.codes.NOT_FOUND:
             self._checked(response)
 
+    def living(self) -> Sequence[LivingJob]:
+        try:
+            listed = _LISTED.validate_json(self._bounded("/api/jobs/"))
+        except ValidationError as error:
+            raise ClusterUnavailableError("Ray's answer about its jobs cannot be read") from error
+        return [
+            LivingJob(submission_id=job.submission_id, metadata=job.metadata or {})
+            for job in listed
+            if job.submission_id is not None and job.status in ALIVE
+        ]
+
     def check(self) -> None:
         """Ask the cluster whether it is well. Raises `ClusterUnavailableError` if it is not."""
         self._checked(self._call("GET", "/api/gcs_healthz"))
@@ -169,10 +211,21 @@ class RayJobs:
     def _call(
         self, method: str, path: str, *, json: object = None, params: Mapping[str, str] | None = None
     ) -> httpx.Response:
-        try:
+        with _answered():
             return self._http.request(method, path, json=json, params=params)
-        except (httpx.HTTPError, RuntimeError) as error:  # httpx's, of a client that another thread has closed
-            raise ClusterUnavailableError("Ray does not answer", got=str(error) or type(error).__name__) from error
+
+    def _bounded(self, path: str) -> bytes:
+        """Return an answer of at most `MAX_LIST_BYTES`."""
+        data = bytearray()
+        with _answered(), self._http.stream("GET", path) as response:
+            if not response.is_success:
+                response.read()
+            self._checked(response)
+            for chunk in response.iter_bytes():
+                data += chunk
+                if len(data) > MAX_LIST_BYTES:
+                    raise ClusterUnavailableError("Ray knows of too many jobs", expected=f"{MAX_LIST_BYTES} bytes")
+        return bytes(data)
 
     def _checked(self, response: httpx.Response) -> httpx.Response:
         if response.is_success:
@@ -182,3 +235,12 @@ class RayJobs:
                 "Ray refuses the token", todo="Set RAY_AUTH_TOKEN to the token that the cluster was started with."
             )
         raise ClusterUnavailableError(f"Ray answered with status {response.status_code}", got=response.text[:500])
+
+
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Raise `ClusterUnavailableError` where no answer comes."""
+    try:
+        yield
+    except (httpx.HTTPError, RuntimeError) as error:  # the latter of a client that another thread has closed
+        raise ClusterUnavailableError("Ray does not answer", got=str(error) or type(error).__name__) from error

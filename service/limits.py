@@ -10,7 +10,8 @@ from search_spaces.errors import ArchPriorError
 from service.errors import HeadersTooLargeError, InvalidRequestError, TooLargeError
 from service.problems import answer_to
 
-FORM: Final = "multipart/form-data"
+STREAMED: Final = frozenset({"multipart/form-data", "application/octet-stream"})
+"""What routes take from the stream that they bound themselves."""
 NUM_SEPARATORS: Final = 4
 """Bytes of `: ` and of the line's end, which a header takes besides its name and value."""
 
@@ -21,7 +22,7 @@ class RequestLimits:
     Args:
         app: What is behind.
         max_header_bytes: Of all headers together.
-        max_body_bytes: Of a body; a route that takes a form bounds each of its files itself, as they stream in.
+        max_body_bytes: Of a body; a route that takes files bounds each of them itself, as they stream in.
     """
 
     def __init__(self, app: ASGIApp, *, max_header_bytes: int, max_body_bytes: int) -> None:
@@ -41,7 +42,7 @@ class RequestLimits:
             nonlocal num_bytes
             message = await receive()
             # Whoever reads the body is the route, so by now it is known which one that is.
-            if message["type"] == "http.request" and not _takes_form(scope):
+            if message["type"] == "http.request" and not _takes_files(scope):
                 num_bytes += len(message.get("body", b""))
                 if num_bytes > self._max_body_bytes:
                     raise TooLargeError(
@@ -64,6 +65,6 @@ class RequestLimits:
         return None
 
 
-def _takes_form(scope: Scope) -> bool:
+def _takes_files(scope: Scope) -> bool:
     extra: Mapping[str, Any] = getattr(scope.get("route"), "openapi_extra", None) or {}
-    return FORM in extra.get("requestBody", {}).get("content", {})
+    return not STREAMED.isdisjoint(extra.get("requestBody", {}).get("content", {}))

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal, get_args
 
 from fastapi import Depends, Request
 from prometheus_client import (
@@ -19,10 +19,13 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.records.counts import WorkCounts
+from service.schemas import Garbage
 
 LATENCIES_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 QUEUED: Final = "QUEUED"
+DeliveryOutcome = Literal["delivered", "failed", "given_up", "gone"]
+"""`failed` is sent again; `gone`: the receiver wants nothing any more."""
 
 
 class RequestMetrics:
@@ -51,6 +54,38 @@ class RequestMetrics:
         labels = (method if method in METHODS else "other", route, str(status))
         self._requests.labels(*labels).inc()
         self._latency.labels(*labels).observe(duration_s)
+
+
+class DeliveryMetrics:
+    """Counts what became of each try to send an event to a webhook, by this process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        name, what = "archprior_webhook_deliveries", "Tries to send an event to a webhook"
+        self._tries = Counter(name, what, ("outcome",), registry=self.registry)
+        for outcome in get_args(DeliveryOutcome):
+            self._tries.labels(outcome)
+
+    def note(self, outcome: DeliveryOutcome) -> None:
+        """Count one try."""
+        self._tries.labels(outcome).inc()
+
+
+class GcMetrics:
+    """Counts what housekeeping has removed, in this process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        things, num_bytes = "Objects and rows that housekeeping has removed", "Bytes that it has removed"
+        self._things = Counter("archprior_gc_removed", things, ("kind",), registry=self.registry)
+        self._bytes = Counter("archprior_gc_removed_bytes", num_bytes, ("kind",), registry=self.registry)
+        for kind in get_args(Garbage):
+            self.note(kind, 0, 0)
+
+    def note(self, kind: Garbage, num_things: int, num_bytes: int) -> None:
+        """Count what is gone."""
+        self._things.labels(kind).inc(num_things)
+        self._bytes.labels(kind).inc(num_bytes)
 
 
 class MeasuredRequests:
@@ -110,13 +145,17 @@ def metrics_of(request: Request) -> RequestMetrics:
 MetricsDependency = Annotated[RequestMetrics, Depends(metrics_of)]
 
 
-def exposition(requests: RequestMetrics, work: Mapping[str, WorkCounts]) -> bytes:
+def exposition(
+    requests: RequestMetrics, deliveries: DeliveryMetrics, gc: GcMetrics, work: Mapping[str, WorkCounts]
+) -> bytes:
     """Return all metrics in Prometheus' text format.
 
     Args:
         requests: Of the app.
+        deliveries: To webhooks.
+        gc: Of housekeeping.
         work: How much is in each unfinished state, by kind of work.
     """
     registry = CollectorRegistry()
     registry.register(WorkCollector(work))
-    return generate_latest(requests.registry) + generate_latest(registry)
+    return b"".join(map(generate_latest, (requests.registry, deliveries.registry, gc.registry, registry)))

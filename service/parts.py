@@ -18,10 +18,21 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.cluster import Cluster
 from service.data_dir import claim
+from service.datasets.arrivals import Arrivals
+from service.datasets.checker import Checker
+from service.datasets.contents import Contents
+from service.datasets.intake import Intake
+from service.datasets.loop import CheckLoop
+from service.datasets.sources import Sources
+from service.datasets.views import DatasetViews
 from service.errors import ClusterUnavailableError
-from service.intake import Intake
+from service.events.hub import Hub
+from service.housekeeping.housekeeper import Housekeeper
+from service.housekeeping.loop import HousekeepingLoop
+from service.housekeeping.tenure import new_lease
 from service.meta_runs.intake import MetaRunIntake
 from service.meta_runs.views import MetaRunViews
+from service.metrics import DeliveryMetrics, GcMetrics
 from service.prior_catalog import PriorCatalog
 from service.prior_intake import PriorIntake
 from service.quotas import Quotas
@@ -34,22 +45,30 @@ from service.records.adaptations import AdaptationRecords
 from service.records.audit import AuditRecords
 from service.records.database import Database
 from service.records.datasets import DatasetRecords
+from service.records.deliveries import DeliveryRecords
+from service.records.events import EventRecords
+from service.records.housekeeping import HousekeepingRecords
 from service.records.keys import KeyRecords
-from service.records.lease import RECONCILER, Lease
+from service.records.lease import CHECKER, RECONCILER, WEBHOOKS, Lease
 from service.records.meta_runs import MetaRunRecords
 from service.records.priors import PriorRecords
+from service.records.webhooks import WebhookRecords
 from service.schemas import Health
 from service.settings import Settings, no_keys
 from service.views import Views
+from service.webhooks.delivery import MAX_TRIES, DeliveryLoop
+from service.webhooks.sender import Sender
 from workers.contracts.errors import StoreError
-from workers.store.folder import FolderStore
+from workers.store.folder import LEFT_BEHIND_S, FolderStore
 from workers.store.open import open_store
 from workers.store.protocol import Store
 from workers.tasks.check_process import Checks
 from workers.tasks.limits import ArchiveLimits
 
 LEASE_TTL_S = 15.0
+DAY_S = 86_400.0
 DOWN = "does not answer; see the service's log"
+STOPPED = "stopped by an error; see the service's log"
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +79,7 @@ class Parts:
 
     Attributes:
         intake_threads: What the intake runs on, so that slow checks of archives take no thread from other requests.
+        webhook_tests: How many webhooks are tried at once, for which their owners wait.
         readiness_threads: What `/readyz` runs on, for which anybody may ask: one that waits takes no thread either.
     """
 
@@ -74,13 +94,25 @@ class Parts:
     meta_runs: MetaRunRecords
     prior_catalog: PriorCatalog
     intake: Intake
+    arrivals: Arrivals
     prior_intake: PriorIntake
     meta_intake: MetaRunIntake
     intake_threads: CapacityLimiter
     views: Views
+    dataset_views: DatasetViews
     meta_views: MetaRunViews
     loop: ReconcileLoop
+    check_loop: CheckLoop
+    events: EventRecords
+    hub: Hub
+    webhooks: WebhookRecords
+    deliveries: DeliveryRecords
+    delivery_loop: DeliveryLoop
+    delivery_metrics: DeliveryMetrics
+    housekeeper: Housekeeper
+    housekeeping: HousekeepingLoop
     uploads: Path
+    webhook_tests: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
     readiness_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
     _told: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
@@ -90,7 +122,10 @@ class Parts:
             "records": self._state("records", self.database.check),
             "store": self._state("store", lambda: self.store.size("readiness")),
             "ray": self._state("ray", self.cluster.check),
-            "reconciler": "ok" if self.loop.alive else "stopped by an error; see the service's log",
+            "reconciler": "ok" if self.loop.alive else STOPPED,
+            "checker": "ok" if self.check_loop.alive else STOPPED,
+            "webhooks": "ok" if self.delivery_loop.alive else STOPPED,
+            "housekeeper": "ok" if self.housekeeping.alive else STOPPED,
         }
         return Health(ok=all(state == "ok" for state in parts.values()), parts=parts)
 
@@ -127,20 +162,27 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
             raise no_keys(settings.host)
         store = open_store(settings.objects, create=True)
         if isinstance(store, FolderStore):
-            store.sweep()
+            # An upload that may still be completed has its parts.
+            store.sweep(left_behind_s=LEFT_BEHIND_S + settings.upload_expires_s)
         uploads = settings.data_dir / "uploads"
         shutil.rmtree(uploads, ignore_errors=True)  # what a killed service was receiving
         uploads.mkdir()
         quotas = Quotas(max_bytes=settings.quota_bytes, max_unfinished=settings.quota_unfinished)
         adaptations, datasets = AdaptationRecords(database, quotas), DatasetRecords(database, quotas)
         meta_runs = MetaRunRecords(database, quotas)
-        prior_catalog = PriorCatalog(PriorRecords(database), store)
+        priors = PriorRecords(database)
+        prior_catalog = PriorCatalog(priors, store)
         folder = _folder_name(settings.data_dir)
-        lease = Lease(database, name=RECONCILER, holder=f"{folder}:{secrets.token_hex(8)}", ttl_s=LEASE_TTL_S)
-        # The folder is ours alone, so whoever held the lease for it is dead, and a killed service's successor need not
-        # wait until the lease runs out.
-        lease.end_those_of(folder)
-        stack.callback(lease.release)
+
+        def leased(name: str) -> Lease:
+            lease = Lease(database, name=name, holder=f"{folder}:{secrets.token_hex(8)}", ttl_s=LEASE_TTL_S)
+            # The folder is ours alone, so whoever held the lease for it is dead, and a killed service's successor need
+            # not wait until the lease runs out.
+            lease.end_those_of(folder)
+            stack.callback(lease.release)
+            return lease
+
+        lease = leased(RECONCILER)
         cluster = open_cluster(settings)
         limits = Limits(
             max_attempts=settings.max_attempts,
@@ -162,8 +204,47 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
         stack.callback(loop.stop)
         loop.start()
         checks = Checks()
-        stack.callback(checks.close)
         archive_limits = ArchiveLimits(max_archive_bytes=settings.max_upload_bytes)
+        contents = Contents(datasets=datasets, store=store)
+        sources = Sources(prefixes=settings.source_prefixes)
+        checker = Checker(
+            datasets=datasets,
+            store=store,
+            contents=contents,
+            sources=sources,
+            checks=checks,
+            folder=uploads,
+            max_bytes=settings.max_dataset_bytes,
+            expires_s=settings.upload_expires_s,
+        )
+        check_loop = CheckLoop(checker, leased(CHECKER))
+        # No new check, then the ends of those that run.
+        stack.callback(check_loop.join)
+        stack.callback(checks.close)
+        stack.callback(check_loop.stop)
+        check_loop.start()
+        deliveries, delivery_metrics = DeliveryRecords(database, max_tries=MAX_TRIES), DeliveryMetrics()
+        sender = Sender(allow_private=settings.webhook_private_addresses)
+        delivery_loop = DeliveryLoop(deliveries, leased(WEBHOOKS), sender, delivery_metrics)
+        stack.callback(delivery_loop.stop)
+        delivery_loop.start()
+        housekeeper = Housekeeper(
+            records=HousekeepingRecords(database),
+            datasets=datasets,
+            priors=priors,
+            store=store,
+            new_lease=lambda: new_lease(database, holder=folder),
+            retention_s=settings.retention_days * DAY_S,
+            metrics=GcMetrics(),
+        )
+        new_lease(database, holder=folder).end_those_of(folder)  # as above
+        housekeeping = HousekeepingLoop(housekeeper, gc_interval_s=settings.gc_interval_s)
+        stack.callback(housekeeping.join)
+        stack.callback(housekeeping.stop)
+        housekeeping.start()
+        events = EventRecords(database)
+        hub = Hub(events, keys)
+        stack.callback(hub.close)
         yield Parts(
             settings=settings,
             database=database,
@@ -178,17 +259,28 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
             intake=Intake(
                 datasets=datasets,
                 adaptations=adaptations,
-                store=store,
+                contents=contents,
                 priors=prior_catalog,
                 limits=archive_limits,
                 checks=checks,
             ),
+            arrivals=Arrivals(datasets=datasets, store=store, sources=sources, max_bytes=settings.max_dataset_bytes),
             meta_intake=MetaRunIntake(datasets=datasets, meta_runs=meta_runs, priors=prior_catalog),
             prior_intake=PriorIntake(catalog=prior_catalog, checks=checks),
             intake_threads=CapacityLimiter(os.cpu_count() or 1),
             views=Views(adaptations=adaptations, store=store, cluster=cluster),
+            dataset_views=DatasetViews(store=store, expires_s=settings.upload_expires_s),
             meta_views=MetaRunViews(meta_runs=meta_runs, store=store, cluster=cluster),
             loop=loop,
+            check_loop=check_loop,
+            events=events,
+            hub=hub,
+            webhooks=WebhookRecords(database),
+            deliveries=deliveries,
+            delivery_loop=delivery_loop,
+            delivery_metrics=delivery_metrics,
+            housekeeper=housekeeper,
+            housekeeping=housekeeping,
             uploads=uploads,
         )
 

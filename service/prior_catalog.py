@@ -3,12 +3,11 @@
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from search_spaces.errors import UnknownNameError
+from search_spaces.errors import ArchPriorError, UnknownNameError
 from search_spaces.registry import SPACES
 from service.errors import NotFoundError
 from service.records.priors import PriorRecords, id_taken, no_such_prior
@@ -149,7 +148,7 @@ class PriorCatalog:
         return True
 
     def add(self, card: PriorCard, tensors: Path, *, owner: str) -> bool:
-        """Keep a prior that was checked; return whether it is new. What fails on the way leaves nothing behind.
+        """Keep a prior that was checked; return whether it is new. What is refused leaves nothing behind.
 
         Args:
             card: Of the prior.
@@ -161,37 +160,34 @@ class PriorCatalog:
             StoreError: The store failed.
         """
         folder = layout.prior(card.id)
-        with self._records.incoming(card.id), ExitStack() as undo:
+        with self._records.incoming(card.id):
             if self.holds(card, owner=owner):
                 return False
             self._remove(card.id)  # what a service that was killed here, or a meta-run that failed, has left
-            undo.callback(self._discard, card.id)
-            self._store.put_file(f"{folder}/{TENSORS}", tensors)
-            # After the tensors: whoever finds a card finds what it tells of.
-            self._store.put_bytes(f"{folder}/{CARD}", card.model_dump_json(indent=1).encode(), media_type=JSON)
-            self._records.add(card.id, owner=owner, search_space=card.search_space)
-            undo.pop_all()
+            try:
+                self._store.put_file(f"{folder}/{TENSORS}", tensors)
+                # After the tensors: whoever finds a card finds what it tells of.
+                self._store.put_bytes(f"{folder}/{CARD}", card.model_dump_json(indent=1).encode(), media_type=JSON)
+                self._records.add(card.id, owner=owner, search_space=card.search_space)
+            except ArchPriorError:
+                self._discard(card.id)
+                raise
+            # Where the records are lost on the way, nobody knows whether the prior is in them: its bytes stay. The same
+            # prior, sent again, finds out; `gc` takes what no record names.
         return True
 
     def delete(self, prior_id: str, *, owner: str) -> None:
-        """Delete a prior: its record is marked first, then its bytes go, the card before the rest.
-
-        Where the store fails on the way, the prior is gone all the same, and deleting it again removes what is left.
+        """Delete a prior: nobody finds it from then on, and housekeeping removes its bytes.
 
         Raises:
             NotFoundError: There is no such prior.
             ConflictError: It is bundled, its space's promoted default, or in use.
-            StoreError: Bytes could not be removed.
         """
-        try:
-            self._records.delete(prior_id, owner=owner)
-        except NotFoundError:
-            if not (self._records.is_deleted(prior_id, owner=owner) and self._keys(prior_id)):
-                raise
+        self._records.delete(prior_id, owner=owner)
         self._read.pop(prior_id, None)
-        self._remove(prior_id)
 
     def _remove(self, prior_id: str) -> None:
+        """Remove bytes that no record names: this needs no lease, as nobody relies on them."""
         for key in self._keys(prior_id):
             self._store.delete(key)
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from search_spaces.errors import lookup
 from search_spaces.registry import SPACES
 from service.errors import InvalidRequestError
-from service.intake import parse_fields
+from service.fields import parse_fields
 from service.prior_catalog import PriorCatalog
 from service.schemas import PriorView
 from service.uploads import Body

@@ -75,6 +75,9 @@ STATUSES: Final[Mapping[type[ArchPriorError], HTTPStatus]] = {
     ArchPriorError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
+RETRY_AFTER_S: Final = "5"
+"""Records, store and cluster that are away are looked for that often at least."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -203,6 +206,8 @@ def _answer(request: Request, problem: Problem, *, headers: Mapping[str, str] | 
     body = problem.model_copy(update={"instance": request.url.path}).model_dump_json()
     # Set here, too: an unexpected error is answered outside the middleware that sets it elsewhere.
     own = {REQUEST_ID_HEADER: request_id(request)}
+    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        own["Retry-After"] = RETRY_AFTER_S
     return Response(body, status_code=problem.status, media_type=MEDIA_TYPE, headers={**(headers or {}), **own})
 
 

@@ -1,5 +1,6 @@
 """One local Ray head: how it is started, and what is remembered of it."""
 
+import logging
 import os
 import secrets
 import socket
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 
 from service import processes
 from workers.contracts.base import StoredContract
+from workers.contracts.errors import NewerFormatError
 
 REMEMBERED: Final = "ray.json"
 LOOPBACK: Final = "127.0.0.1"
@@ -39,6 +41,8 @@ TUNING: Final = {
 # Of another cluster, and would win over what is set here.
 FOREIGN: Final = ("RAY_AUTH_TOKEN",)
 
+logger = logging.getLogger(__name__)
+
 
 class RayProcess(StoredContract):
     """What is remembered of a running head (`ray.json`). Its session has the id of its process.
@@ -62,7 +66,10 @@ class RayProcess(StoredContract):
     def remembered(cls, file: Path) -> Self | None:
         """Return what a file remembers, or None where it does not exist or was not written by us."""
         try:
-            return cls.model_validate_json(file.read_bytes())
+            return cls.from_stored(file.read_bytes(), str(file))
+        except NewerFormatError as error:
+            logger.warning("%s The Ray that it remembers is left alone.", error)
+            return None
         except (FileNotFoundError, ValidationError):
             return None
 

@@ -37,7 +37,7 @@ class Settings(BaseSettings):
         max_submitted_jobs: Adaptations that run at once; the others stay QUEUED. Absent: as many as find CPUs.
         max_meta_runs: Meta-runs that learn at once, and comparisons that run at once; the others stay QUEUED.
         max_attempts: Attempts before a job that keeps failing without a word counts as failed; those that the cluster
-            lost do not count. Of a meta-run, attempts in a row that were lost and reached no new checkpoint.
+            lost do not count. Of a meta-run, those since its last new checkpoint.
         cancel_grace_s: Seconds a job has to end by itself once it is asked to cancel.
         stop_grace_s: Seconds a meta-run has to publish its prior once it is asked to stop.
         reconcile_interval_s: Seconds between two looks at what is not finished.
@@ -53,8 +53,8 @@ class Settings(BaseSettings):
         quota_bytes: Bytes of datasets that an owner may have who has no quota of its own. Absent: no limit.
         quota_unfinished: Adaptations and meta-runs of such an owner that may run or wait. Absent: no limit.
         webhook_private_addresses: Whether webhooks may name addresses that only this network reaches.
-        retention_days: Days after which `gc` takes what nobody needs any more: refused uploads, what lost attempts
-            left, checkpoints of meta-runs that have ended, old events and audit entries.
+        retention_days: Days after which `gc` takes what could still be of use: refused uploads, checkpoints of
+            meta-runs that were stopped or have failed, old events, deliveries and audit entries.
         gc_interval_s: Seconds between two rounds of it; 0: only when an operator asks.
         log_level: Of the service's own log.
     """

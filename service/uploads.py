@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MAX_FIELDS: Final = 50
 MAX_FIELD_BYTES: Final = 16_384
 MAX_JSON_BYTES: Final = 1 << 20
+CHUNK_BYTES: Final = 1 << 20
+"""What is written and hashed at once: an upload arrives in pieces so small that the way to a thread would cost more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +61,17 @@ class Upload:
 
 @dataclass(frozen=True, kw_only=True)
 class Body:
-    """What a request brought: fields (strings, where it was a form), and files by their field's name."""
+    """What a request brought.
+
+    Attributes:
+        fields: Strings, where it was a form.
+        uploads: Files by their field's name.
+        is_json: Whether it was no form.
+    """
 
     fields: Mapping[str, object]
     uploads: Mapping[str, Upload] = field(default_factory=dict)
+    is_json: bool = False
 
 
 @asynccontextmanager
@@ -82,7 +91,7 @@ async def receive(request: Request, *, folder: Path, files: Mapping[str, FileFie
     """
     media_type, options = parse_options_header(request.headers.get("content-type"))
     if media_type == b"application/json":
-        yield Body(fields=await _json_object(request))
+        yield Body(fields=await _json_object(request), is_json=True)
     elif media_type == b"multipart/form-data" and b"boundary" in options:
         with tempfile.TemporaryDirectory(dir=folder) as own:
             form = _Form(Path(own), options[b"boundary"], files)
@@ -96,6 +105,48 @@ async def receive(request: Request, *, folder: Path, files: Mapping[str, FileFie
             got=media_type.decode("latin-1") or None,
             expected=f"multipart/form-data with {_listed(files)}, or application/json",
         )
+
+
+@asynccontextmanager
+async def receive_file(request: Request, *, folder: Path, num_bytes: int) -> AsyncIterator[Path]:
+    """Yield a file with a request's body, which is of that size; remove it afterwards.
+
+    Args:
+        request: Whose body was not read yet.
+        folder: Where the file lies meanwhile.
+        num_bytes: Of the body.
+
+    Raises:
+        InvalidRequestError: The body is of another size.
+    """
+    told = request.headers.get("content-length", "")
+    if told.isdecimal() and int(told[:19]) != num_bytes:
+        raise _of_another_size(told[:19], num_bytes)
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        path, num_received = Path(own) / "body", 0
+        with path.open("wb") as target:
+            async for chunk in _gathered(request):
+                num_received += len(chunk)
+                if num_received > num_bytes:
+                    raise _of_another_size(f"more than {num_bytes}", num_bytes)
+                await run_in_threadpool(target.write, chunk)
+        if num_received < num_bytes:
+            raise _of_another_size(str(num_received), num_bytes)
+        yield path
+
+
+async def _gathered(request: Request) -> AsyncIterator[bytes]:
+    """Yield a body in chunks of about `CHUNK_BYTES`."""
+    chunks: list[bytes] = []
+    num_bytes = 0
+    async for chunk in request.stream():
+        chunks.append(chunk)
+        num_bytes += len(chunk)
+        if num_bytes >= CHUNK_BYTES:
+            yield b"".join(chunks)
+            chunks, num_bytes = [], 0
+    if num_bytes:
+        yield b"".join(chunks)
 
 
 async def _json_object(request: Request) -> dict[str, object]:
@@ -131,7 +182,7 @@ class _Form:
         content_length = request.headers.get("content-length", "")
         if content_length.isdecimal() and int(content_length[:19]) > most:
             raise _too_large(self._files.values())
-        async for chunk in request.stream():
+        async for chunk in _gathered(request):
             num_bytes += len(chunk)
             if num_bytes > most:
                 raise _too_large(self._files.values())
@@ -244,6 +295,10 @@ class _Incoming:
         return Upload(
             path=self._path, filename=self._filename, num_bytes=self._num_bytes, sha256=self._digest.hexdigest()
         )
+
+
+def _of_another_size(got: str, num_bytes: int) -> InvalidRequestError:
+    return InvalidRequestError("the body is of another size", got=f"{got} bytes", expected=f"{num_bytes} bytes")
 
 
 def _listed(files: Mapping[str, FileField]) -> str:

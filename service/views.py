@@ -10,8 +10,8 @@ from service.attempts import AttemptFiles
 from service.cluster import Cluster
 from service.errors import InvalidAttemptFileError
 from service.records.adaptations import AdaptationRecords
-from service.records.model import Adaptation, Dataset, MetaRun
-from service.schemas import FINAL_STATES, AdaptationView, ArtifactView, DatasetView, Links
+from service.records.model import Adaptation, MetaRun
+from service.schemas import FINAL_STATES, AdaptationView, ArtifactView, Links
 from workers.contracts.adaptations import Progress
 from workers.contracts.artifacts import Artifact
 from workers.contracts.errors import StoreError
@@ -86,22 +86,6 @@ class Views:
             # Of a newer job than this service, or the store is down: what the record holds can be told all the same.
             logger.warning("adaptation=%s progress cannot be read: %s", adaptation.id, error)
             return None
-
-
-def dataset_view(dataset: Dataset) -> DatasetView:
-    """Return a dataset as the API shows it."""
-    return DatasetView(
-        id=dataset.id,
-        name=dataset.name,
-        sha256=dataset.sha256,
-        num_bytes=dataset.num_bytes,
-        report=dataset.report,
-        findings=dataset.findings,
-        source=dataset.source,
-        created_at=dataset.created_at,
-        meta_use=dataset.meta_use,
-        terms=dataset.terms,
-    )
 
 
 def adaptation_artifacts(adaptation: Adaptation) -> tuple[ArtifactView, ...]:

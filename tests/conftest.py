@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +25,14 @@ print(server.get_host_and_port()[1], flush=True)
 sys.stdin.read()
 """
 ACCESS_KEY, SECRET = "archprior-tests-key", "archprior-tests-secret"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def node_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What jobs decode stays in the tests' own folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ARCHPRIOR_CACHE_DIR", str(tmp_path_factory.mktemp("node-cache")))
+        yield
 
 
 class S3Server:
@@ -52,6 +61,11 @@ class S3Server:
         found = next(filter(None, (re.search(r"\[(http://\S+?)/?\]", line) for line in lines)), None)
         assert found, f"rclone ended with {process.wait()} before it listened"
         self.url, self._address = found[1], urlsplit(found[1]).netloc
+
+    def hang(self) -> None:
+        """Let it take connections, and say nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         """Return once nobody listens any more."""

@@ -31,6 +31,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 MODEL, PREPROCESSING, LABELS = "model.onnx", "preprocessing.json", "labels.json"
+# Of preprocessing.json; one that says none is of version 1.
+FORMAT_VERSION = 1
 # What this script can do; a network that wants its images otherwise comes with another script.
 KNOWN = {"mode": "RGB", "resize": "bilinear antialias to a square", "input": "uint8 [N,3,H,W] 0..255"}
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -114,6 +116,12 @@ class Classifier:
         if not hasattr(Image.Image, "has_transparency_data"):
             raise UnusableError(f"pillow {PIL.__version__} is too old; install pillow 10.1 or newer")
         preprocessing, labels = _read_json(folder / PREPROCESSING), _read_json(folder / LABELS)
+        version = preprocessing.get("format_version", FORMAT_VERSION) if isinstance(preprocessing, dict) else None
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise UnusableError(
+                f"{folder / PREPROCESSING} is of format version {version}, and this script knows {FORMAT_VERSION}: "
+                "use the predict.py that came with it, or update ArchPrior"
+            )
         if not isinstance(preprocessing, dict) or any(preprocessing.get(key) != KNOWN[key] for key in KNOWN):
             raise UnusableError(f"{folder / PREPROCESSING} asks for what this script cannot do; it can do {KNOWN}")
         side = preprocessing.get("image_size")

@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from search_spaces.errors import InvalidOptionError
+from service.cli.dataset_uploads import upload
 from service.cli.embedded import data_folder, embedded_service
 from service.cli.errors import as_invalid_option
 from service.cli.inputs import as_archive, named_prior
@@ -95,7 +96,7 @@ def adapt(
             dataset_id = data
             if archive is not None:
                 shown.step(f"uploading {archive.name} ({archive.stat().st_size:,} bytes) and checking its images")
-                dataset_id = client.create_dataset(archive).id
+                dataset_id = upload(client, archive).id
             changes = {"dataset_id": dataset_id}
             if own_prior is not None:
                 shown.step(f"handing in the prior of {own_prior}")

@@ -32,7 +32,8 @@ def settings_of(**given: Any) -> "Settings":
 
 
 @contextmanager
-def _readable() -> Iterator[None]:
+def readable() -> Iterator[None]:
+    """Have the database's own errors read like ours."""
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
@@ -58,7 +59,7 @@ def records(data_dir: Path | None) -> Iterator["Database"]:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.database)
     try:
-        with _readable():
+        with readable():
             database.migrate()
             yield database
     finally:
@@ -76,7 +77,7 @@ def holds_keys(settings: "Settings") -> bool:
     try:
         file = make_url(settings.database)
         is_file = file.get_backend_name() == "sqlite"
-        with _readable():
+        with readable():
             return not (is_file and not Path(file.database or "").exists()) and has_keys(database)
     finally:
         database.close()

@@ -14,7 +14,14 @@ SHUTDOWN_TIMEOUT_S: Final = 5
 """How long open requests may take once the service is told to stop."""
 
 
-def run(app: FastAPI, host: str, port: int, data_dir: Path, on_listening: Callable[[str], None] | None = None) -> None:
+def run(
+    app: FastAPI,
+    host: str,
+    port: int,
+    data_dir: Path,
+    on_listening: Callable[[str], None] | None = None,
+    on_stopping: Callable[[], None] | None = None,
+) -> None:
     """Serve an app until SIGTERM or SIGINT; while it listens, `service.json` in `data_dir` tells its address.
 
     Args:
@@ -23,10 +30,12 @@ def run(app: FastAPI, host: str, port: int, data_dir: Path, on_listening: Callab
         port: Port to listen on; 0 takes a free one.
         data_dir: Of the service.
         on_listening: Told the address; must return at once.
+        on_stopping: Called once the server is told to stop, before it waits for what it is answering: ends what would
+            never end by itself. Must return at once.
     """
     # Without a line for every request: whoever follows an adaptation asks each second, which would bury all else.
     config = uvicorn.Config(app, host=host, port=port, timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S, access_log=False)
-    server = _AnnouncingServer(config, data_dir, on_listening)
+    server = AnnouncingServer(config, data_dir, on_listening, on_stopping)
     try:
         server.run()
     finally:
@@ -34,11 +43,19 @@ def run(app: FastAPI, host: str, port: int, data_dir: Path, on_listening: Callab
             remove_address(data_dir)
 
 
-class _AnnouncingServer(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, data_dir: Path, on_listening: Callable[[str], None] | None) -> None:
+class AnnouncingServer(uvicorn.Server):
+    """A server that writes its address once it listens, and says when it is told to stop. Arguments as `run`'s."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        data_dir: Path,
+        on_listening: Callable[[str], None] | None,
+        on_stopping: Callable[[], None] | None,
+    ) -> None:
         super().__init__(config)
         self.announced = False
-        self._data_dir, self._on_listening = data_dir, on_listening
+        self._data_dir, self._on_listening, self._on_stopping = data_dir, on_listening, on_stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -49,6 +66,11 @@ class _AnnouncingServer(uvicorn.Server):
             self.announced = True
             if self._on_listening is not None:
                 self._on_listening(url)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.started and self._on_stopping is not None:
+            self._on_stopping()
+        await super().shutdown(sockets)
 
 
 def _url(host: str, port: int) -> str:

@@ -6,8 +6,10 @@ from typing import Final
 import typer
 
 from service.cli.adapt import adapt
+from service.cli.backup import backup, restore
 from service.cli.datasets import datasets
 from service.cli.errors import with_readable_errors
+from service.cli.gc import gc
 from service.cli.inspect import inspect
 from service.cli.keys import keys
 from service.cli.meta_runs.commands import meta_runs
@@ -18,6 +20,7 @@ from service.cli.priors import priors
 from service.cli.records import cancel, list_adaptations, status
 from service.cli.serve import serve
 from service.cli.spaces import spaces
+from service.cli.webhooks import webhooks
 
 COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "serve": serve,
@@ -29,11 +32,15 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "spaces": spaces,
     "inspect": inspect,
     "predict": predict,
+    "gc": gc,
+    "backup": backup,
+    "restore": restore,
 }
 GROUPS: Final[Mapping[str, typer.Typer]] = {
     "datasets": datasets,
     "meta-runs": meta_runs,
     "priors": priors,
+    "webhooks": webhooks,
     "keys": keys,
     "owners": owners,
 }

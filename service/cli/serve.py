@@ -62,7 +62,10 @@ def serve(
         told = {"url": url, "data_dir": str(settings.data_dir), "pid": os.getpid()}
         threading.Thread(target=_tell_when_ready, args=(app.state.parts, told), name="ready", daemon=True).start()
 
-    run(app, settings.host, settings.port, settings.data_dir, tell_later if as_json else None)
+    def end_streams() -> None:
+        app.state.parts.hub.close()
+
+    run(app, settings.host, settings.port, settings.data_dir, tell_later if as_json else None, end_streams)
 
 
 def _tell_when_ready(parts: "Parts", told: dict[str, object]) -> None:

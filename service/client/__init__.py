@@ -1,5 +1,6 @@
+from service.client.async_client import AsyncClient
 from service.client.client import Client
 from service.client.errors import BadDownloadError, ServiceError, ServiceUnreachableError
 from service.client.retries import RetryPolicy
 
-__all__ = ["BadDownloadError", "Client", "RetryPolicy", "ServiceError", "ServiceUnreachableError"]
+__all__ = ["AsyncClient", "BadDownloadError", "Client", "RetryPolicy", "ServiceError", "ServiceUnreachableError"]

@@ -1,29 +1,48 @@
-"""The typed client of the service's HTTP API. Free of torch."""
+"""The typed client of the service's HTTP API, for programs that wait for each answer. Free of torch."""
 
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
+import functools
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from types import TracebackType
+from typing import Concatenate, ParamSpec, Self, TypeVar
 
-from search_spaces.errors import InvalidOptionError
-from service.client.connection import UPLOAD_TIMEOUT_S, parsed, quoted
-from service.client.datasets import DatasetCalls
-from service.client.meta_runs import MetaRunCalls
-from service.client.priors import PriorCalls
-from service.client.retries import idempotency_headers
-from service.schemas import (
-    FINAL_STATES,
-    AdaptationPage,
-    AdaptationState,
-    AdaptationView,
-    ArtifactView,
-    Health,
-    SpaceView,
-)
-from workers.contracts.adaptations import AdaptationRequest
+from service.client.blocking import BlockingTransport, iterate, run
+from service.client.calls import key_of_environment
+from service.client.connection import Connection
+from service.client.retries import RetryPolicy
+from service.client.service_calls import ServiceCalls
+from service.client.transport import Work
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
-class Client(DatasetCalls, MetaRunCalls, PriorCalls):
-    """A connection to one ArchPrior service; a context manager.
+def blocking(
+    method: Callable[Concatenate[ServiceCalls, Parameters], Work[Result]],
+) -> Callable[Concatenate["Client", Parameters], Result]:
+    """Return a method of `Client` that does what a coroutine of `ServiceCalls` does, and returns once it is done."""
+
+    @functools.wraps(method)
+    def call(client: "Client", /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        return run(method(client._calls, *args, **kwargs))
+
+    return call
+
+
+def blocking_iterator(
+    method: Callable[Concatenate[ServiceCalls, Parameters], AsyncGenerator[Result, None]],
+) -> Callable[Concatenate["Client", Parameters], Generator[Result, None, None]]:
+    """Return a method of `Client` that yields what an asynchronous generator of `ServiceCalls` yields."""
+
+    @functools.wraps(method)
+    def call(client: "Client", /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Generator[Result, None, None]:
+        return iterate(method(client._calls, *args, **kwargs))
+
+    return call
+
+
+class Client:
+    """A connection to one ArchPrior service; a context manager. `AsyncClient` is the same for event loops.
 
     Calls that may safely be made twice are retried (broken connections, 429, 502, 503, 504; bounded, with growing
     delays, as long as a `Retry-After` asks). So are those that create something: each has a key by which the service
@@ -42,96 +61,97 @@ class Client(DatasetCalls, MetaRunCalls, PriorCalls):
         InvalidOptionError: `base_url` is no HTTP address.
     """
 
-    def health(self) -> Health:
-        """Return whether the service answers at all."""
-        return self._get("/healthz", Health)
-
-    def ready(self) -> Health:
-        """Return whether the service can take work; where it cannot, `parts` says why. Asked once, without retries."""
-        read = partial(parsed, schema=Health)
-        return self._transport.call("GET", "/readyz", read, idempotent=False, accepted=frozenset({503}))
-
-    def create_adaptation(
-        self, request: AdaptationRequest, *, archive: Path | None = None, key: str | None = None
-    ) -> AdaptationView:
-        """Ask for an adaptation to the dataset that `request` names, or to a zip sent along.
-
-        Args:
-            request: What is wished for.
-            archive: The zip.
-            key: The same request with the same key makes one adaptation, within 24 hours. Absent: a new key.
-
-        Raises:
-            InvalidOptionError: Both or neither of `request.dataset_id` and `archive` are given.
-        """
-        if (archive is None) == (request.dataset_id is None):
-            raise InvalidOptionError("an adaptation needs one dataset", expected="either a dataset id or an archive")
-        fields = request.model_dump(mode="json", exclude_none=True)
-        if archive is None:
-            return self._create("/v1/adaptations", AdaptationView, json=fields, key=key)
-        with archive.open("rb") as file:
-            return self._transport.call(
-                "POST",
-                "/v1/adaptations",
-                partial(parsed, schema=AdaptationView),
-                headers=idempotency_headers(key),
-                form={field: str(value) for field, value in fields.items()},
-                files={"dataset": (archive.name, file, "application/zip")},
-                timeout_s=UPLOAD_TIMEOUT_S,
-            )
-
-    def adaptation(self, adaptation_id: str) -> AdaptationView:
-        """Return one adaptation as it stands now."""
-        return self._get(f"/v1/adaptations/{quoted(adaptation_id)}", AdaptationView)
-
-    def adaptations(
-        self, *, state: AdaptationState | None = None, limit: int | None = None, cursor: str | None = None
-    ) -> AdaptationPage:
-        """Return adaptations, newest first; `cursor` is the `next_cursor` of the page before."""
-        return self._get("/v1/adaptations", AdaptationPage, state=state, limit=limit, cursor=cursor)
-
-    def cancel(self, adaptation_id: str) -> AdaptationView:
-        """Ask an adaptation to stop; return it as it stands then. Asking twice does what asking once does."""
-        return self._post(f"/v1/adaptations/{quoted(adaptation_id)}/cancel", AdaptationView)
-
-    def wait(
+    def __init__(
         self,
-        adaptation_id: str,
+        base_url: str,
         *,
-        on_progress: Callable[[AdaptationView], None] | None = None,
-        poll_s: float = 1.0,
-    ) -> AdaptationView:
-        """Return an adaptation once it has ended, however it ended.
+        api_key: str | None = None,
+        timeout_s: float = 30.0,
+        retries: RetryPolicy | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._connection = Connection(
+            base_url,
+            transport=BlockingTransport(sleep),
+            api_key=api_key or key_of_environment(),
+            timeout_s=timeout_s,
+            retries=retries or RetryPolicy(),
+        )
+        self._calls = ServiceCalls(self._connection)
 
-        Args:
-            adaptation_id: Which one.
-            on_progress: Gets the view of every poll, the last included.
-            poll_s: Seconds between polls.
-        """
-        while True:
-            view = self.adaptation(adaptation_id)
-            if on_progress is not None:
-                on_progress(view)
-            if view.state in FINAL_STATES:
-                return view
-            self._sleep(poll_s)
+    def __enter__(self) -> Self:
+        return self
 
-    def artifacts(self, adaptation_id: str) -> tuple[ArtifactView, ...]:
-        """Return the list of a finished adaptation's files."""
-        return self._get(f"/v1/adaptations/{quoted(adaptation_id)}/artifacts", tuple[ArtifactView, ...])
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
-    def download(self, adaptation_id: str, artifact: ArtifactView, folder: Path) -> Path:
-        """Write one artifact into `folder` under its own name, hash checked, whole or not at all; return its path.
+    def close(self) -> None:
+        """Close the connections."""
+        run(self._connection.transport.close())
 
-        Raises:
-            BadDownloadError: The bytes do not match the hash, or the name is no plain file name.
-        """
-        return self._download(f"/v1/adaptations/{quoted(adaptation_id)}/artifacts", artifact, folder)
+    @property
+    def base_url(self) -> str:
+        """Root of the service."""
+        return self._connection.base_url
 
-    def search_spaces(self) -> tuple[SpaceView, ...]:
-        """Return the search spaces that the service knows."""
-        return self._get("/v1/search-spaces", tuple[SpaceView, ...])
+    health = blocking(ServiceCalls.health)
+    ready = blocking(ServiceCalls.ready)
+    gc = blocking(ServiceCalls.gc)
 
-    def search_space(self, name: str) -> SpaceView:
-        """Return one search space."""
-        return self._get(f"/v1/search-spaces/{quoted(name)}", SpaceView)
+    create_dataset = blocking(ServiceCalls.create_dataset)
+    begin_dataset = blocking(ServiceCalls.begin_dataset)
+    dataset_parts = blocking(ServiceCalls.dataset_parts)
+    complete_dataset = blocking(ServiceCalls.complete_dataset)
+    copy_dataset = blocking(ServiceCalls.copy_dataset)
+    wait_dataset = blocking(ServiceCalls.wait_dataset)
+    dataset = blocking(ServiceCalls.dataset)
+    datasets = blocking(ServiceCalls.datasets)
+    dataset_events = blocking(ServiceCalls.dataset_events)
+    thumbnails = blocking(ServiceCalls.thumbnails)
+    change_dataset = blocking(ServiceCalls.change_dataset)
+    delete_dataset = blocking(ServiceCalls.delete_dataset)
+
+    begin_upload = blocking(ServiceCalls.begin_upload)
+    upload_dataset = blocking(ServiceCalls.upload_dataset)
+
+    create_adaptation = blocking(ServiceCalls.create_adaptation)
+    adaptation = blocking(ServiceCalls.adaptation)
+    adaptations = blocking(ServiceCalls.adaptations)
+    cancel = blocking(ServiceCalls.cancel)
+    wait = blocking(ServiceCalls.wait)
+    adaptation_events = blocking(ServiceCalls.adaptation_events)
+    follow = blocking_iterator(ServiceCalls.follow)
+    artifacts = blocking(ServiceCalls.artifacts)
+    download = blocking(ServiceCalls.download)
+    search_spaces = blocking(ServiceCalls.search_spaces)
+    search_space = blocking(ServiceCalls.search_space)
+
+    create_meta_run = blocking(ServiceCalls.create_meta_run)
+    meta_run = blocking(ServiceCalls.meta_run)
+    meta_runs = blocking(ServiceCalls.meta_runs)
+    events = blocking(ServiceCalls.events)
+    stop_meta_run = blocking(ServiceCalls.stop_meta_run)
+    resume_meta_run = blocking(ServiceCalls.resume_meta_run)
+    cancel_meta_run = blocking(ServiceCalls.cancel_meta_run)
+    wait_meta_run = blocking(ServiceCalls.wait_meta_run)
+    meta_run_artifacts = blocking(ServiceCalls.meta_run_artifacts)
+    download_meta_run = blocking(ServiceCalls.download_meta_run)
+
+    priors = blocking(ServiceCalls.priors)
+    all_priors = blocking(ServiceCalls.all_priors)
+    prior = blocking(ServiceCalls.prior)
+    promote_prior = blocking(ServiceCalls.promote_prior)
+    promotions = blocking(ServiceCalls.promotions)
+    compare_priors = blocking(ServiceCalls.compare_priors)
+    import_prior = blocking(ServiceCalls.import_prior)
+    download_prior = blocking(ServiceCalls.download_prior)
+    delete_prior = blocking(ServiceCalls.delete_prior)
+
+    create_webhook = blocking(ServiceCalls.create_webhook)
+    webhook = blocking(ServiceCalls.webhook)
+    webhooks = blocking(ServiceCalls.webhooks)
+    test_webhook = blocking(ServiceCalls.test_webhook)
+    webhook_deliveries = blocking(ServiceCalls.webhook_deliveries)
+    delete_webhook = blocking(ServiceCalls.delete_webhook)

@@ -1,119 +1,194 @@
-"""What every group of calls shares: one transport, answers read as schemas, names that stay in their place."""
+"""One call from its description to its answer: headers, retries, redirects, the service's problems as errors."""
 
-import os
-import time
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
-from types import TracebackType
-from typing import Final, Self, TypeVar
-from urllib.parse import quote
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Final, TypeVar
 
 import httpx
-from pydantic import TypeAdapter, ValidationError
 
-from service.client.downloads import save
-from service.client.errors import BadDownloadError, ServiceError
-from service.client.retries import RetryPolicy, idempotency_headers
-from service.client.transport import Transport
-from service.schemas import ArtifactView, Problem
-from workers.tasks.limits import ArchiveLimits
+from search_spaces.errors import InvalidOptionError
+from service.client.errors import ServiceError, ServiceUnreachableError, problem_of
+from service.client.requests import Request
+from service.client.retries import RETRIED_STATUSES, RetryPolicy, retry_after_s
+from service.client.transport import Addressed, Answer, Transport, Work, is_http, no_address, store_address
 
-Schema = TypeVar("Schema")
+Result = TypeVar("Result")
 
-API_KEY_VARIABLE: Final = "ARCHPRIOR_API_KEY"
-UPLOAD_TIMEOUT_S: Final = ArchiveLimits().timeout_s + 300.0
-"""The service answers an upload only once it has checked every image of it, which may have to wait for its turn."""
+CONNECT_TIMEOUT_S: Final = 5.0
+HEADERS: Final = {"Accept-Encoding": "identity"}
+# S3 asks for another try after its internal errors too.
+STORE_RETRIED_STATUSES: Final = RETRIED_STATUSES | {HTTPStatus.INTERNAL_SERVER_ERROR}
+
+
+class FailedTry(Exception):  # noqa: N818 (a step inside this room, which its callers never see)
+    """One try that brought no answer of use.
+
+    Attributes:
+        error: What the caller is told if there is no other try.
+        retried: Whether another one could do better.
+        asked_s: Seconds after which the service wants to be asked again.
+    """
+
+    def __init__(
+        self, error: ServiceError | ServiceUnreachableError, *, retried: bool, asked_s: float | None = None
+    ) -> None:
+        super().__init__(error)
+        self.error, self.retried, self.asked_s = error, retried, asked_s
 
 
 class Connection:
-    """A connection to one ArchPrior service; a context manager. See `Client`."""
+    """Calls to one service.
 
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        api_key: str | None = None,
-        timeout_s: float = 30.0,
-        retries: RetryPolicy | None = None,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._sleep = sleep
-        self._transport = Transport(
-            base_url,
-            api_key=api_key or os.environ.get(API_KEY_VARIABLE, "").strip() or None,
-            timeout_s=timeout_s,
-            retries=retries or RetryPolicy(),
-            sleep=sleep,
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._transport.close()
-
-    @property
-    def base_url(self) -> str:
-        """Root of the service."""
-        return self._transport.base_url
-
-    def _get(self, path: str, schema: type[Schema], **query: str | int | None) -> Schema:
-        present = {name: value for name, value in query.items() if value is not None}
-        return self._transport.call("GET", path, partial(parsed, schema=schema), query=present)
-
-    def _post(self, path: str, schema: type[Schema], *, json: object = None, idempotent: bool = True) -> Schema:
-        return self._transport.call("POST", path, partial(parsed, schema=schema), json=json, idempotent=idempotent)
-
-    def _create(self, path: str, schema: type[Schema], *, json: object, key: str | None) -> Schema:
-        """Ask for something new, again and again until an answer comes: the key makes it one thing all the same."""
-        read = partial(parsed, schema=schema)
-        return self._transport.call("POST", path, read, json=json, headers=idempotency_headers(key))
-
-    def _download(self, path: str, artifact: ArtifactView, folder: Path) -> Path:
-        """Write a file into `folder` under its own name, hash checked, whole or not at all; return its path.
-
-        Raises:
-            BadDownloadError: The bytes do not match the hash, or the name is no plain file name.
-        """
-        if artifact.name in ("", ".", "..") or not set(artifact.name).isdisjoint("/\\\0"):
-            raise BadDownloadError("not a plain file name", got=artifact.name)
-        target = folder / artifact.name
-        self._transport.call(
-            "GET", f"{path}/{quoted(artifact.name)}", partial(save, path=target, sha256=artifact.sha256)
-        )
-        return target
-
-
-def parsed(response: httpx.Response, schema: type[Schema]) -> Schema:
-    """Return what an answer's body says.
+    Args:
+        base_url: Root of the service, `http://` or `https://`.
+        transport: Carries them out.
+        api_key: Sent with every request to the service; None: none.
+        timeout_s: Longest silence of the service within one try, in seconds.
+        retries: For idempotent requests.
 
     Raises:
-        ServiceError: It says something of another shape.
+        InvalidOptionError: `base_url` is no HTTP address, or `api_key` no key.
     """
-    body = response.read()
-    try:
-        return TypeAdapter(schema).validate_json(body)
-    except ValidationError as error:
-        findings = tuple(f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}" for one in error.errors()[:5])
-        raise ServiceError(
-            Problem(
-                title="the service's answer cannot be read",
-                status=response.status_code,
-                detail=f"{response.request.method} {response.request.url.path}",
-                code="bad_answer",
-                todo="Client and service may be of different versions, or this is another service's address.",
-                errors=findings,
+
+    def __init__(
+        self, base_url: str, *, transport: Transport, api_key: str | None, timeout_s: float, retries: RetryPolicy
+    ) -> None:
+        self._base = _checked(base_url)
+        self._headers = {**HEADERS, **_authorization(api_key)}
+        self._timeout_s = timeout_s
+        self.base_url = str(self._base)
+        self.transport, self.retries = transport, retries
+
+    async def call(self, request: Request, read: Callable[[Answer], Work[Result]]) -> Result:
+        """Return what `read` makes of the answer, trying again where that is safe.
+
+        Args:
+            request: What is asked.
+            read: Takes the open answer. A connection that breaks inside it counts as a failed try.
+
+        Raises:
+            ServiceError: The service, or the store to which it sends its clients, refused, or failed in every try.
+            ServiceUnreachableError: No answer came in any try.
+        """
+        num_failures = 0
+        while True:
+            try:
+                async with self.open(request) as answer:
+                    return await read(answer)
+            except FailedTry as failed:
+                num_failures += 1
+                again = request.idempotent and failed.retried
+                delay_s = self.retries.delay_s(num_failures, failed.asked_s) if again else None
+                if delay_s is None:
+                    raise failed.error from failed.__cause__
+            await self.transport.sleep(delay_s)
+
+    @asynccontextmanager
+    async def open(self, request: Request) -> AsyncGenerator[Answer, None]:
+        """Try once: yield an answer that is a success, or a status that the request accepts.
+
+        Raises:
+            FailedTry: There is none, or the connection broke within the block.
+        """
+        try:
+            async with self._followed(request) as (answer, by_store):
+                status = answer.response.status_code
+                if not answer.response.is_success and status not in request.accepted:
+                    raise _refusal(answer.response, await answer.read(), by_store=by_store)
+                yield answer
+        except httpx.RequestError as error:
+            # An upload whose answer did not come is being worked on: another one would double the work.
+            retried = not request.files or not isinstance(error, httpx.ReadTimeout)
+            raise FailedTry(self._unreachable(error), retried=retried) from error
+
+    @asynccontextmanager
+    async def _followed(self, request: Request) -> AsyncGenerator[tuple[Answer, bool], None]:
+        """Yield an answer, or of one that sends a download to the store, the store's; and whether it is the store's."""
+        addressed, to_store = self._addressed(request)
+        async with self.transport.open(addressed) as answer:
+            url = store_address(answer.response)
+            if url is None or to_store:
+                yield answer, to_store
+                return
+            onward = Addressed(
+                request=Request(method="GET", target=str(url)), url=url, headers=HEADERS, timeout=addressed.timeout
             )
-        ) from error
+            async with self.transport.open(onward) as stored:
+                yield stored, True
+
+    def _addressed(self, request: Request) -> tuple[Addressed, bool]:
+        """Return the request with its address and headers, and whether it goes to the store, which gets none of ours.
+
+        Raises:
+            ServiceError: The service has named a target that is no address.
+        """
+        to_store = not request.target.startswith("/")
+        url = _store_url(request.target) if to_store else httpx.URL(self.base_url.rstrip("/") + request.target)
+        headers = {**(HEADERS if to_store else self._headers), **request.headers}
+        if request.content is not None:
+            headers["Content-Length"] = str(request.content.num_bytes)
+        # Without a limit on the wait for one of the own connections, which all may be in use for long.
+        timeout = httpx.Timeout(request.timeout_s or self._timeout_s, connect=CONNECT_TIMEOUT_S, pool=None)
+        return Addressed(request=request, url=url, headers=headers, timeout=timeout), to_store
+
+    def _unreachable(self, error: httpx.RequestError) -> ServiceUnreachableError:
+        asked = error.request.url
+        if asked.netloc != self._base.netloc:
+            return ServiceUnreachableError(
+                f"no answer from {_store(asked)}",
+                got=str(error) or type(error).__name__,
+                todo="Does this machine reach what the service's ARCHPRIOR_S3_PUBLIC_ENDPOINT_URL names?",
+            )
+        return ServiceUnreachableError(
+            f"no answer from the service at {self.base_url}",
+            got=str(error) or type(error).__name__,
+            todo="Is it running, and is this its address? `archprior serve` starts one.",
+        )
 
 
-def quoted(part: str) -> str:
-    """Return a name as one part of a path."""
-    return quote(part, safe="")
+def _refusal(response: httpx.Response, body: bytes, *, by_store: bool) -> FailedTry:
+    problem, asked_s = problem_of(response.status_code, body), retry_after_s(response.headers.get("Retry-After"))
+    if not by_store:
+        return FailedTry(ServiceError(problem), retried=response.status_code in RETRIED_STATUSES, asked_s=asked_s)
+    todo = "Is it what the service's ARCHPRIOR_S3_PUBLIC_ENDPOINT_URL should name, and does it hold the object?"
+    told = {"title": f"{problem.title}, says {_store(response.url)}", "todo": problem.todo or todo}
+    return FailedTry(
+        ServiceError(problem.model_copy(update=told)),
+        retried=response.status_code in STORE_RETRIED_STATUSES,
+        asked_s=asked_s,
+    )
+
+
+def _store(url: httpx.URL) -> str:
+    return f"{url.scheme}://{url.netloc.decode()}, the store to which the service sends its clients"
+
+
+def _store_url(target: str) -> httpx.URL:
+    try:
+        url = httpx.URL(target)
+    except httpx.InvalidURL:
+        url = httpx.URL("")
+    if not is_http(url):
+        raise no_address(target, HTTPStatus.OK)
+    return url
+
+
+def _authorization(api_key: str | None) -> dict[str, str]:
+    if api_key is None:
+        return {}
+    if not (api_key.isascii() and api_key.isprintable()) or " " in api_key:
+        raise InvalidOptionError("not an API key", expected="one line, as `archprior keys create` has shown it")
+    return {"Authorization": f"Bearer {api_key}"}
+
+
+def _checked(base_url: str) -> httpx.URL:
+    try:
+        url = httpx.URL(base_url.rstrip("/"))
+    except httpx.InvalidURL:
+        url = httpx.URL("")
+    if not is_http(url):
+        raise InvalidOptionError(
+            "not a service's address", got=base_url, expected="something like http://127.0.0.1:8000"
+        )
+    return url

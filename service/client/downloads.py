@@ -8,16 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-import httpx
-
 from service.client.errors import BadDownloadError
+from service.client.transport import Answer
 
 
-def save(response: httpx.Response, path: Path, *, sha256: str) -> None:
+async def save(answer: Answer, path: Path, *, sha256: str) -> None:
     """Write a streamed body to `path` in constant memory; a file of that name is replaced, or kept on any failure.
 
     Args:
-        response: An open answer whose body is not read yet.
+        answer: An open answer whose body is not read yet.
         path: Where the file shall lie; its folder is made if need be.
         sha256: What the bytes must hash to, in hexadecimal.
 
@@ -25,9 +24,8 @@ def save(response: httpx.Response, path: Path, *, sha256: str) -> None:
         BadDownloadError: The bytes hash to something else.
     """
     digest = hashlib.sha256()
-    path.parent.mkdir(parents=True, exist_ok=True)
     with _replacing(path) as file:
-        for chunk in response.iter_bytes():
+        async for chunk in answer.chunks():
             digest.update(chunk)
             file.write(chunk)
         if digest.hexdigest() != sha256:
@@ -41,6 +39,7 @@ def save(response: httpx.Response, path: Path, *, sha256: str) -> None:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

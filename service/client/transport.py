@@ -1,217 +1,140 @@
-"""One HTTP call: retries, the service's problems as errors, answers as schemas."""
+"""What differs between a client that blocks and one that awaits: sending, reading, waiting, doing several things."""
 
+import functools
 import ipaddress
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import ssl
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import BinaryIO, Final, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import httpx
+from httpx_sse import ServerSentEvent
 
-from search_spaces.errors import InvalidOptionError
-from service.client.errors import ServiceError, ServiceUnreachableError, problem_of
-from service.client.retries import RETRIED_STATUSES, RetryPolicy, retry_after_s
+from service.client.errors import ServiceError
+from service.client.requests import Request
 from service.schemas import Problem
 
-Answer = TypeVar("Answer")
-Upload = tuple[str, BinaryIO, str]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-CONNECT_TIMEOUT_S = 5.0
-HEADERS: Final = {"Accept-Encoding": "identity"}
-# S3 asks for another try after its internal errors too.
-STORE_RETRIED_STATUSES: Final = RETRIED_STATUSES | {HTTPStatus.INTERNAL_SERVER_ERROR}
+Work = Coroutine[Any, Any, Result]
 
 
-class Transport:
-    """Calls to one service over kept-open connections.
+@dataclass(frozen=True, kw_only=True)
+class Addressed:
+    """A request with all that is sent: where it goes, with which headers, and how long to wait."""
 
-    Args:
-        base_url: Root of the service, `http://` or `https://`.
-        api_key: Sent with every call; None: none.
-        timeout_s: Longest silence of the service within one try, in seconds.
-        retries: For idempotent calls.
-        sleep: Waits the given number of seconds.
+    request: Request
+    url: httpx.URL
+    headers: dict[str, str]
+    timeout: httpx.Timeout
 
-    Raises:
-        InvalidOptionError: `base_url` is no HTTP address, or `api_key` no key.
+
+class Answer(Protocol):
+    """An open answer, whose body is not read yet, so that large ones stream through."""
+
+    @property
+    def response(self) -> httpx.Response:
+        """Its status and headers."""
+
+    async def read(self) -> bytes:
+        """Return the whole body."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body piece by piece."""
+
+    def events(self) -> AsyncIterator[ServerSentEvent]:
+        """Yield the events of a `text/event-stream` as they come."""
+
+
+class Transport(Protocol):
+    """How a client does what takes time.
+
+    Its methods are coroutines. Those of `BlockingTransport` never suspend, so that whatever is written once upon them
+    can be run to its end by `blocking.run`, without an event loop.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        api_key: str | None,
-        timeout_s: float,
-        retries: RetryPolicy,
-        sleep: Callable[[float], None],
-    ) -> None:
-        url = _checked(base_url)
-        self.base_url = str(url)
-        self._timeout_s, self._retries, self._sleep = timeout_s, retries, sleep
-        # A proxy that the environment names knows nothing of this machine's own ports.
-        headers = {**HEADERS, **_authorization(api_key)}
-        self._http = httpx.Client(
-            base_url=url,
-            headers=headers,
-            trust_env=not _is_loopback(url.host),
-            event_hooks={"response": [_check_location]},
-        )
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
-
-    def call(
-        self,
-        method: str,
-        path: str,
-        read: Callable[[httpx.Response], Answer],
-        *,
-        idempotent: bool = True,
-        accepted: frozenset[int] = frozenset(),
-        query: Mapping[str, str | int] | None = None,
-        headers: Mapping[str, str] | None = None,
-        json: object = None,
-        form: Mapping[str, str] | None = None,
-        files: Mapping[str, Upload] | None = None,
-        timeout_s: float | None = None,
-    ) -> Answer:
-        """Return what `read` makes of the answer, trying again where that is safe.
-
-        Args:
-            method: HTTP method.
-            path: Below the service's root, beginning with a slash, already quoted.
-            read: Takes the open response, whose body is not read yet, so that large bodies stream through it. A
-                connection that breaks inside it counts as a failed try.
-            idempotent: Whether the call may be made twice; others are tried once. Nor is a call with files repeated
-                once it was sent but not answered in time.
-            accepted: Error statuses that `read` understands.
-            query: Query parameters.
-            headers: Beside those of every call.
-            json: Body, as JSON.
-            form: Fields of a form body.
-            files: Files of a multipart body, streamed from seekable files.
-            timeout_s: In place of the client's.
+    def open(self, addressed: Addressed) -> AbstractAsyncContextManager[Answer]:
+        """Send a request; the answer is closed at the end of the block.
 
         Raises:
-            ServiceError: The service, or the store to which it sends a download, refused, or failed in every try.
-            ServiceUnreachableError: No answer came in any try.
+            httpx.RequestError: No answer came.
+            ServiceError: It is a redirect to what is no address.
         """
-        timeout = httpx.Timeout(timeout_s or self._timeout_s, connect=CONNECT_TIMEOUT_S)
-        num_failures = 0
-        while True:
-            asked_s: float | None = None
-            try:
-                with (
-                    self._http.stream(
-                        method, path, params=query, headers=headers, json=json, data=form, files=files, timeout=timeout
-                    ) as answer,
-                    _followed(answer, timeout) as response,
-                ):
-                    if response.is_success or response.status_code in accepted:
-                        return read(response)
-                    failure: ServiceError | ServiceUnreachableError
-                    problem = problem_of(response.status_code, response.read())
-                    if response is answer:
-                        failure, retried = ServiceError(problem), response.status_code in RETRIED_STATUSES
-                    else:
-                        failure = _refused_by_store(response.url, problem)
-                        retried = response.status_code in STORE_RETRIED_STATUSES
-                    asked_s = retry_after_s(response.headers.get("Retry-After"))
-            except httpx.RequestError as error:
-                failure = self._unreachable(error)
-                # An upload whose answer did not come is being worked on: another one would double the work.
-                retried = files is None or not isinstance(error, httpx.ReadTimeout)
-            num_failures += 1
-            delay_s = self._retries.delay_s(num_failures, asked_s) if idempotent and retried else None
-            if delay_s is None:
-                raise failure
-            self._sleep(delay_s)
 
-    def _unreachable(self, error: httpx.RequestError) -> ServiceUnreachableError:
-        asked = error.request.url
-        if asked.netloc != self._http.base_url.netloc:
-            return ServiceUnreachableError(
-                f"no answer from {_store(asked)}",
-                got=str(error) or type(error).__name__,
-                todo="Does this machine reach what the service's ARCHPRIOR_S3_PUBLIC_ENDPOINT_URL names?",
-            )
-        return ServiceUnreachableError(
-            f"no answer from the service at {self.base_url}",
-            got=str(error) or type(error).__name__,
-            todo="Is it running, and is this its address? `archprior serve` starts one.",
-        )
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+    async def compute(self, function: Callable[[], Result]) -> Result:
+        """Return what a function returns that takes a while, without holding others up."""
+
+    async def for_each(
+        self,
+        items: Iterable[Item],
+        action: Callable[[Item], Work[None]],
+        *,
+        num_parallel: int,
+        abandon: Callable[[], None],
+    ) -> None:
+        """Do something with each item, `num_parallel` at a time.
+
+        The first failure ends it and is raised; `abandon` is called then, and shall make what still goes on end soon.
+        """
+
+    async def close(self) -> None:
+        """Close the connections."""
 
 
-@contextmanager
-def _followed(answer: httpx.Response, timeout: httpx.Timeout) -> Iterator[httpx.Response]:
-    """Yield an answer, or of one that sends a download to the store, the store's. It gets none of our headers."""
-    sent_on = answer.status_code == HTTPStatus.TEMPORARY_REDIRECT and answer.has_redirect_location
-    if not sent_on or answer.request.method != "GET":
-        yield answer
-        return
-    url = answer.url.join(answer.headers["Location"])
-    with httpx.stream("GET", url, headers=HEADERS, timeout=timeout, trust_env=not _is_loopback(url.host)) as stored:
-        yield stored
-
-
-def _check_location(answer: httpx.Response) -> None:
-    """Refuse a redirect to what is no address. Httpx would call it a broken connection, which is worth another try."""
-    if not answer.has_redirect_location:
-        return
-    try:
-        is_address = _is_http(answer.url.join(answer.headers["Location"]))
-    except (httpx.InvalidURL, UnicodeError):  # the latter of a host that is no international name
-        is_address = False
-    if not is_address:
-        raise ServiceError(
-            Problem(
-                title="the service sends downloads to what is no address",
-                status=answer.status_code,
-                detail=repr(answer.headers["Location"].partition("?")[0][:200]),
-                code=f"http_{answer.status_code}",
-                todo="Look at the service's ARCHPRIOR_S3_PUBLIC_ENDPOINT_URL.",
-            )
-        )
-
-
-def _refused_by_store(url: httpx.URL, problem: Problem) -> ServiceError:
-    todo = "Is it what the service's ARCHPRIOR_S3_PUBLIC_ENDPOINT_URL should name, and does it hold the object?"
-    return ServiceError(
-        problem.model_copy(update={"title": f"{problem.title}, says {_store(url)}", "todo": problem.todo or todo})
-    )
-
-
-def _store(url: httpx.URL) -> str:
-    return f"{url.scheme}://{url.netloc.decode()}, the store to which the service sends downloads"
-
-
-def _authorization(api_key: str | None) -> dict[str, str]:
-    if api_key is None:
-        return {}
-    if not (api_key.isascii() and api_key.isprintable()) or " " in api_key:
-        raise InvalidOptionError("not an API key", expected="one line, as `archprior keys create` has shown it")
-    return {"Authorization": f"Bearer {api_key}"}
-
-
-def _checked(base_url: str) -> httpx.URL:
-    try:
-        url = httpx.URL(base_url.rstrip("/"))
-    except httpx.InvalidURL:
-        url = httpx.URL("")
-    if not _is_http(url):
-        raise InvalidOptionError(
-            "not a service's address", got=base_url, expected="something like http://127.0.0.1:8000"
-        )
-    return url
-
-
-def _is_http(url: httpx.URL) -> bool:
+def is_http(url: httpx.URL) -> bool:
+    """Return whether an address is one that can be asked."""
     return url.scheme in ("http", "https") and bool(url.host)
 
 
-def _is_loopback(host: str) -> bool:
+def heeds_environment(host: str) -> bool:
+    """Return whether a proxy that the environment names is asked: it knows nothing of this machine's own ports."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return not ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host != "localhost"
+
+
+@functools.cache
+def authorities(*, trust_env: bool) -> ssl.SSLContext:
+    """Return whose certificates are believed. Reading them takes longer than most calls, so all clients share them."""
+    return httpx.create_ssl_context(trust_env=trust_env)
+
+
+def store_address(answer: httpx.Response) -> httpx.URL | None:
+    """Return where an answer to a download sends us on, or None where it is an answer itself."""
+    sent_on = answer.status_code == HTTPStatus.TEMPORARY_REDIRECT and answer.has_redirect_location
+    if not sent_on or answer.request.method != "GET":
+        return None
+    return answer.url.join(answer.headers["Location"])
+
+
+def check_location(answer: httpx.Response) -> None:
+    """Refuse a redirect to what is no address. Httpx would call it a broken connection, which is worth another try."""
+    if not answer.has_redirect_location:
+        return
+    location = answer.headers["Location"]
+    try:
+        is_address = is_http(answer.url.join(location))
+    except (httpx.InvalidURL, UnicodeError):  # the latter of a host that is no international name
+        is_address = False
+    if not is_address:
+        raise no_address(location, answer.status_code)
+
+
+def no_address(location: str, status: int) -> ServiceError:
+    """Return the error of a service that sends its clients to what is no address; the query, which may sign, is cut."""
+    return ServiceError(
+        Problem(
+            title="the service sends its clients to what is no address",
+            status=status,
+            detail=repr(location.partition("?")[0][:200]),
+            code=f"http_{status}",
+            todo="Look at the service's ARCHPRIOR_S3_PUBLIC_ENDPOINT_URL.",
+        )
+    )

@@ -31,9 +31,15 @@ def entrypoint(store: Store, meta_run: MetaRun) -> str:
     return command(JOB, store, layout.meta_attempt(meta_run.id, meta_run.attempt))
 
 
-def metadata(meta_run: MetaRun) -> dict[str, str]:
-    """Return what the Ray dashboard shows beside the job."""
+def metadata(meta_run: MetaRun, *, home: str) -> dict[str, str]:
+    """Return what the Ray dashboard shows beside the job.
+
+    Args:
+        meta_run: Whose job it is.
+        home: Of the records that hold it: see `WorkRecords.home`.
+    """
     return {
+        "service": home,
         "kind": "meta-run",
         "id": meta_run.id,
         "attempt": str(meta_run.attempt),

@@ -133,8 +133,10 @@ class AdaptationSteps:
         """
         files.write_request()
         if self._move(adaptation, Change(state="RUNNING")):  # else it was cancelled meanwhile
-            jobs.submit(submission_id(adaptation), entrypoint(self.store, adaptation), metadata(adaptation))
-            if not self.records.is_current(adaptation):  # the cluster took so long that the attempt was given up
+            about = metadata(adaptation, home=self.records.home)
+            jobs.submit(submission_id(adaptation), entrypoint(self.store, adaptation), about)
+            # The cluster may have taken so long that the attempt was given up.
+            if not self.records.is_current(adaptation.id, adaptation.attempt):
                 jobs.stop(submission_id(adaptation))
 
     def _move(self, adaptation: Adaptation, change: Change) -> bool:

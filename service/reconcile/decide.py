@@ -7,9 +7,8 @@ left nothing does it matter whether its job lives.
 from dataclasses import dataclass
 from typing import Final
 
-from service.jobs import JobStatus
+from service.jobs import ALIVE, JobStatus
 from service.reconcile.decisions import (
-    ALIVE,
     Cancel,
     Fail,
     Limits,

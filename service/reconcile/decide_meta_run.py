@@ -9,9 +9,8 @@ another one wrote.
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from service.jobs import JobStatus
+from service.jobs import ALIVE, JobStatus
 from service.reconcile.decisions import (
-    ALIVE,
     Cancel,
     Fail,
     Limits,
@@ -42,14 +41,15 @@ class MetaObservation(Observation):
         refusal: Why what waits may not start any more; None: it may.
         control: What its job was told last; None: nothing yet.
         max_workers: The worker cap that its job should have.
-        exhausted: Whether its jobs were lost so often, without one new checkpoint, that another would be lost too.
+        num_in_a_row: Attempts in a row that were lost and reached no new checkpoint, the current one among them; 0:
+            it reached one, or is not lost.
     """
 
     manifest: MetaManifest | None = None
     refusal: Problem | None = None
     control: MetaControl | None = None
     max_workers: int | None = None
-    exhausted: bool = False
+    num_in_a_row: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,15 @@ def decide_meta_run(meta_run: MetaRun, seen: MetaObservation, limits: Limits) ->
         return _ending(meta_run, seen, limits)
     if seen.job.status in ALIVE or seen.job.status == JobStatus.UNKNOWN:
         return _tell(meta_run.state, seen)
-    if seen.exhausted:
-        return Fail(lost(KIND, meta_run, seen.job, todo="resume the meta-run: it goes on from its last checkpoint"))
-    return Retry(what_happened(seen.job))
+    reason = what_happened(seen.job)
+    if seen.num_in_a_row == 0:
+        return Retry(reason, counts=False, afresh=True)
+    num_lost = seen.num_in_a_row - 1 - meta_run.num_failures
+    if seen.job.status == JobStatus.MISSING and num_lost < limits.max_lost:
+        return Retry(reason, counts=False)
+    if meta_run.num_failures + 1 < limits.max_attempts:
+        return Retry(reason)
+    return Fail(lost(KIND, meta_run, seen.job, todo="resume the meta-run: it goes on from its last checkpoint"))
 
 
 def _ending(meta_run: MetaRun, seen: MetaObservation, limits: Limits) -> MetaDecision:

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from service.attempt_files import Attempted
-from service.jobs import JobReport, JobStatus
+from service.jobs import ALIVE, JobReport, JobStatus
 from service.schemas import Problem
 from workers.contracts.adaptations import Failure
 
-ALIVE: Final = frozenset({JobStatus.PENDING, JobStatus.RUNNING})
 MESSAGE_LINES: Final = 20
 UNSEEN: Final = JobReport(status=JobStatus.MISSING)
 EXHAUSTED: Final = "attempts_exhausted"
@@ -27,8 +26,8 @@ class Limits:
         stop_grace_s: Seconds that the job of a meta-run has to publish its prior once it was asked to stop.
         missing_s: Seconds beyond its budget for which an adaptation is begun again, whatever the number of its
             attempts, because the cluster does not know its job: a cluster that was lost is not the job's fault.
-        max_lost: Attempts of an adaptation that may be lost in that way before they count after all: it may be the job
-            that ends its cluster.
+        max_lost: Attempts that may be lost in that way before they count after all: it may be the job that ends its
+            cluster. Of a meta-run, in a row without a newer checkpoint.
     """
 
     max_attempts: int
@@ -67,10 +66,16 @@ class Start:
 
 @dataclass(frozen=True)
 class Retry:
-    """Queue it again as a new attempt, because of this; `counts` says whether the old one had its chance."""
+    """Queue it again as a new attempt, because of this.
+
+    Attributes:
+        counts: Whether the old one had its chance.
+        afresh: Whether those before it no longer count, because it had come further.
+    """
 
     reason: str
     counts: bool = True
+    afresh: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Final, get_args
 
 from service.attempt_files import Attempted
@@ -16,6 +16,7 @@ from service.jobs import Capacity, NoJobs
 from service.reconcile.adaptations import AdaptationSteps
 from service.reconcile.caps import need_of, worker_caps
 from service.reconcile.meta_runs import KEEP_CAP, Cap, MetaRunSteps
+from service.reconcile.orphans import Orphans
 from service.records.lease import Lease
 from service.records.model import Adaptation, MetaRun
 from workers.adapt.plan import MAX_CPUS_PER_WORKER
@@ -79,7 +80,7 @@ class Reconciler:
             *((one, partial(self.meta_runs.advance, one, jobs, now_s=now_s, cap=caps[one.id])) for one in meta_due),
         ]
         for work, advance in steps:
-            if not self.lease.acquire():
+            if not self.lease.keep():
                 return  # a step may take longer than the lease lasts
             # The trouble of one must not hold the others up; it is looked at again in the next step.
             try:
@@ -88,8 +89,14 @@ class Reconciler:
                 logger.warning("work=%s attempt=%d %s", work.id, work.attempt, error)
             except ClusterUnavailableError as error:
                 unavailable = error
+        if up and self.lease.keep():
+            self._orphans.look(jobs, now_s=now_s)
         if unavailable is not None:
             raise unavailable
+
+    @cached_property
+    def _orphans(self) -> Orphans:
+        return Orphans(self.adaptations.records, self.meta_runs.records)
 
     def _capacity(
         self, *, waits: bool, running: Sequence[Adaptation], meta_running: Sequence[MetaRun]

@@ -2,8 +2,7 @@
 
 from service.attempt_files import Attempted, submission_id
 from service.errors import ClusterUnavailableError, InvalidAttemptFileError
-from service.jobs import JobClient, JobReport, JobStatus
-from service.reconcile.decisions import ALIVE
+from service.jobs import ALIVE, JobClient, JobReport, JobStatus
 from service.schemas import Problem
 
 

@@ -1,7 +1,7 @@
-"""When a meta-run whose jobs keep getting lost is given up. Pure.
+"""How often the jobs of a meta-run have been lost in a row. Pure.
 
 A run of days on machines that come and go loses many jobs, and each time goes on from its last checkpoint: only losses
-in a row without a newer checkpoint count.
+without a newer checkpoint count.
 """
 
 from collections.abc import Iterable
@@ -21,19 +21,20 @@ class Past:
     ended: bool
 
 
-def is_exhausted(attempts: Iterable[Past], max_attempts: int) -> bool:
-    """Return whether the last `max_attempts` attempts were all lost, and none of them got beyond those before.
+def num_in_a_row(attempts: Iterable[Past]) -> int:
+    """Return how many of the last attempts were lost and did not get beyond those before; 0: the last one did.
 
     Args:
         attempts: From the newest, which was lost, to the first; no more of them are taken than are needed.
-        max_attempts: Losses in a row that are too many.
     """
-    reached, num_lost = 0, 0
+    reached, num_since, num = 0, 0, 0
     for past in attempts:
-        if num_lost < max_attempts:
-            if past.ended:
-                return False
-            reached, num_lost = max(reached, past.checkpoint_step or 0), num_lost + 1
-        elif past.checkpoint_step is not None:
-            return reached <= past.checkpoint_step
-    return num_lost == max_attempts and reached == 0
+        step = past.checkpoint_step or 0
+        if step and step >= reached:  # it had come as far already as those after it
+            reached, num_since = step, num
+        elif past.checkpoint_step is not None and step < reached:
+            return num_since
+        if past.ended:
+            break
+        num += 1
+    return num_since if reached else num

@@ -7,7 +7,7 @@ from typing import Final
 
 from service.attempt_files import submission_id
 from service.errors import ConflictError, InvalidAttemptFileError, NotFoundError
-from service.jobs import JobClient, JobReport, JobStatus
+from service.jobs import ALIVE, JobClient, JobReport, JobStatus
 from service.meta_runs.attempts import MetaAttemptFiles, entrypoint, metadata
 from service.meta_runs.intake import check_use
 from service.problems import problem_of
@@ -21,7 +21,6 @@ from service.reconcile.decide_meta_run import (
     decide_meta_run,
 )
 from service.reconcile.decisions import (
-    ALIVE,
     EXHAUSTED,
     UNSEEN,
     Cancel,
@@ -33,7 +32,7 @@ from service.reconcile.decisions import (
     Wait,
 )
 from service.reconcile.jobs import job_of, stop_late, stop_living, unreadable
-from service.reconcile.losses import Past, is_exhausted
+from service.reconcile.losses import Past, num_in_a_row
 from service.records.datasets import DatasetRecords
 from service.records.meta_runs import MetaRunRecords
 from service.records.model import MetaRun
@@ -114,7 +113,7 @@ class MetaRunSteps:
             control=control,
             max_workers=cap,
             asked_age_s=0.0 if asked_at is None else now_s - asked_at.timestamp(),
-            exhausted=is_lost and is_exhausted(self._attempts(meta_run), self.limits.max_attempts),
+            num_in_a_row=num_in_a_row(self._attempts(meta_run)) if is_lost else 0,
         )
 
     def _refusal(self, meta_run: MetaRun) -> Problem | None:
@@ -127,7 +126,8 @@ class MetaRunSteps:
 
     def _attempts(self, meta_run: MetaRun) -> Iterator[Past]:
         """Yield what the attempts that were started have left, from the current one back to the first."""
-        for number in range(meta_run.attempt, 0, -1):
+        most = self.limits.max_attempts + self.limits.max_lost + 1  # beyond that, another one does not matter
+        for number in range(meta_run.attempt, max(0, meta_run.attempt - most), -1):
             files = MetaAttemptFiles(self.store, meta_run, number)
             if not files.was_started():
                 continue
@@ -149,9 +149,10 @@ class MetaRunSteps:
                 logger.info("meta_run=%s attempt=%d told %s", meta_run.id, meta_run.attempt, control.model_dump_json())
             case StopJob():
                 jobs.stop(submission_id(meta_run))
-            case Retry(reason):
+            case Retry(reason, counts, afresh):
                 logger.warning("meta_run=%s attempt=%d lost: %s", meta_run.id, meta_run.attempt, reason)
-                self._move(meta_run, MetaChange(state="QUEUED", spent_s=_spent_s(files)))
+                change = MetaChange(state="QUEUED", spent_s=_spent_s(files), counts=counts, afresh=afresh)
+                self._move(meta_run, change)
             case Finish(manifest, state):
                 change = MetaChange(
                     state=state,
@@ -173,8 +174,9 @@ class MetaRunSteps:
         """Submit the attempt's job; recorded first, as with adaptations."""
         files.write_request()
         if self._move(meta_run, MetaChange(state="RUNNING")):  # else it was stopped or cancelled meanwhile
-            jobs.submit(submission_id(meta_run), entrypoint(self.store, meta_run), metadata(meta_run))
-            if not self.records.is_current(meta_run):
+            about = metadata(meta_run, home=self.records.home)
+            jobs.submit(submission_id(meta_run), entrypoint(self.store, meta_run), about)
+            if not self.records.is_current(meta_run.id, meta_run.attempt):
                 jobs.stop(submission_id(meta_run))
 
     def _move(self, meta_run: MetaRun, change: MetaChange) -> bool:

@@ -16,6 +16,7 @@ from service.records.priors import use_prior
 from service.records.tables import AdaptationRow
 from service.records.transitions import Change, transition
 from service.records.turns import ADAPTATIONS, take_turn
+from service.records.uses import require_datasets
 from service.records.work import WorkRecords
 from service.schemas import ACTIVE_STATES, FINAL_STATES, AdaptationState, Problem, Result
 from workers.contracts.adaptations import NO_PRIOR, AdaptationRequest
@@ -58,7 +59,7 @@ class AdaptationRecords(WorkRecords[AdaptationRow, Adaptation, AdaptationState])
             once: Of a request that may come again.
 
         Raises:
-            NotFoundError: Its prior is gone meanwhile.
+            NotFoundError: Its dataset or its prior is gone meanwhile.
             IdempotencyKeyReusedError: Another request had this key.
             QuotaExceededError: Its owner has as much unfinished work as it may.
         """
@@ -80,6 +81,7 @@ class AdaptationRecords(WorkRecords[AdaptationRow, Adaptation, AdaptationState])
                 if made != values["id"]:
                     return _adaptation(session.get_one(AdaptationRow, made))
             self._admit(session, owner)
+            require_datasets(session, (dataset.id,))
             use_prior(session, request.prior or NO_PRIOR, owner=owner)
             values["arrival"] = take_turn(session, ADAPTATIONS)
             row = session.scalars(insert(AdaptationRow).values(values).returning(AdaptationRow)).one()

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Final
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -17,6 +20,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from search_spaces.errors import InvalidOptionError
+from workers.contracts.errors import NewerFormatError
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 SQLITE: Final = frozenset({"sqlite", "sqlite+pysqlite"})
@@ -53,7 +57,7 @@ class Database:
         parsed = _parse(url)
         self._is_postgresql = parsed.drivername in POSTGRESQL
         self._engine = _postgresql(parsed) if self._is_postgresql else _sqlite(parsed)
-        self._lock = threading.RLock()
+        self._locks = _Locks()
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -71,14 +75,14 @@ class Database:
     def exclusive(self, name: str) -> Iterator[None]:
         """Hold the lock of that name for the block's time, against every service on these records.
 
-        For what takes longer than a transaction should. In SQLite all names are one lock of this process.
+        For what takes longer than a transaction should. With SQLite the lock is one of this process.
         PostgreSQL frees the lock once its holder's connection ends, however that ends.
 
         Raises:
             OperationalError: Another had it for longer than `LOCK_TIMEOUT_S`.
         """
         if not self._is_postgresql:
-            with self._lock:
+            with self._locks.hold(name):
                 yield
             return
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -94,9 +98,16 @@ class Database:
         """Bring the tables up to what this version expects; nothing happens if they are.
 
         Of services that start at once, one migrates and the others wait.
+
+        Raises:
+            NewerFormatError: A newer ArchPrior has migrated them already.
         """
         config = migration_config()
+        revisions = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
         with self.exclusive("archprior migrations"), self.migrating() as connection:
+            for found in MigrationContext.configure(connection).get_current_heads():
+                if found not in revisions:
+                    raise NewerFormatError.of("the database of records", found, revisions[0])
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
@@ -132,6 +143,29 @@ class Database:
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
+
+
+class _Locks:
+    """Locks of this process by name, each there for as long as somebody has it or waits for it."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._locks: dict[str, threading.RLock] = {}
+        self._num_users: Counter[str] = Counter()
+
+    @contextmanager
+    def hold(self, name: str) -> Iterator[None]:
+        with self._guard:
+            lock = self._locks.setdefault(name, threading.RLock())
+            self._num_users[name] += 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._guard:
+                self._num_users[name] -= 1
+                if not self._num_users[name]:
+                    del self._locks[name], self._num_users[name]
 
 
 def migration_config() -> Config:

@@ -1,23 +1,48 @@
 """The records of datasets."""
 
 import secrets
+from contextlib import AbstractContextManager
+from typing import Final, get_args
 
-from sqlalchemy import insert, select, update
+from pydantic import TypeAdapter
+from sqlalchemy import Select, insert, select, update
+from sqlalchemy.orm import Session
 
 from service.errors import NotFoundError
 from service.quotas import UNLIMITED, Quotas, Usage
 from service.records.clock import DatabaseNow
 from service.records.database import Database
-from service.records.model import Dataset, moment
+from service.records.dataset_states import move
+from service.records.events import record_event
+from service.records.idempotency import Once, claim, made_by
+from service.records.model import Arrival, Dataset, DatasetEntry, moment
 from service.records.owners import add_owner, require_room
 from service.records.pages import newest
 from service.records.tables import DatasetRow
-from service.schemas import DatasetChange
+from service.schemas import DatasetChange, DatasetState, Problem
 from workers.contracts.datasets import DatasetFindings, DatasetReport
+
+VISIBLE: Final = get_args(DatasetState)
+NUM_LOOKED_AT: Final = 100
+"""Datasets that one look for what has arrived, or did not in time, returns at most."""
+
+SAID: Final = {"name", "meta_use", "terms"}
+"""Of an arrival: what its sender says of the dataset."""
+
+_STATE: Final[TypeAdapter[DatasetState]] = TypeAdapter(DatasetState)
+
+
+def new_dataset_id() -> str:
+    """Return an id that no dataset has."""
+    return f"ds-{secrets.token_hex(6)}"
 
 
 class DatasetRecords:
-    """Datasets of this service; each owner's bytes are recorded once."""
+    """Datasets of this service; each owner's bytes are recorded once.
+
+    A dataset whose bytes turn out to be those of another one of its owner becomes an alias: its id stands for the other
+    from then on, and no list shows it.
+    """
 
     def __init__(self, database: Database, quotas: Quotas = UNLIMITED) -> None:
         self._database, self._quotas = database, quotas
@@ -29,82 +54,260 @@ class DatasetRecords:
         sha256: str,
         num_bytes: int,
         report: DatasetReport,
+        findings: DatasetFindings | None = None,
         owner: str,
         meta_use: bool = False,
         terms: str | None = None,
     ) -> tuple[Dataset, bool]:
-        """Record a dataset; return it and whether it is new. One that is there already stays as it is.
+        """Record a dataset, READY; return it and whether it is new. One that is there already stays as it is.
 
         Raises:
             QuotaExceededError: Its owner may not have so many bytes.
         """
         values = {
-            "id": f"ds-{secrets.token_hex(6)}",
+            "id": new_dataset_id(),
             "owner": owner,
             "name": name,
             "sha256": sha256,
             "num_bytes": num_bytes,
             "report": report.model_dump(mode="json"),
+            "findings": None if findings is None else findings.model_dump(mode="json"),
             "created_at": DatabaseNow(),
+            "changed_at": DatabaseNow(),
             "meta_use": meta_use,
             **({} if terms is None else {"terms": terms}),
         }
         with self._database.transaction() as session:
             add_owner(session, owner)  # of two that bring the same bytes at once, the second sees the first's
-            known = session.scalar(select(DatasetRow).where(DatasetRow.sha256 == sha256, DatasetRow.owner == owner))
+            known = _of_bytes(session, sha256, owner=owner)
             if known is not None:
-                return _dataset(known), False
+                return _entry(known).ready(), False
             require_room(session, owner, self._quotas, Usage(num_bytes=num_bytes))
             row = session.scalars(insert(DatasetRow).values(values).returning(DatasetRow)).one()
-            return _dataset(row), True
+            record_event(session, work_id=row.id, owner=owner, kind="dataset.ready")
+            return _entry(row).ready(), True
+
+    def expect(
+        self,
+        dataset_id: str,
+        *,
+        name: str,
+        num_bytes: int,
+        arrival: Arrival,
+        owner: str,
+        source: str | None = None,
+        declared_sha256: str | None = None,
+        once: Once | None = None,
+    ) -> DatasetEntry:
+        """Record a dataset that arrives; or return what the same request has made before.
+
+        It is UPLOADING, or where it has a source, CHECKING: whoever checks it copies it first. Its bytes count from
+        here on.
+
+        Args:
+            dataset_id: Its new id.
+            name: As people know it.
+            num_bytes: That will arrive.
+            arrival: How.
+            owner: Whose it is.
+            source: Where it is copied from.
+            declared_sha256: What its sender says its hash is.
+            once: Of a request that may come again.
+
+        Raises:
+            IdempotencyKeyReusedError: Another request had this key.
+            QuotaExceededError: Its owner may not have so many bytes.
+        """
+        values = {
+            "id": dataset_id,
+            "owner": owner,
+            "name": name,
+            "state": "UPLOADING" if source is None else "CHECKING",
+            "num_bytes": num_bytes,
+            "created_at": DatabaseNow(),
+            "changed_at": DatabaseNow(),
+            "meta_use": bool(arrival.meta_use),
+            "source": source,
+            "upload": arrival.model_dump(mode="json"),
+            "declared_sha256": declared_sha256,
+            **({} if arrival.terms is None else {"terms": arrival.terms}),
+        }
+        with self._database.transaction() as session:
+            if once is not None:
+                made = claim(session, once, owner=owner, work_id=dataset_id)
+                if made != dataset_id:
+                    return _entry(_visible(session, made, owner=owner))
+            add_owner(session, owner)
+            require_room(session, owner, self._quotas, Usage(num_bytes=num_bytes))
+            return _entry(session.scalars(insert(DatasetRow).values(values).returning(DatasetRow)).one())
+
+    def made_by(self, once: Once | None, *, owner: str) -> DatasetEntry | None:
+        """Return what a request has made before, or None.
+
+        Raises:
+            IdempotencyKeyReusedError: Another request had this key.
+            NotFoundError: It was deleted since.
+        """
+        if once is None:
+            return None
+        with self._database.transaction() as session:
+            made = made_by(session, once, owner=owner)
+            return None if made is None else _entry(_visible(session, made, owner=owner))
 
     def require_room(self, num_bytes: int, *, owner: str) -> None:
-        """Refuse bytes that `add` would refuse if it were called now. Raises `QuotaExceededError`."""
+        """Refuse bytes that would be refused if they were recorded now. Raises `QuotaExceededError`."""
         with self._database.transaction() as session:
             require_room(session, owner, self._quotas, Usage(num_bytes=num_bytes))
 
     def find(self, sha256: str, *, owner: str) -> Dataset | None:
         """Return the dataset with these bytes, or None."""
         with self._database.transaction() as session:
-            row = session.scalar(select(DatasetRow).where(DatasetRow.sha256 == sha256, DatasetRow.owner == owner))
-            return None if row is None else _dataset(row)
+            row = _of_bytes(session, sha256, owner=owner)
+            return None if row is None else _entry(row).ready()
 
     def get(self, dataset_id: str, *, owner: str) -> Dataset:
-        """Return one dataset. Raises `NotFoundError`."""
-        with self._database.transaction() as session:
-            row = session.scalar(select(DatasetRow).where(DatasetRow.id == dataset_id, DatasetRow.owner == owner))
-        if row is None or row.state != "READY":
-            raise NotFoundError("no such dataset", got=dataset_id, todo="GET /v1/datasets lists those there are.")
-        return _dataset(row)
+        """Return one dataset that can be used; of an alias, the one that it stands for.
 
-    def change(self, dataset_id: str, change: DatasetChange, *, owner: str) -> Dataset:
-        """Change what may be changed of a dataset, and return it as it is then. Raises `NotFoundError`."""
+        Raises:
+            NotFoundError: There is none.
+            DatasetNotReadyError: It arrives, is being checked, or was refused.
+        """
+        return self.entry(dataset_id, owner=owner).ready()
+
+    def entry(self, dataset_id: str, *, owner: str) -> DatasetEntry:
+        """Return one dataset in whatever state; of an alias, the one that it stands for. Raises `NotFoundError`."""
+        with self._database.transaction() as session:
+            return _entry(_visible(session, dataset_id, owner=owner))
+
+    def change(self, dataset_id: str, change: DatasetChange, *, owner: str) -> DatasetEntry:
+        """Change what may be changed of a dataset, and return it as it is then.
+
+        Raises:
+            NotFoundError: There is none.
+            DatasetNotReadyError: It arrives, is being checked, or was refused.
+        """
+        dataset = self.get(dataset_id, owner=owner)
         values = change.model_dump(exclude_none=True)
         if values:
-            of_owner = (DatasetRow.id == dataset_id, DatasetRow.owner == owner)
+            still = (DatasetRow.id == dataset.id, DatasetRow.owner == owner, DatasetRow.state == "READY")
             with self._database.transaction() as session:
-                session.execute(update(DatasetRow).where(*of_owner).values(values))
-        return self.get(dataset_id, owner=owner)
+                session.execute(update(DatasetRow).where(*still).values(values))
+        return self.entry(dataset.id, owner=owner)
 
-    def page(self, *, owner: str, limit: int, cursor: str | None = None) -> tuple[tuple[Dataset, ...], str | None]:
+    def page(
+        self, *, owner: str, limit: int, state: DatasetState | None = None, cursor: str | None = None
+    ) -> tuple[tuple[DatasetEntry, ...], str | None]:
         """Return at most `limit` datasets, newest first, and the cursor of the next part if there is one."""
-        query = select(DatasetRow).where(DatasetRow.owner == owner, DatasetRow.state == "READY")
+        states = VISIBLE if state is None else (state,)
+        query = select(DatasetRow).where(
+            DatasetRow.owner == owner, DatasetRow.state.in_(states), DatasetRow.alias_of.is_(None)
+        )
         with self._database.transaction() as session:
             rows, following = newest(session, query, DatasetRow, limit=limit, cursor=cursor)
-        return tuple(map(_dataset, rows)), following
+        return tuple(map(_entry, rows)), following
+
+    def arrived(self) -> tuple[DatasetEntry, ...]:
+        """Return datasets of every owner that are to be checked, those first that have waited longest."""
+        query = select(DatasetRow).where(DatasetRow.state == "CHECKING")
+        return self._oldest(query)
+
+    def overdue(self, *, expires_s: float) -> tuple[DatasetEntry, ...]:
+        """Return datasets of every owner that were begun so many seconds ago and are still not complete."""
+        late = DatasetRow.changed_at < DatabaseNow() - expires_s
+        return self._oldest(select(DatasetRow).where(DatasetRow.state == "UPLOADING", late))
+
+    def completed(self, seen: DatasetEntry) -> bool:
+        """Say that all of a dataset has arrived; return whether it was still as seen."""
+        with self._database.transaction() as session:
+            return move(session, seen.id, owner=seen.owner, seen=seen.state, to="CHECKING")
+
+    def rejected(self, seen: DatasetEntry, error: Problem) -> bool:
+        """Say why a dataset is refused; return whether it was still as seen."""
+        told = error.model_dump(mode="json")
+        with self._database.transaction() as session:
+            return move(
+                session,
+                seen.id,
+                owner=seen.owner,
+                seen=seen.state,
+                to="REJECTED",
+                values={"error": told},
+                data={"error": told},
+            )
+
+    def accepted(self, seen: DatasetEntry, *, sha256: str, report: DatasetReport, findings: DatasetFindings) -> bool:
+        """Say that a dataset can be used; return whether it was still as seen.
+
+        Where its owner has these bytes already, it becomes an alias of that dataset, of which then holds what was said
+        of this one.
+        """
+        with self._database.transaction() as session:
+            add_owner(session, seen.owner)  # as in `add`
+            known = _of_bytes(session, sha256, owner=seen.owner)
+            values: dict[str, object] = {"upload": None}
+            if known is None:
+                values |= {"sha256": sha256, "report": report.model_dump(mode="json")}
+                values["findings"] = findings.model_dump(mode="json")
+            else:
+                values["alias_of"] = known.id
+            data = {} if known is None else {"dataset_id": known.id}
+            changed = move(session, seen.id, owner=seen.owner, seen=seen.state, to="READY", values=values, data=data)
+            said = {} if seen.arrival is None else seen.arrival.model_dump(include=SAID, exclude_none=True)
+            if changed and known is not None and said:
+                session.execute(update(DatasetRow).where(DatasetRow.id == known.id).values(said))
+            return changed
+
+    def content(self, sha256: str) -> AbstractContextManager[None]:
+        """Hold the right to put, or to remove, the bytes of that hash, against every service on these records."""
+        return self._database.exclusive(f"content {sha256}")
+
+    def is_named(self, sha256: str) -> bool:
+        """Return whether a dataset of any owner has these bytes."""
+        with self._database.transaction() as session:
+            return session.scalar(select(DatasetRow.id).where(DatasetRow.sha256 == sha256).limit(1)) is not None
+
+    def _oldest(self, query: Select[DatasetRow]) -> tuple[DatasetEntry, ...]:
+        query = query.order_by(DatasetRow.changed_at, DatasetRow.id).limit(NUM_LOOKED_AT)
+        with self._database.transaction() as session:
+            return tuple(map(_entry, session.scalars(query)))
 
 
-def _dataset(row: DatasetRow) -> Dataset:
-    return Dataset(
+def _of_bytes(session: Session, sha256: str, *, owner: str) -> DatasetRow | None:
+    # Locked, so that nobody deletes it before this transaction has ended.
+    query = select(DatasetRow).where(DatasetRow.sha256 == sha256, DatasetRow.owner == owner).with_for_update()
+    return session.scalar(query)
+
+
+def _visible(session: Session, dataset_id: str, *, owner: str) -> DatasetRow:
+    row = _row(session, dataset_id, owner=owner)
+    if row is not None and row.alias_of is not None:
+        row = _row(session, row.alias_of, owner=owner)
+    if row is None:
+        raise NotFoundError("no such dataset", got=dataset_id, todo="GET /v1/datasets lists those there are.")
+    return row
+
+
+def _row(session: Session, dataset_id: str, *, owner: str) -> DatasetRow | None:
+    visible = (DatasetRow.owner == owner, DatasetRow.state.in_(VISIBLE))
+    return session.scalar(select(DatasetRow).where(DatasetRow.id == dataset_id, *visible))
+
+
+def _entry(row: DatasetRow) -> DatasetEntry:
+    return DatasetEntry(
         id=row.id,
         owner=row.owner,
         name=row.name,
-        sha256=row.sha256 or "",
+        state=_STATE.validate_python(row.state),
+        sha256=row.sha256,
         num_bytes=row.num_bytes,
-        report=DatasetReport.model_validate(row.report),
+        report=None if row.report is None else DatasetReport.model_validate(row.report),
         findings=None if row.findings is None else DatasetFindings.model_validate(row.findings),
         source=row.source,
         created_at=moment(row.created_at),
+        changed_at=None if row.changed_at is None else moment(row.changed_at),
         meta_use=row.meta_use,
         terms=row.terms,
+        arrival=None if row.upload is None else Arrival.model_validate(row.upload),
+        declared_sha256=row.declared_sha256,
+        error=None if row.error is None else Problem.model_validate(row.error),
     )

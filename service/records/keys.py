@@ -7,6 +7,7 @@ import math
 import re
 import secrets
 import time
+from collections.abc import Set
 from datetime import datetime
 from typing import Final, Literal
 
@@ -140,6 +141,23 @@ class KeyRecords:
         if row.last_used_at is None or row.last_used_at < now - USE_NOTED_S:
             self._note_use(key_id)
         return _key(row)
+
+    def good(self, ids: Set[str], *, is_open: bool) -> frozenset[str | None]:
+        """Return which of these keys are neither revoked nor run out.
+
+        Args:
+            ids: Of the keys.
+            is_open: Whether to tell, too, by None, that there never was a key.
+        """
+        good: set[str | None] = set()
+        with self._database.transaction() as session:
+            alive = or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > DatabaseNow())
+            good |= set(
+                session.scalars(select(KeyRow.id).where(KeyRow.id.in_(ids), KeyRow.revoked_at.is_(None), alive))
+            )
+            if is_open and not session.scalar(select(exists().where(KeyRow.id.is_not(None)))):
+                good.add(None)
+        return frozenset(good)
 
     def _note_use(self, key_id: str) -> None:
         """Note a key's use; this process tries once in `USE_NOTED_S`, and of several processes one writes."""

@@ -1,5 +1,8 @@
 """A lease: one process at a time may act, for as long as it keeps renewing."""
 
+import time
+from typing import Final
+
 from sqlalchemy import or_, update
 
 from service.records.clock import DatabaseNow
@@ -10,6 +13,8 @@ RECONCILER = "reconciler"
 CHECKER = "checker"
 HOUSEKEEPER = "housekeeper"
 WEBHOOKS = "webhooks"
+FRESH: Final = 0.2
+"""Of its time: how long after a renewal a lease is believed to be ours without asking."""
 
 
 class Lease:
@@ -24,6 +29,7 @@ class Lease:
 
     def __init__(self, database: Database, *, name: str, holder: str, ttl_s: float) -> None:
         self._database, self._name, self._holder, self._ttl_s = database, name, holder, ttl_s
+        self._renewed_s = float("-inf")
 
     def acquire(self) -> bool:
         """Take or renew the lease; return whether it is ours now."""
@@ -34,11 +40,19 @@ class Lease:
             .values(holder=self._holder, expires_at=DatabaseNow() + self._ttl_s)
             .returning(LeaseRow.name)
         )
+        asked_s = time.monotonic()
         with self._database.transaction() as session:
-            return session.execute(taken).first() is not None
+            is_ours = session.execute(taken).first() is not None
+        self._renewed_s = asked_s if is_ours else float("-inf")
+        return is_ours
+
+    def keep(self) -> bool:
+        """Return whether it is ours, as `acquire` does; one that was renewed a moment ago is not asked for again."""
+        return time.monotonic() - self._renewed_s < FRESH * self._ttl_s or self.acquire()
 
     def release(self) -> None:
         """Give the lease back, if it is ours, so that the next holder need not wait."""
+        self._renewed_s = float("-inf")
         self.end_those_of(self._holder)
 
     def end_those_of(self, prefix: str) -> None:

@@ -19,6 +19,7 @@ from service.records.priors import id_taken, insert_prior, is_taken, use_prior
 from service.records.tables import MetaRunRow
 from service.records.transitions import MetaChange, meta_transition
 from service.records.turns import META_RUNS, PRIOR_IDS, take_turn
+from service.records.uses import require_datasets
 from service.records.work import WorkRecords
 from service.schemas import ACTIVE_META_STATES, SETTLED_META_STATES, MetaResult, MetaRunState, Problem
 from workers.contracts.artifacts import Artifact
@@ -66,7 +67,7 @@ class MetaRunRecords(WorkRecords[MetaRunRow, MetaRun, MetaRunState]):
         Raises:
             IdempotencyKeyReusedError: Another request had this key.
             QuotaExceededError: Its owner has as much unfinished work as it may.
-            NotFoundError: A prior that it begins from or compares is gone meanwhile.
+            NotFoundError: A dataset, or a prior that it begins from or compares, is gone meanwhile.
             ConflictError: The name of its prior is taken.
         """
         number = secrets.token_hex(6)
@@ -88,6 +89,7 @@ class MetaRunRecords(WorkRecords[MetaRunRow, MetaRun, MetaRunState]):
                 if made != values["id"]:
                     return _meta_run(session.get_one(MetaRunRow, made))
             self._admit(session, owner)
+            require_datasets(session, (dataset.dataset_id for dataset in datasets))
             take_turn(session, PRIOR_IDS)
             _use_priors(session, request, owner=owner)
             values["arrival"] = take_turn(session, META_RUNS)
@@ -158,7 +160,7 @@ class MetaRunRecords(WorkRecords[MetaRunRow, MetaRun, MetaRunState]):
         """Have a meta-run that was stopped or has failed go on; asking twice does what asking once does.
 
         Raises:
-            NotFoundError: There is no such meta-run, or a prior that it needs is gone.
+            NotFoundError: There is no such meta-run, or a dataset or a prior that it needs is gone.
             ConflictError: It is still ending, or is over for good; or the name of its prior was taken meanwhile.
             QuotaExceededError: Its owner has as much unfinished work as it may.
         """
@@ -170,7 +172,8 @@ class MetaRunRecords(WorkRecords[MetaRunRow, MetaRun, MetaRunState]):
                 raise _impossible("resumed", seen)
             with self._database.transaction() as session:
                 self._admit(session, owner)
-                if not meta_transition(session, seen, MetaChange(state="QUEUED")):
+                require_datasets(session, (dataset.dataset_id for dataset in seen.datasets))
+                if not meta_transition(session, seen, MetaChange(state="QUEUED", afresh=True)):
                     continue
                 take_turn(session, PRIOR_IDS)
                 _use_priors(session, seen.request, owner=owner)
@@ -213,6 +216,7 @@ def _meta_run(row: MetaRunRow) -> MetaRun:
         datasets=_DATASETS.validate_python(row.datasets),
         prior_id=row.prior_id,
         spent_s=row.spent_s,
+        num_failures=row.num_failures,
         priority=row.priority,
         created_at=moment(row.created_at),
         started_at=None if row.started_at is None else moment(row.started_at),

@@ -8,9 +8,10 @@ from sqlalchemy import Select, tuple_
 from sqlalchemy.orm import Session
 
 from service.errors import InvalidRequestError
-from service.records.tables import DatasetRow, WorkRow
+from service.records.tables import DatasetRow, DeliveryRow, WebhookRow, WorkRow
 
-Row = TypeVar("Row", bound=DatasetRow | WorkRow)
+Listed = DatasetRow | WorkRow | WebhookRow | DeliveryRow
+Row = TypeVar("Row", bound=Listed)
 
 _CURSOR: Final = re.compile(r"([0-9]{1,12}\.[0-9]{1,20}):([a-z]{2}-[0-9a-f]{1,32})")
 
@@ -41,7 +42,7 @@ def no_cursor(cursor: str) -> InvalidRequestError:
     return InvalidRequestError("not a cursor", got=cursor[:100], expected="the next_cursor of the part before")
 
 
-def _encode(last: DatasetRow | WorkRow) -> str:
+def _encode(last: Listed) -> str:
     """Return the cursor of the part after this row; opaque to clients."""
     return f"{last.created_at!r}:{last.id}"
 

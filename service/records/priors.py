@@ -153,12 +153,6 @@ class PriorRecords:
         with self._database.transaction() as session:
             return session.scalar(select(PriorRow.id).where(*_alive(prior_id, owner))) is not None
 
-    def is_deleted(self, prior_id: str, *, owner: str) -> bool:
-        """Return whether there was such a prior, and no longer is."""
-        query = select(PriorRow.deleted_at).where(PriorRow.id == prior_id, PriorRow.owner == owner)
-        with self._database.transaction() as session:
-            return session.scalar(query) is not None
-
     def default_for(self, search_space: str, *, owner: str) -> str | None:
         """Return the prior that was promoted last, of those that there still are; None where there is none."""
         with self._database.transaction() as session:

@@ -61,7 +61,8 @@ class DatasetRow(Base):
     # Whether meta-runs may learn from it, and under which terms its images stand.
     meta_use: Mapped[bool] = mapped_column(Boolean, server_default=false())
     terms: Mapped[str] = mapped_column(String(200), server_default="not stated")
-    # Where it was copied from, how it arrives, what its sender says its hash is, and why it was REJECTED.
+    # Where it was copied from, how it arrives, what its sender says its hash is, and why it was REJECTED. While it is
+    # DELETING, `declared_sha256` is that of the bytes that are to go.
     source: Mapped[str | None] = mapped_column(String(1024))
     upload: Mapped[dict[str, object] | None]
     declared_sha256: Mapped[str | None] = mapped_column(String(64))
@@ -260,6 +261,8 @@ class WebhookRow(Base):
     # Kinds of events; None: all.
     kinds: Mapped[list[object] | None]
     created_at: Mapped[float] = mapped_column(Float)
+    # When its receiver said that it wants no more.
+    disabled_at: Mapped[float | None] = mapped_column(Float)
     deleted_at: Mapped[float | None] = mapped_column(Float)
 
 
@@ -267,7 +270,7 @@ class DeliveryRow(Base):
     """An event on its way to a webhook: recorded with the event, tried until it was taken or given up."""
 
     __tablename__ = "deliveries"
-    __table_args__ = (Index(None, "next_at"), Index(None, "webhook_id", "id"))
+    __table_args__ = (Index(None, "next_at"), Index(None, "webhook_id", "created_at", "id"))
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     webhook_id: Mapped[str] = mapped_column(ForeignKey("webhooks.id"))
@@ -280,3 +283,11 @@ class DeliveryRow(Base):
     delivered_at: Mapped[float | None] = mapped_column(Float)
     last_status: Mapped[int | None] = mapped_column(Integer)
     last_error: Mapped[str | None] = mapped_column(String(500))
+
+
+class IdentityRow(Base):
+    """What tells these records from all others: one row, which a migration made. A copy of the records keeps it."""
+
+    __tablename__ = "identity"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)

@@ -82,6 +82,7 @@ class ChangeTo(Generic[StateT, ResultT]):
         state: The new state.
         spent_s: Seconds to add to what earlier attempts used.
         counts: Whether the attempt that ends is one of those that end the work once there are too many.
+        afresh: Whether those before it no longer count: it has come further, or is begun again on purpose.
         error: Why it failed.
         result: What came out.
         artifacts: What can be downloaded.
@@ -90,6 +91,7 @@ class ChangeTo(Generic[StateT, ResultT]):
     state: StateT
     spent_s: float = 0.0
     counts: bool = False
+    afresh: bool = False
     error: Problem | None = None
     result: ResultT | None = None
     artifacts: tuple[Artifact, ...] = ()
@@ -172,7 +174,7 @@ def _columns(
         # What the old attempt still writes is ignored from then on.
         "attempt": seen.attempt + int(change.state == "QUEUED"),
         "spent_s": row.spent_s + change.spent_s,
-        "num_failures": row.num_failures + int(change.counts),
+        "num_failures": (0 if change.afresh else row.num_failures) + int(change.counts),
     }
     if change.state == "RUNNING":
         columns["started_at"] = func.coalesce(row.started_at, DatabaseNow())

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Set
+from functools import cached_property
 from typing import Final, Generic, TypeVar
 
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from service.records.idempotency import Once, made_by
 from service.records.owners import admit, require_room
 from service.records.pages import newest
 from service.records.places import positions
-from service.records.tables import WorkRow
+from service.records.tables import IdentityRow, WorkRow
 
 Row = TypeVar("Row", bound=WorkRow)
 Work = TypeVar("Work", bound=Attempted)
@@ -114,6 +115,8 @@ class WorkRecords(Generic[Row, Work, State]):
             limit: Most of it; None: all.
             queue: In which queue of the table; None: in any.
         """
+        if limit == 0:
+            return ()
         row = self._row
         query = select(row).where(row.state == QUEUED).order_by(row.priority.desc(), row.arrival, row.id)
         if queue is not None and self._queue is not None:
@@ -127,10 +130,16 @@ class WorkRecords(Generic[Row, Work, State]):
             if len(found) == len(rows):
                 return found
 
-    def is_current(self, work: Attempted) -> bool:
+    @cached_property
+    def home(self) -> str:
+        """What tells these records, and the jobs of what they hold, from those of other services."""
+        with self._database.transaction() as session:
+            return session.scalars(select(IdentityRow.id)).one()
+
+    def is_current(self, work_id: str, attempt: int) -> bool:
         """Return whether this attempt still has or awaits a job: it was not given up for another, and has not ended."""
         query = select(self._row.id).where(
-            self._row.id == work.id, self._row.attempt == work.attempt, self._row.state.not_in(self._final)
+            self._row.id == work_id, self._row.attempt == attempt, self._row.state.not_in(self._final)
         )
         with self._database.transaction() as session:
             return session.scalar(query) is not None
@@ -138,6 +147,8 @@ class WorkRecords(Generic[Row, Work, State]):
     def positions(self, works: Iterable[Work]) -> Mapping[str, int]:
         """Return how many wait before each of these works that waits itself, by id."""
         waiting = [work.id for work in works if work.state == "QUEUED"]
+        if not waiting:
+            return {}
         with self._database.transaction() as session:
             return positions(session, self._row, waiting, queue=self._queue)
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from service.intake import DATASET_FILE, DatasetFields
+from service.datasets.intake import DATASET_FILE, DatasetFields
 from service.prior_intake import CARD_FILE, TENSORS_FILE, PriorFields
-from service.schemas import AdaptationForm
+from service.schemas import AdaptationForm, DatasetBegin, DatasetSource
 from service.settings import Settings
 from service.uploads import FileField
 
@@ -74,7 +74,27 @@ def _adaptation_body() -> dict[str, Any]:
     }
 
 
-DATASET_FORM: Final = _form_body({DATASET_FILE: _ZIP}, DatasetFields.model_json_schema()["properties"])
+def _dataset_body() -> dict[str, Any]:
+    form = _form({DATASET_FILE: _ZIP}, DatasetFields.model_json_schema()["properties"])
+    documents = [kind.model_json_schema() for kind in (DatasetBegin, DatasetSource)]
+    examples = {
+        "parts": {"summary": "Arrives in parts", "value": {"num_bytes": 2_147_483_648, "name": "pets"}},
+        "source": {"summary": "Is copied", "value": {"source": "s3://uploads/team/pets.zip", "meta_use": True}},
+    }
+    return {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": form},
+            "application/json": {"schema": {"oneOf": documents}, "examples": examples},
+        },
+    }
+
+
+DATASET_BODY: Final = _dataset_body()
+PART_BODY: Final = {
+    "required": True,
+    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+}
 PRIOR_FORM: Final = _form_body(
     {CARD_FILE: _file("The prior's `card.json`."), TENSORS_FILE: _file("The prior's `prior.safetensors`.")},
     PriorFields.model_json_schema()["properties"],

@@ -43,5 +43,6 @@ async def get_readiness(response: Response, parts: PartsDependency) -> Health:
     responses=responses(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN),
 )
 def get_metrics(parts: PartsDependency, metrics: MetricsDependency, _: OperatorDependency) -> Response:
-    """Requests, and what waits and runs, in Prometheus' text format. Asks the records; Ray is not asked."""
-    return Response(exposition(metrics, unfinished_by_state(parts.database)), media_type=CONTENT_TYPE_LATEST)
+    """What was asked, sent and removed, waits and runs, in Prometheus' text format. Ray is not asked."""
+    told = exposition(metrics, parts.delivery_metrics, parts.housekeeper.metrics, unfinished_by_state(parts.database))
+    return Response(told, media_type=CONTENT_TYPE_LATEST)

@@ -5,11 +5,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
-from fastapi.sse import EventSourceResponse
 
 from service.auth import CallerDependency
 from service.conditional import NOT_MODIFIED, IfNoneMatch, conditional
 from service.downloads import DOWNLOAD_RESPONSES, WishDependency, download, named
+from service.events.streams import EVENT_STREAM, EventStreamResponse, wants_stream
 from service.idempotency import KeyHeader
 from service.meta_runs.attempts import MetaAttemptFiles
 from service.meta_runs.events import MAX_EVENTS, EventStream, Position, event_page
@@ -25,7 +25,6 @@ router = APIRouter(prefix=META_RUNS, tags=["meta-runs"])
 comparisons = APIRouter(prefix=PRIORS, tags=["priors"])
 REFUSED = responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY)
 NOT_CREATED = {**REFUSED, **responses(HTTPStatus.TOO_MANY_REQUESTS)}
-EVENT_STREAM = {"content": {EventSourceResponse.media_type: {"schema": {"type": "string"}}}}
 
 
 @router.post("", status_code=HTTPStatus.ACCEPTED, summary="Learn a new version of a prior", responses=NOT_CREATED)
@@ -78,7 +77,7 @@ def get_meta_run(
     responses={
         200: EVENT_STREAM,
         204: {"description": "A stream that is taken up again, but has ended"},
-        **responses(HTTPStatus.NOT_FOUND),
+        **responses(HTTPStatus.NOT_FOUND, HTTPStatus.TOO_MANY_REQUESTS),
     },
 )
 def list_meta_run_events(
@@ -96,14 +95,13 @@ def list_meta_run_events(
     settled; `Last-Event-ID` takes a stream up again.
     """
     meta_run = parts.meta_runs.get(meta_run_id, owner=caller.owner)
-    if EventSourceResponse.media_type not in accept:
+    if not wants_stream(accept):
         return event_page(parts.store, meta_run, after=after, limit=limit)
-    stream = EventStream(meta_runs=parts.meta_runs, store=parts.store)
+    stream = EventStream(store=parts.store, hub=parts.hub)
     position = Position.parse(last_event_id)
     if stream.ended(meta_run, position):
         return Response(status_code=HTTPStatus.NO_CONTENT)  # which tells a browser not to ask again
-    begin = position or Position(meta_run.attempt, after)
-    return EventSourceResponse(stream.follow(meta_run, begin), headers={"Cache-Control": "no-cache"})
+    return EventStreamResponse(stream.follow(meta_run, position or Position(meta_run.attempt, after), caller))
 
 
 @router.post("/{meta_run_id}/stop", status_code=HTTPStatus.ACCEPTED, summary="Stop a meta-run", responses=REFUSED)

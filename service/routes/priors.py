@@ -95,6 +95,7 @@ def get_prior(
 def delete_prior(prior_id: str, parts: PartsDependency, caller: CallerDependency) -> None:
     """Delete a meta-prior that nothing uses and that is no default. Its id is not given again."""
     parts.prior_catalog.delete(prior_id, owner=caller.owner)
+    parts.housekeeping.wake()
 
 
 @router.post("/{prior_id}/promote", summary="Promote a meta-prior", responses=responses(HTTPStatus.NOT_FOUND))

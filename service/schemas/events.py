@@ -25,6 +25,7 @@ EventKind = Literal[
     "meta_run.succeeded",
     "meta_run.failed",
     "meta_run.cancelled",
+    "webhook.test",
 ]
 
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from workers.contracts.base import Contract
 
-Garbage = Literal["dataset", "upload", "attempt", "checkpoint", "orphan", "row"]
+Garbage = Literal["dataset", "upload", "attempt", "checkpoint", "prior", "orphan", "row"]
 
 
 class GcForm(Contract):

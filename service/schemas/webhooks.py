@@ -13,7 +13,8 @@ class WebhookForm(Contract):
     """Where to send events.
 
     Attributes:
-        url: `https://`, or `http://`; gets a POST for each event.
+        url: `https://`, at a public address; gets a POST for each event. Whether `http://` and addresses of this
+            network may be named is a setting of the service.
         kinds: Of the events that are sent; None: all.
     """
 
@@ -25,6 +26,7 @@ class WebhookView(Contract):
     """A webhook.
 
     Attributes:
+        disabled_at: When its receiver answered 410, which ends it.
         secret: That signs what is sent (Standard Webhooks); told once, in the answer that makes the webhook.
     """
 
@@ -32,6 +34,7 @@ class WebhookView(Contract):
     url: str
     kinds: tuple[EventKind, ...] | None = None
     created_at: datetime
+    disabled_at: datetime | None = None
     secret: str | None = None
 
 

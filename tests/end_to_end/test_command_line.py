@@ -11,7 +11,7 @@ import pytest
 
 from workers.contracts.artifacts import MANIFEST, MEDIA_TYPES, Manifest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(900)]
 
 
 def test_one_command_adapts_and_leaves_nothing_but_its_result(archprior, digits_zip, footprint, tmp_path):

@@ -10,7 +10,7 @@ from workers.contracts.adaptations import AdaptationRequest
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.meta_runs import DatasetChoice, MetaRunRequest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(900)]
 
 CONFIG = MetaConfig(
     num_steps=60,

@@ -6,7 +6,7 @@ import pytest
 
 from workers.contracts.adaptations import AdaptationRequest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(900)]
 
 REQUEST = AdaptationRequest(prior="none", budget_s=15)
 

@@ -12,7 +12,7 @@ from PIL import Image
 from workers.contracts.adaptations import AdaptationRequest
 from workers.contracts.artifacts import MEDIA_TYPES
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(900)]
 
 SHORT = AdaptationRequest(prior="none", budget_s=10, num_workers=0)
 

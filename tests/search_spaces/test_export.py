@@ -78,6 +78,7 @@ def test_preprocessing_must_make_the_images_that_the_network_takes(network):
 
 def test_preprocessing_is_json():
     assert json.loads(json.dumps(PREPROCESSING.to_json())) == {
+        "format_version": 1,
         "image_size": 12,
         "mean": [0.4, 0.5, 0.6],
         "std": [0.2, 0.25, 0.3],

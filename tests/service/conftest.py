@@ -20,7 +20,7 @@ from PIL import Image
 
 from service.app import create_app
 from service.errors import ClusterUnavailableError
-from service.jobs import Capacity, JobReport, JobStatus
+from service.jobs import ALIVE, Capacity, JobReport, JobStatus, LivingJob
 from service.records.adaptations import AdaptationRecords
 from service.records.database import Database
 from service.records.datasets import DatasetRecords
@@ -70,6 +70,14 @@ class FakeJobs:
         self._check()
         self.stopped.append(submission_id)
         self.reports[submission_id] = JobReport(status=JobStatus.STOPPED)
+
+    def living(self) -> list[LivingJob]:
+        self._check()
+        return [
+            LivingJob(submission_id=name, metadata=self.metadata.get(name, {}))
+            for name, report in self.reports.items()
+            if report.status in ALIVE
+        ]
 
     def set(self, submission_id: str, status: JobStatus, message: str = "") -> None:
         self.reports[submission_id] = JobReport(status=status, message=message)
@@ -341,7 +349,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
         yield one
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_service() -> Callable[..., AbstractContextManager[Service]]:
     """Returns a function that starts a service on a folder."""
     return start_service

@@ -77,6 +77,34 @@ def test_a_jobs_state_is_read_and_the_rest_ignored(dashboard, ray_jobs):
     assert ray_jobs.report("ad-1-a1") == JobReport(status=JobStatus.FAILED, message="exit code 1")
 
 
+def test_the_jobs_that_live_are_listed_and_drivers_that_nobody_submitted_are_not(dashboard, ray_jobs):
+    listed = [
+        {**DETAILS, "submission_id": "ad-1-a1", "metadata": {"id": "ad-1"}},
+        {**DETAILS, "submission_id": "ad-2-a1", "metadata": {"id": "ad-2"}, "status": "RUNNING"},
+        {**DETAILS, "submission_id": "theirs", "metadata": None, "status": "PENDING"},
+        {"type": "DRIVER", "job_id": "02000000", "submission_id": None, "status": "RUNNING", "entrypoint": ""},
+    ]
+    dashboard.answers["GET /api/jobs/"] = (200, listed)
+    assert [(job.submission_id, job.metadata) for job in ray_jobs.living()] == [
+        ("ad-2-a1", {"id": "ad-2"}),
+        ("theirs", {}),
+    ]
+
+
+@pytest.mark.parametrize("answer", [(500, "Traceback"), (200, "no json"), (200, [{"status": "NEW"}])])
+def test_a_list_that_cannot_be_read_is_a_failure_of_the_cluster(dashboard, ray_jobs, answer):
+    dashboard.answers["GET /api/jobs/"] = answer
+    with pytest.raises(ClusterUnavailableError):
+        ray_jobs.living()
+
+
+def test_a_list_beyond_every_bound_is_not_read_to_its_end(dashboard, ray_jobs, monkeypatch):
+    monkeypatch.setattr("service.jobs.MAX_LIST_BYTES", 1000)
+    dashboard.answers["GET /api/jobs/"] = (200, [DETAILS] * 1000)
+    with pytest.raises(ClusterUnavailableError, match="too many"):
+        ray_jobs.living()
+
+
 def test_a_job_that_the_cluster_does_not_know_is_missing(ray_jobs):
     assert ray_jobs.report("ad-1-a1").status == JobStatus.MISSING
     ray_jobs.stop("ad-1-a1")

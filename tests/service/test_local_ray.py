@@ -54,6 +54,7 @@ def assert_nothing_is_left(remembered, data_dir, known):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_ray_that_outlives_its_service_is_found_again_and_ended_without_a_trace(tmp_path):
     subprocess.run([sys.executable, "-c", STARTED_BY_ANOTHER, str(tmp_path)], check=True, timeout=TIMEOUT_S)
     remembered = RayProcess.remembered(tmp_path / REMEMBERED)
@@ -80,6 +81,7 @@ def test_a_ray_that_outlives_its_service_is_found_again_and_ended_without_a_trac
         hang = f"import os, time; open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
         submit(jobs, "ad-2-a1", f'python -c "{hang}"')
         until(lambda: pid_file.exists() and pid_file.read_text())
+        assert [(job.submission_id, job.metadata) for job in jobs.living()] == [("ad-2-a1", {"kind": "test"})]
         known = processes.descendants(remembered.pid)
         assert int(pid_file.read_text()) in known
     finally:
@@ -90,6 +92,7 @@ def test_a_ray_that_outlives_its_service_is_found_again_and_ended_without_a_trac
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_ray_that_was_killed_is_cleared_away_and_replaced(tmp_path):
     ray = LocalRay(tmp_path, num_cpus=1)
     try:

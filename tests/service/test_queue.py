@@ -1,4 +1,4 @@
-"""Two hundred adaptations at once, with one service and with two on the same records."""
+"""Many adaptations at once, with one service and with two on the same records."""
 
 import gc
 import os
@@ -14,6 +14,7 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 NUM = 200
+NUM_SHARED = 80
 GROWTH_BYTES = 40 << 20
 
 
@@ -101,15 +102,15 @@ def test_two_services_on_one_postgresql_submit_each_job_once(
         first = first_one.enter_context(new_service(tmp_path / "a", cluster, **common))
         dataset_id = first.add_dataset(small_zip)["id"]
         assert second.add_dataset(small_zip)["id"] == dataset_id
-        posted = post_all([first.client, second.client], dataset_id, [0] * NUM)
-        done = play([first, second], NUM // 2)
+        posted = post_all([first.client, second.client], dataset_id, [0] * NUM_SHARED)
+        done = play([first, second], NUM_SHARED // 2)
         first_one.close()  # the other goes on alone
-        done += play([second], NUM - NUM // 2)
+        done += play([second], NUM_SHARED - NUM_SHARED // 2)
         assert set(done) == {one["id"] for one in posted}
         for one in posted:
             second.await_state(one["id"], "SUCCEEDED")
         assert max(Counter(calls).values()) == 1
-        assert len(calls) == NUM
+        assert len(calls) == NUM_SHARED
 
 
 def test_a_priority_beyond_its_range_is_refused(service, small_zip):

@@ -46,7 +46,7 @@ def run_attempt(
         ArchPriorError: Why there is no result; a new attempt would fail the same way, unless it is a `StoreError`.
         CancelledError: `control.json` asked to stop.
     """
-    attempt = AttemptRequest.model_validate_json(store.get_bytes(f"{attempt_key}/{REQUEST}"))
+    attempt = AttemptRequest.from_stored(store.get_bytes(f"{attempt_key}/{REQUEST}"), REQUEST)
     request = attempt.request
     budget = Budget(max(1.0, request.budget_s - attempt.spent_s))
     reporter = Reporter(prompt or store, attempt_key, budget, active=group.leads)

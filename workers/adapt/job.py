@@ -23,7 +23,7 @@ from workers.adapt.plan import MAX_CPUS_PER_WORKER
 from workers.adapt.resources import share_of_cluster
 from workers.adapt.sync import Group
 from workers.contracts.adaptations import AttemptRequest, Failure
-from workers.contracts.errors import CancelledError, StoreError
+from workers.contracts.errors import CancelledError, NewerFormatError, StoreError
 from workers.store.patient import open_patiently
 from workers.store.protocol import Store
 
@@ -60,12 +60,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     store = open_patiently(options.store, patience_s=STORE_PATIENCE_S)
-    attempt = AttemptRequest.model_validate_json(store.get_bytes(f"{options.attempt}/{REQUEST}"))
-    ray.init(address="auto", log_to_driver=True)
     try:
+        attempt = AttemptRequest.from_stored(store.get_bytes(f"{options.attempt}/{REQUEST}"), REQUEST)
+        ray.init(address="auto", log_to_driver=True)
         with tempfile.TemporaryDirectory(prefix="archprior-train-") as storage:
             _fit(options.store, options.attempt, attempt, storage)
-    except InvalidOptionError as error:
+    except (InvalidOptionError, NewerFormatError) as error:
         _leave_failure(store, options.attempt, error)
     return 0
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from search_spaces import standalone
+from search_spaces.decisions import FORMAT_VERSION
 from search_spaces.export import (
     Model,
     Preprocessing,
@@ -81,7 +82,7 @@ def export_network(network: Network, held_out: Part, classes: tuple[str, ...], f
                 todo="Please report this with the architecture and the versions.",
             )
     space = SPACES[network.architecture.space]
-    _write_json(folder / "architecture.json", space.to_json(network.architecture))
+    _write_json(folder / "architecture.json", {"format_version": FORMAT_VERSION, **space.to_json(network.architecture)})
     _write_json(folder / "preprocessing.json", preprocessing.to_json())
     _write_json(folder / "labels.json", list(classes))
     (folder / "cell.svg").write_text(space.draw_svg(network.architecture), encoding="utf-8")

@@ -14,6 +14,8 @@ log = logging.getLogger("archprior.adapt")
 
 WRITE_EVERY_S = 1.0
 POLL_EVERY_S = 2.0
+PAUSE_S = 10.0
+"""A store that has failed is left alone for so long: one that is silent takes seconds to fail, each time."""
 
 
 class Reporter:
@@ -44,7 +46,7 @@ class Reporter:
         self._step = 0
         self._expected_s = budget.total_s
         self._message = ""
-        self._written_s = self._polled_s = float("-inf")
+        self._written_s = self._polled_s = self._failed_s = float("-inf")
 
     @property
     def series(self) -> dict[str, tuple[Point, ...]]:
@@ -86,21 +88,25 @@ class Reporter:
     def check_cancelled(self, *, at_once: bool = False) -> None:
         """Raise `CancelledError` if `control.json` asks to stop; looks every two seconds, or at once."""
         now_s = self._clock()
-        if not self._active or (now_s - self._polled_s < POLL_EVERY_S and not at_once):
+        if not self._active or self._pauses() or (now_s - self._polled_s < POLL_EVERY_S and not at_once):
             return
         self._polled_s = now_s
         try:
-            control = Control.model_validate_json(self._store.get_bytes(f"{self._key}/control.json"))
+            control = Control.from_stored(self._store.get_bytes(f"{self._key}/control.json"), "control.json")
         except ObjectMissingError:
             return
         except StoreError as error:
             log.warning("control.json cannot be read now: %s", error)
+            self._failed_s = self._clock()
             return
         if control.desired == "cancel":
             raise CancelledError("the adaptation was cancelled")
 
+    def _pauses(self) -> bool:
+        return self._clock() - self._failed_s < PAUSE_S
+
     def _write(self) -> None:
-        if not self._active:
+        if not self._active or self._pauses():
             return
         self._written_s = self._clock()
         done = self.timer.phase == "done"
@@ -123,3 +129,4 @@ class Reporter:
         except StoreError as error:
             # Progress is advice: a store that is away for a moment must not cost the work.
             log.warning("progress.json cannot be written now: %s", error)
+            self._failed_s = self._clock()

@@ -1,6 +1,12 @@
 """The base of every schema that is stored or crosses processes."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from workers.contracts.errors import NewerFormatError
+
+VERSION: Final = 1
 
 
 class Contract(BaseModel):
@@ -12,4 +18,24 @@ class Contract(BaseModel):
 class StoredContract(Contract):
     """A record with its format's version; one that a newer ArchPrior wrote is refused rather than misread."""
 
-    schema_version: int = Field(1, ge=1, le=1)
+    schema_version: int = Field(VERSION, ge=1, le=VERSION)
+
+    @classmethod
+    def from_stored(cls, data: bytes, file: str) -> Self:
+        """Return the record that a stored file holds.
+
+        Args:
+            data: Of the file, JSON.
+            file: Its name or key, for the error.
+
+        Raises:
+            NewerFormatError: A newer ArchPrior wrote it, or a record inside it.
+            ValidationError: It is no such record.
+        """
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            for found in error.errors():
+                if found["loc"][-1:] == ("schema_version",) and found["type"] == "less_than_equal":
+                    raise NewerFormatError.of(file, found["input"], VERSION) from None
+            raise

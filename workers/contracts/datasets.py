@@ -20,7 +20,7 @@ class Thumbnails(Contract):
     """One picture of small images (`thumbnails.jpg`): a row for each class, examples from left to right.
 
     Attributes:
-        side: Of one small image, in pixels.
+        side: Of the square that each small image lies in, in pixels; there is nothing between the squares.
         columns: Most examples of a class.
         classes: That have a row, from the top; the first ones of a dataset that has more than there is room for.
     """
@@ -35,11 +35,13 @@ class DatasetFindings(StoredContract):
 
     Attributes:
         num_duplicates: Images whose bytes are those of an image before them.
-        duplicates: Paths of the first few such pairs: the image before, and the one that repeats it.
+        duplicates: Paths of a few such pairs, the image before and the one that repeats it; those across splits or
+            classes first.
         across_classes: How many of the duplicates are of another class than what they repeat.
         across_splits: How many are in another split folder, so that a test image was learned from.
         near_empty: Classes with so few images that nothing can be said of them, and how many they have.
-        suggested_split: Images of each split that an adaptation would make; those of the archive where it has splits.
+        suggested_split: Images of each split that an adaptation makes: those of the archive as far as it has them, and
+            what is cut from its training images; empty where a class is too small to be cut.
         thumbnails: Of the picture, where one was made.
     """
 

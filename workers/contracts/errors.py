@@ -1,5 +1,7 @@
 """Errors of the workers. Those that end an adaptation travel to the service as `failure.json`."""
 
+from typing import Self
+
 from search_spaces.errors import ArchPriorError
 
 
@@ -25,6 +27,34 @@ class ObjectMissingError(StoreError):
     """The store has no object under that key."""
 
     code = "object_missing"
+
+
+class NodeCacheError(StoreError):
+    """A node's cache of decoded images that cannot be used: a full or failing disk, or another process in the way."""
+
+    code = "node_cache"
+
+
+class NewerFormatError(ArchPriorError):
+    """Something stored that a newer ArchPrior wrote, in a format that this one does not know."""
+
+    code = "newer_format"
+
+    @classmethod
+    def of(cls, file: str, version: object, known: object) -> Self:
+        """Return the error about a file.
+
+        Args:
+            file: Its name or key.
+            version: Of its format.
+            known: The newest version that can be read.
+        """
+        return cls(
+            f"{file} was written by a newer ArchPrior",
+            got=f"format version {version}",
+            expected=f"at most {known}",
+            todo="Update ArchPrior wherever it runs: the service, and every node of the cluster.",
+        )
 
 
 class InvalidPriorError(ArchPriorError):

@@ -84,6 +84,7 @@ class Checkpoints:
 
         Raises:
             CheckpointMismatchError: Another configuration, another space or other classes wrote it.
+            NewerFormatError: A newer ArchPrior did.
         """
         for step in reversed(self.steps()):
             manifest = self._manifest(step)
@@ -103,7 +104,8 @@ class Checkpoints:
 
     def _manifest(self, step: int) -> CheckpointManifest | None:
         try:
-            return CheckpointManifest.model_validate_json(self._store.get_bytes(f"{self._folder(step)}/{MANIFEST}"))
+            key = f"{self._folder(step)}/{MANIFEST}"
+            return CheckpointManifest.from_stored(self._store.get_bytes(key), key)
         except (ObjectMissingError, ValidationError) as error:
             logger.warning("the checkpoint of step %d is passed over: %s", step, error)
             return None

@@ -7,19 +7,16 @@ from the last checkpoint.
 
 import argparse
 import logging
-import os
 import sys
-import tempfile
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import ray
 
 from search_spaces.errors import ArchPriorError
 from workers.contracts.adaptations import Failure
-from workers.contracts.errors import CrewTimeoutError, StoreError
+from workers.contracts.errors import CrewTimeoutError, NewerFormatError, StoreError
 from workers.contracts.meta_runs import MetaAttemptRequest
 from workers.meta.attempt import Attempt, stored_prior
 from workers.meta.checkpoints import Checkpoints
@@ -34,12 +31,10 @@ from workers.store import layout
 from workers.store.open import open_store
 from workers.store.patient import open_patiently
 from workers.store.protocol import Store
-from workers.tasks.node_cache import NodeCache
+from workers.tasks.node_cache import open_node_cache
 
 log = logging.getLogger("archprior.meta")
 
-CACHE_VARIABLE: Final = "ARCHPRIOR_CACHE_DIR"
-CACHE_BYTES: Final = 50 << 30
 STORE_PATIENCE_S: Final = 90.0
 
 
@@ -56,11 +51,10 @@ class StoredData:
     request: MetaAttemptRequest
 
     def __call__(self) -> MetaData:
-        """Return the images, from this node's cache (`ARCHPRIOR_CACHE_DIR`, else beside other temporary files)."""
-        root = os.environ.get(CACHE_VARIABLE) or os.path.join(tempfile.gettempdir(), "archprior-cache")
+        """Return the images, from this node's cache."""
         resolution = max(self.request.request.config.resolutions)
         store = _patient(self.store_url)
-        return fetch_meta_data(store, self.request.datasets, resolution, NodeCache(Path(root), CACHE_BYTES))
+        return fetch_meta_data(store, self.request.datasets, resolution, open_node_cache())
 
 
 def open_checkpoints(store_url: str, meta_run_id: str) -> Checkpoints:
@@ -76,9 +70,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     store = _patient(options.store)
-    request = MetaAttemptRequest.model_validate_json(store.get_bytes(f"{options.attempt}/request.json"))
+    request_key = f"{options.attempt}/request.json"
+    try:
+        request = MetaAttemptRequest.from_stored(store.get_bytes(request_key), request_key)
+    except NewerFormatError as error:
+        _leave_failure(store, options.attempt, error)
+        return 0
     ray.init(address="auto", log_to_driver=True)
-    mailbox = Mailbox(open_store(options.store), options.attempt)
+    mailbox = Mailbox(open_store(options.store, prompt=True), options.attempt)
     try:
         outlets = (mailbox, RayMetrics(request.meta_run_id), LogLines())
         asked = request.request
@@ -89,10 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
         log.error("attempt %s ends, its last checkpoint is whole: %s", options.attempt, error)
         return 1  # what is away may be back for the next attempt
     except ArchPriorError as error:
-        log.warning("attempt %s ends: %s", options.attempt, error)
         mailbox.flush()  # once there is a failure, nobody looks any more
-        failure = Failure(**error.to_dict()).model_dump_json().encode()
-        store.put_bytes(f"{options.attempt}/failure.json", failure, media_type="application/json")
+        _leave_failure(store, options.attempt, error)
     finally:
         mailbox.close()
     return 0
@@ -129,6 +126,12 @@ def _run(
         attempt.run()
     finally:
         crew.close()
+
+
+def _leave_failure(store: Store, attempt_key: str, error: ArchPriorError) -> None:
+    log.warning("attempt %s ends: %s", attempt_key, error)
+    failure = Failure(**error.to_dict()).model_dump_json().encode()
+    store.put_bytes(f"{attempt_key}/failure.json", failure, media_type="application/json")
 
 
 def _patient(store_url: str) -> Store:

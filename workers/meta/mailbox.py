@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from workers.contracts.errors import ObjectMissingError, StoreError
+from workers.contracts.errors import NewerFormatError, ObjectMissingError, StoreError
 from workers.contracts.meta_runs import MetaControl, MetaEvent, MetaEvents, MetaProgress
 from workers.store.protocol import Store
 
@@ -84,8 +84,8 @@ class Mailbox:
 
     def _read_control(self) -> None:
         try:
-            self._control = MetaControl.model_validate_json(self._store.get_bytes(f"{self._key}/{CONTROL}"))
+            self._control = MetaControl.from_stored(self._store.get_bytes(f"{self._key}/{CONTROL}"), CONTROL)
         except ObjectMissingError:
             return
-        except (StoreError, ValidationError) as error:
+        except (StoreError, ValidationError, NewerFormatError) as error:
             log.warning("%s cannot be read now: %s", CONTROL, error)

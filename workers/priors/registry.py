@@ -11,7 +11,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from search_spaces.errors import UnknownNameError
-from workers.contracts.errors import InvalidPriorError, ObjectMissingError
+from workers.contracts.errors import InvalidPriorError, NewerFormatError, ObjectMissingError
 from workers.contracts.priors import PRIOR_ID, PriorCard
 from workers.store import layout
 from workers.store.protocol import Store
@@ -93,7 +93,9 @@ def parse_card(data: bytes, place: str, *, any_id: bool = False) -> PriorCard:
         InvalidPriorError: It cannot be read, or names another prior.
     """
     try:
-        card = PriorCard.model_validate_json(data)
+        card = PriorCard.from_stored(data, f"the card of prior {place}")
+    except NewerFormatError as error:
+        raise InvalidPriorError(error.what, got=error.got, expected=error.expected, todo=error.todo) from error
     except ValidationError as error:
         raise InvalidPriorError(f"the card of prior {place} cannot be read: {error}") from error
     if card.id != place and not any_id:

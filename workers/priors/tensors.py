@@ -2,15 +2,19 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from search_spaces.spec import SearchSpace
 from workers.bayes.distributions import MetaPrior
 from workers.contracts.errors import InvalidPriorError
+
+FORMAT_VERSION: Final = "1"
+"""Noted in the file's metadata; a file without it is of version 1."""
 
 
 def save_prior(prior: MetaPrior, path: Path) -> None:
@@ -19,7 +23,7 @@ def save_prior(prior: MetaPrior, path: Path) -> None:
         name: (value.half() if name.startswith("loc/") else value.float()).contiguous()
         for name, value in prior.to_arrays().items()
     }
-    save_file(arrays, path)
+    save_file(arrays, path, metadata={"format_version": FORMAT_VERSION})
 
 
 def load_prior(path: Path, space: SearchSpace, shapes: Mapping[str, torch.Size]) -> MetaPrior:
@@ -31,12 +35,23 @@ def load_prior(path: Path, space: SearchSpace, shapes: Mapping[str, torch.Size])
         shapes: Of every weight the supernet has, head left out, by name.
 
     Raises:
-        InvalidPriorError: Not such a file, or a tensor is missing, surplus, misshapen or not finite.
+        InvalidPriorError: Not such a file, one of a newer format, or a tensor is missing, surplus, misshapen or not
+            finite.
     """
     try:
-        arrays = {name: value.float() for name, value in load_file(path).items()}
+        with safe_open(path, framework="pt", device="cpu") as file:
+            version = (file.metadata() or {}).get("format_version", FORMAT_VERSION)
+            names = file.keys()  # of a file that is no mapping
+            arrays = {name: file.get_tensor(name).float() for name in names}
     except (SafetensorError, OSError) as error:
         raise InvalidPriorError(f"the prior's tensors cannot be read: {error}") from error
+    if version != FORMAT_VERSION:
+        raise InvalidPriorError(
+            "the prior's tensors were written by a newer ArchPrior",
+            got=f"format version {version}",
+            expected=FORMAT_VERSION,
+            todo="Update ArchPrior wherever it runs: the service, and every node of the cluster.",
+        )
     expected = {"arch_logits": torch.Size((space.num_decisions, space.num_options))}
     expected |= {f"loc/{name}": shape for name, shape in shapes.items()}
     for name, shape in expected.items():

@@ -1,5 +1,6 @@
 """Objects as files below one folder."""
 
+import errno
 import hashlib
 import os
 import re
@@ -19,6 +20,8 @@ from workers.store.protocol import StoredObject
 
 CHUNK_BYTES = 1 << 20
 LEFT_BEHIND_S = 86_400.0
+# Of another file system, or of one without links.
+NOT_LINKED = frozenset({errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK})
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -47,12 +50,12 @@ class FolderStore:
                 "the store's folder does not exist", got=str(self._root), todo="Create it, or mend the URL."
             )
 
-    def sweep(self) -> None:
-        """Remove what was begun and never finished: files older than a day, uploads that got no part for a day."""
+    def sweep(self, *, left_behind_s: float = LEFT_BEHIND_S) -> None:
+        """Remove what was begun and never finished: older files, and uploads that got no part for so many seconds."""
         with _write_errors(PARTIAL):
             for partial in (self._root / PARTIAL).glob("*"):
                 with suppress(FileNotFoundError):  # of a writer that has just finished
-                    if partial.stat().st_mtime < time.time() - LEFT_BEHIND_S:
+                    if partial.stat().st_mtime < time.time() - left_behind_s:
                         if partial.is_dir():
                             shutil.rmtree(partial)
                         else:
@@ -66,10 +69,14 @@ class FolderStore:
         del media_type  # a file system keeps none
         self._put(key, lambda target: target.write(data))
 
-    def put_file(self, key: str, path: Path, *, media_type: str = "application/octet-stream") -> None:
+    def put_file(
+        self, key: str, path: Path, *, media_type: str = "application/octet-stream", hand_over: bool = False
+    ) -> None:
         del media_type
-        with path.open("rb") as source:
-            self._put(key, lambda target: shutil.copyfileobj(source, target, CHUNK_BYTES))
+        target = self._path(key)
+        with _write_errors(key), self._partial() as partial:
+            _take_over(path, partial) if hand_over else _copy(path, partial)
+            self._publish(partial, target)
 
     def get_bytes(self, key: str) -> bytes:
         path = self._path(key)
@@ -80,6 +87,11 @@ class FolderStore:
         chunks = self.read(key)
         with path.open("wb") as target:
             target.writelines(chunks)
+
+    def local_path(self, key: str) -> Path:
+        if self.size(key) is None:
+            raise _missing(key)
+        return self._path(key)
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         if start < 0 or (length is not None and length < 0):
@@ -148,13 +160,13 @@ class FolderStore:
         check_key(key)
         check_number(number)
 
-    def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> None:
+    def put_part(self, key: str, upload_id: str, number: int, data: bytes | Path) -> None:
         path = self._part(key, upload_id, check_number(number))
         with _write_errors(key), self._partial() as partial:
-            _write(partial, lambda target: target.write(data))
+            _take_over(data, partial) if isinstance(data, Path) else _write(partial, lambda target: target.write(data))
             try:
                 partial.replace(path)
-                _sync_folder(path.parent)
+                _sync(path.parent)
             except FileNotFoundError as error:
                 raise _no_upload(key) from error
 
@@ -231,7 +243,7 @@ class FolderStore:
     def _publish(self, partial: Path, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.replace(path)
-        _sync_folder(path.parent)
+        _sync(path.parent)
 
 
 def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -240,6 +252,25 @@ def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
         write(target)
         target.flush()
         os.fsync(target.fileno())
+
+
+def _copy(source: Path, path: Path) -> None:
+    """Write a new file with the bytes of another."""
+    with source.open("rb") as data:
+        _write(path, lambda target: shutil.copyfileobj(data, target, CHUNK_BYTES))
+
+
+def _take_over(source: Path, path: Path) -> None:
+    """Make a file a new one of another name, as new as if it were written now; where that cannot be, copy it."""
+    try:
+        os.link(source, path)
+    except OSError as error:
+        if error.errno not in NOT_LINKED:
+            raise
+        _copy(source, path)
+        return
+    os.utime(path)
+    _sync(path)
 
 
 def _join(key: str, paths: Iterable[Path], target: BinaryIO, num_bytes: int) -> None:
@@ -255,9 +286,9 @@ def _join(key: str, paths: Iterable[Path], target: BinaryIO, num_bytes: int) -> 
         )
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut: the folder's own entry has to reach the disk too."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk: a rename lasts through a power cut once both are."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -12,7 +12,7 @@ from workers.store.protocol import Store
 ENDPOINT_VARIABLE = "ARCHPRIOR_S3_ENDPOINT_URL"
 
 
-def open_store(url: str, *, endpoint_url: str | None = None, create: bool = False) -> Store:
+def open_store(url: str, *, endpoint_url: str | None = None, create: bool = False, prompt: bool = False) -> Store:
     """Return the store at an address.
 
     How to speak with an S3 server is said by the environment (`S3Options`), which a job shares with the service.
@@ -21,6 +21,7 @@ def open_store(url: str, *, endpoint_url: str | None = None, create: bool = Fals
         url: `s3://bucket`, `s3://bucket/prefix`, `file:///absolute/folder`, or an absolute path.
         endpoint_url: Of the S3 server; None: what the environment's `ARCHPRIOR_S3_ENDPOINT_URL` says, else Amazon's.
         create: Make the folder or the bucket where it is missing.
+        prompt: Fail within seconds where the server does not answer: for what is better left out than waited for.
 
     Raises:
         InvalidOptionError: `url` has none of these forms, or a variable of the environment cannot be used.
@@ -35,11 +36,12 @@ def open_store(url: str, *, endpoint_url: str | None = None, create: bool = Fals
         # boto3 takes a fifth of a second to import; a folder store must not pay for it.
         from workers.store.s3 import S3Store
 
+        options = s3_options(os.environ)
         return S3Store(
             parts.netloc,
             unquote(parts.path).strip("/"),
             endpoint_url=endpoint_url or os.environ.get(ENDPOINT_VARIABLE) or None,
-            options=s3_options(os.environ),
+            options=options.prompt() if prompt else options,
             create=create,
         )
     raise InvalidOptionError(

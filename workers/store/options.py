@@ -1,8 +1,8 @@
 """How to speak with an S3 server. Free of boto3."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Literal, cast, get_args
+from dataclasses import dataclass, replace
+from typing import Final, Literal, Self, cast, get_args
 from urllib.parse import urlsplit
 
 from search_spaces.errors import InvalidOptionError
@@ -11,11 +11,14 @@ AddressingStyle = Literal["auto", "path", "virtual"]
 Encryption = Literal["AES256", "aws:kms"]
 
 PREFIX: Final = "ARCHPRIOR_S3_"
+# What is better left out than waited for, such as progress, waits for a server that is silent no longer than this.
+PROMPT_CONNECT_TIMEOUT_S: Final = 2.0
+PROMPT_READ_TIMEOUT_S: Final = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class S3Options:
-    """How to speak with an S3 server. Every field may be given as `ARCHPRIOR_S3_<NAME>`.
+    """How to speak with an S3 server. Fields may be given as `ARCHPRIOR_S3_<NAME>`.
 
     Attributes:
         public_endpoint_url: Where the people who download reach the server; they are then sent there. None: all bytes
@@ -25,6 +28,8 @@ class S3Options:
         sse: How the server encrypts what it stores: `AES256` (SSE-S3) or `aws:kms` (SSE-KMS). None: as the bucket says.
         sse_kms_key_id: The key of SSE-KMS. None: the account's own.
         max_attempts: How often a request is made before it counts as failed.
+        connect_timeout_s: Seconds that a connection may take. Not in the environment, as the next one.
+        read_timeout_s: Seconds without a byte of an answer.
 
     Raises:
         InvalidOptionError: A value is not one of these.
@@ -35,6 +40,17 @@ class S3Options:
     sse: Encryption | None = None
     sse_kms_key_id: str | None = None
     max_attempts: int = 5
+    connect_timeout_s: float = 5.0
+    read_timeout_s: float = 60.0
+
+    def prompt(self) -> Self:
+        """Return these options for one short try."""
+        return replace(
+            self,
+            max_attempts=1,
+            connect_timeout_s=PROMPT_CONNECT_TIMEOUT_S,
+            read_timeout_s=PROMPT_READ_TIMEOUT_S,
+        )
 
     def __post_init__(self) -> None:
         _check_choice("addressing_style", self.addressing_style, get_args(AddressingStyle))

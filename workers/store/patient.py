@@ -28,7 +28,7 @@ def open_patiently(url: str, *, patience_s: float) -> "PatientStore":
     deadline_s = time.monotonic() + patience_s
     while True:
         try:
-            return PatientStore(open_store(url), patience_s=patience_s)
+            return PatientStore(open_store(url), prompt=open_store(url, prompt=True), patience_s=patience_s)
         except StoreError:
             if time.monotonic() > deadline_s:
                 raise
@@ -44,6 +44,7 @@ class PatientStore:
 
     Args:
         store: To ask.
+        prompt: The same store by shorter ways, for what is better left out than waited for; None: `store` itself.
         patience_s: From the first of an operation's failures in a row to the one that is raised; 0: no second try.
         clock: Seconds, never going back.
         pause: Waits so many seconds.
@@ -57,12 +58,14 @@ class PatientStore:
         store: Store,
         *,
         patience_s: float,
+        prompt: Store | None = None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         if patience_s < 0:
             raise InvalidOptionError("patience_s", got=patience_s, expected="at least 0 seconds")
         self._store, self._patience_s, self._clock, self._pause = store, patience_s, clock, pause
+        self._prompt = prompt or store
 
     @property
     def url(self) -> str:
@@ -71,19 +74,24 @@ class PatientStore:
     @property
     def prompt(self) -> Store:
         """The same store, which fails at once: for what is better left out than waited for."""
-        return self._store
+        return self._prompt
 
     def put_bytes(self, key: str, data: bytes, *, media_type: str = "application/octet-stream") -> None:
         self._patiently(lambda: self._store.put_bytes(key, data, media_type=media_type))
 
-    def put_file(self, key: str, path: Path, *, media_type: str = "application/octet-stream") -> None:
-        self._patiently(lambda: self._store.put_file(key, path, media_type=media_type))
+    def put_file(
+        self, key: str, path: Path, *, media_type: str = "application/octet-stream", hand_over: bool = False
+    ) -> None:
+        self._patiently(lambda: self._store.put_file(key, path, media_type=media_type, hand_over=hand_over))
 
     def get_bytes(self, key: str) -> bytes:
         return self._patiently(lambda: self._store.get_bytes(key))
 
     def get_file(self, key: str, path: Path) -> None:
         self._patiently(lambda: self._store.get_file(key, path))
+
+    def local_path(self, key: str) -> Path | None:
+        return self._patiently(lambda: self._store.local_path(key))
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         def begin() -> Iterator[bytes]:
@@ -127,7 +135,7 @@ class PatientStore:
     def presigned_part(self, key: str, upload_id: str, number: int, *, expires_s: int) -> str | None:
         return self._store.presigned_part(key, upload_id, number, expires_s=expires_s)
 
-    def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> None:
+    def put_part(self, key: str, upload_id: str, number: int, data: bytes | Path) -> None:
         self._patiently(lambda: self._store.put_part(key, upload_id, number, data))
 
     def parts(self, key: str, upload_id: str) -> tuple[StoredPart, ...]:

@@ -35,8 +35,18 @@ class Store(Protocol):
 
     def put_bytes(self, key: str, data: bytes, *, media_type: str = "application/octet-stream") -> None: ...
 
-    def put_file(self, key: str, path: Path, *, media_type: str = "application/octet-stream") -> None:
-        """Store a local file in constant memory."""
+    def put_file(
+        self, key: str, path: Path, *, media_type: str = "application/octet-stream", hand_over: bool = False
+    ) -> None:
+        """Store a local file in constant memory.
+
+        Args:
+            key: Of the object.
+            path: Of the file.
+            media_type: Of the object.
+            hand_over: Whether nobody writes to the file any more. A folder may then make it the object instead of a
+                copy; its name may be removed all the same.
+        """
         ...
 
     def get_bytes(self, key: str) -> bytes:
@@ -45,6 +55,17 @@ class Store(Protocol):
 
     def get_file(self, key: str, path: Path) -> None:
         """Write an object to a local file in constant memory. Raises `ObjectMissingError` where there is none."""
+        ...
+
+    def local_path(self, key: str) -> Path | None:
+        """Return the file in which an object lies, for whoever only reads it.
+
+        Returns:
+            Its path; None where objects are no files of this machine.
+
+        Raises:
+            ObjectMissingError: There is no such object, though it would be a file.
+        """
         ...
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
@@ -99,14 +120,14 @@ class Store(Protocol):
         """Return an address to which anyone may PUT a part; None where the store has no public one."""
         ...
 
-    def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> None:
+    def put_part(self, key: str, upload_id: str, number: int, data: bytes | Path) -> None:
         """Store a part. The same one may be sent again; another one with its number is refused by some servers.
 
         Args:
             key: Of the object.
             upload_id: Of the upload.
             number: Of the part, from 1 on.
-            data: The part's bytes.
+            data: The part's bytes, or a file of them that is handed over as to `put_file`.
 
         Raises:
             InvalidOptionError: No part has that number.

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, suppress
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
 
@@ -93,7 +94,10 @@ class S3Store:
                 Bucket=self._bucket, Key=name, Body=data, ContentType=media_type, **self._encryption
             )
 
-    def put_file(self, key: str, path: Path, *, media_type: str = "application/octet-stream") -> None:
+    def put_file(
+        self, key: str, path: Path, *, media_type: str = "application/octet-stream", hand_over: bool = False
+    ) -> None:
+        del hand_over  # a server takes a copy
         name = self._name(key)
         # The manager reads the parts of a named file from the disk as they are sent; of an open file it would hold ten
         # in memory. The client's own `upload_file` turns a server's refusal into mere text.
@@ -110,6 +114,9 @@ class S3Store:
         name = self._name(key)
         with self._errors(key):
             self._client.download_file(self._bucket, name, str(path), Config=self._transfer)
+
+    def local_path(self, key: str) -> None:
+        check_key(key)
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         if start < 0 or (length is not None and length < 0):
@@ -193,11 +200,11 @@ class S3Store:
         with self._errors(key):
             return self._public.generate_presigned_url("upload_part", Params=part, ExpiresIn=expires_s)
 
-    def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> None:
+    def put_part(self, key: str, upload_id: str, number: int, data: bytes | Path) -> None:
         name = self._name(key)
         check_number(number)
-        with self._errors(key):
-            self._client.upload_part(Bucket=self._bucket, Key=name, UploadId=upload_id, PartNumber=number, Body=data)
+        with self._errors(key), data.open("rb") if isinstance(data, Path) else BytesIO(data) as body:
+            self._client.upload_part(Bucket=self._bucket, Key=name, UploadId=upload_id, PartNumber=number, Body=body)
 
     def parts(self, key: str, upload_id: str) -> tuple[StoredPart, ...]:
         return tuple(map(_stored, self._part_entries(key, upload_id)))
@@ -234,8 +241,8 @@ class S3Store:
 
     def _new_client(self, endpoint_url: str | None) -> "S3Client":
         config = Config(
-            connect_timeout=5,
-            read_timeout=60,
+            connect_timeout=self._options.connect_timeout_s,
+            read_timeout=self._options.read_timeout_s,
             max_pool_connections=32,
             retries={"mode": "standard", "total_max_attempts": self._options.max_attempts},
             signature_version="s3v4",

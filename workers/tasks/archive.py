@@ -1,5 +1,6 @@
 """Whether an uploaded zip is a dataset, and what is in it; refusals name the file and the reason. Free of torch."""
 
+import base64
 import json
 import statistics
 import struct
@@ -14,10 +15,18 @@ from pathlib import Path
 from workers.contracts.datasets import DatasetFindings, DatasetReport, SkippedImage
 from workers.contracts.errors import InvalidDatasetError
 from workers.tasks.check_process import Checks, run_module
-from workers.tasks.decoding import ImageFacts, OversizedImageError, UnreadableImageError, measure_image
+from workers.tasks.decoding import (
+    ImageFacts,
+    OversizedImageError,
+    UnreadableImageError,
+    measure_and_shrink,
+    measure_image,
+)
+from workers.tasks.findings import Duplicates, make_findings
 from workers.tasks.layout import Placed, place_images
 from workers.tasks.limits import ArchiveLimits
 from workers.tasks.members import Member, list_members, open_archive, read_member
+from workers.tasks.thumbnails import SIDE, ContactSheet
 
 NUM_NAMED = 5
 # ValueError and OverflowError: names that cannot be decoded, places that no file has. NotImplementedError is what
@@ -56,6 +65,17 @@ class CheckedArchive:
     thumbnails: bytes | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Decoded:
+    """What decoding all images has shown; `facts` are those of the `readable` ones."""
+
+    readable: list[Placed]
+    facts: list[ImageFacts]
+    skipped: list[SkippedImage]
+    duplicates: Duplicates
+    sheet: ContactSheet
+
+
 def find_images(archive: zipfile.ZipFile, limits: ArchiveLimits) -> list[ArchivedImage]:
     """Return the archive's images in the order of their paths, without decoding any.
 
@@ -78,9 +98,14 @@ def check_archive(path: Path, limits: ArchiveLimits) -> CheckedArchive:
         warnings.simplefilter("ignore")  # Pillow's, about metadata that nobody reads
         images = find_images(archive, limits)
         _check_classes([image.placed for image in images], limits)
-        readable, facts, skipped = _decode_all(archive, images, limits)
-    _check_classes(readable, limits)
-    return CheckedArchive(report=_report(readable, facts, skipped), findings=DatasetFindings())
+        decoded = _decode_all(archive, images, limits)
+    _check_classes(decoded.readable, limits)
+    thumbnails, picture = decoded.sheet.jpeg() or (None, None)
+    return CheckedArchive(
+        report=_report(decoded.readable, decoded.facts, decoded.skipped),
+        findings=make_findings(decoded.readable, decoded.duplicates, thumbnails),
+        thumbnails=picture,
+    )
 
 
 def run_check(path: Path, limits: ArchiveLimits, checks: Checks | None = None) -> CheckedArchive:
@@ -110,9 +135,11 @@ def run_check(path: Path, limits: ArchiveLimits, checks: Checks | None = None) -
     verdict = json.loads(ended.output)
     if "error" in verdict:
         raise InvalidDatasetError.from_dict(verdict["error"])
+    picture = verdict["thumbnails"]
     return CheckedArchive(
         report=DatasetReport.model_validate(verdict["report"]),
         findings=DatasetFindings.model_validate(verdict["findings"]),
+        thumbnails=None if picture is None else base64.b64decode(picture),
     )
 
 
@@ -145,15 +172,26 @@ def _check_classes(placed: Sequence[Placed], limits: ArchiveLimits) -> None:
             )
 
 
-def _decode_all(
-    archive: zipfile.ZipFile, images: Sequence[ArchivedImage], limits: ArchiveLimits
-) -> tuple[list[Placed], list[ImageFacts], list[SkippedImage]]:
-    readable, facts, skipped = [], [], []
-    for image in images:
+def _decode_all(archive: zipfile.ZipFile, images: Sequence[ArchivedImage], limits: ArchiveLimits) -> _Decoded:
+    sheet = ContactSheet([image.placed for image in images])
+    decoded = _Decoded(readable=[], facts=[], skipped=[], duplicates=Duplicates(), sheet=sheet)
+    skipped = decoded.skipped
+    # Files that are the same have the same size and checksum, which spares most of them the hash.
+    marks = Counter(_mark(image) for image in images)
+    for position, image in enumerate(images):
         path = image.placed.path
         try:
-            facts.append(measure_image(read_member(archive, image.member), max_pixels=limits.max_pixels))
-            readable.append(image.placed)
+            data = read_member(archive, image.member)
+            if sheet.wants(position):
+                facts, small = measure_and_shrink(data, SIDE, max_pixels=limits.max_pixels)
+                if small is not None:
+                    sheet.add(position, small)
+            else:
+                facts = measure_image(data, max_pixels=limits.max_pixels)
+            decoded.facts.append(facts)
+            decoded.readable.append(image.placed)
+            if marks[_mark(image)] > 1:
+                decoded.duplicates.add(image.placed, data)
         except OversizedImageError as error:
             raise InvalidDatasetError(
                 f"the image {path} is too large",
@@ -170,7 +208,11 @@ def _decode_all(
             skipped.append(SkippedImage(path=path, reason=str(error) or "the packed bytes are damaged"))
         if len(skipped) > limits.max_unreadable * len(images):
             raise _too_many_unreadable(skipped, limits)
-    return readable, facts, skipped
+    return decoded
+
+
+def _mark(image: ArchivedImage) -> tuple[int, int]:
+    return image.member.info.file_size, image.member.info.CRC
 
 
 def _report(readable: Sequence[Placed], facts: Sequence[ImageFacts], skipped: Sequence[SkippedImage]) -> DatasetReport:

@@ -1,5 +1,6 @@
 """The process that `archive.run_check` starts: bounds itself, checks one archive, says the verdict as JSON."""
 
+import base64
 import json
 import sys
 from pathlib import Path
@@ -11,10 +12,15 @@ from workers.tasks.limits import ArchiveLimits
 
 
 def verdict(path: Path, limits: ArchiveLimits) -> dict[str, object]:
-    """Return `{"report": ..., "findings": ...}` or `{"error": ...}`, ready for JSON."""
+    """Return `{"report": ..., "findings": ..., "thumbnails": ...}` or `{"error": ...}`, ready for JSON."""
     try:
         checked = check_archive(path, limits)
-        return {name: getattr(checked, name).model_dump(mode="json") for name in ("report", "findings")}
+        return {
+            "report": checked.report.model_dump(mode="json"),
+            "findings": checked.findings.model_dump(mode="json"),
+            # This process may write no file.
+            "thumbnails": None if checked.thumbnails is None else base64.b64encode(checked.thumbnails).decode(),
+        }
     except InvalidDatasetError as error:
         return {"error": error.to_dict()}
     except MemoryError:

@@ -1,6 +1,7 @@
-"""Images of chosen classes, decoded once into a file that processes map into memory. Free of torch.
+"""Images decoded once into a file that processes map into memory. Free of torch.
 
-A file is a plain `.npy` of uint8 [N, R, R, 3]: class after class, each class's images in the order of their paths.
+A file is a plain `.npy` of uint8 [N, R, R, 3]: chosen classes one after the other, each class's images in the order of
+their paths; or a whole dataset's images in that order.
 """
 
 import zipfile
@@ -13,12 +14,53 @@ from typing import BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.contracts.errors import InvalidDatasetError
+from workers.contracts.datasets import DatasetReport
+from workers.contracts.errors import InvalidDatasetError, NodeCacheError
 from workers.tasks.archive import ArchivedImage
 from workers.tasks.class_split import MIN_IMAGES
-from workers.tasks.images import decode_archived
+from workers.tasks.images import LabeledImages, checked_archive, decode_archived, num_decoders, split_codes
 
 CHUNK_BYTES: Final = 32 << 20
+IMAGES, LABELS, SPLIT_CODES = "images.npy", "labels.npy", "splits.npy"
+
+
+def write_labeled(path: Path, resolution: int, report: DatasetReport, folder: Path) -> None:
+    """Decode a checked archive into files that `map_labeled` reads, in constant memory.
+
+    Args:
+        path: The zip archive.
+        resolution: Side R that each image is resized to; see `decode_square` for how.
+        report: What the check of this archive found; images that it skipped are left out.
+        folder: To write into.
+
+    Raises:
+        InvalidDatasetError: The archive is not the one that `report` is about, or is damaged.
+    """
+    label_of = {name: label for label, name in enumerate(report.classes)}
+    with checked_archive(path, report) as (archive, images), growing_pixels(folder / IMAGES, resolution) as file:
+        append_images(file, archive, images, resolution, num_decoders(report))
+    placed = [image.placed for image in images]
+    np.save(folder / LABELS, np.array([label_of[image.class_name] for image in placed], dtype=np.int64))
+    if (codes := split_codes(placed)) is not None:
+        np.save(folder / SPLIT_CODES, codes)
+
+
+def map_labeled(folder: Path, classes: tuple[str, ...]) -> LabeledImages:
+    """Return what `load_images` gives, its images mapped from the files that `write_labeled` wrote.
+
+    Raises:
+        NodeCacheError: A file is missing or damaged.
+    """
+    try:
+        codes = folder / SPLIT_CODES
+        return LabeledImages(
+            images=map_pixels(folder / IMAGES),
+            labels=np.load(folder / LABELS, allow_pickle=False),
+            classes=classes,
+            splits=np.load(codes, allow_pickle=False) if codes.exists() else None,
+        )
+    except (OSError, ValueError, EOFError) as error:
+        raise NodeCacheError(f"the decoded images in {folder} are damaged ({error})", todo="Remove it.") from error
 
 
 @contextmanager

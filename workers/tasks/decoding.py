@@ -75,6 +75,32 @@ def measure_image(data: bytes, *, max_pixels: int) -> ImageFacts:
         return facts
 
 
+def measure_and_shrink(data: bytes, side: int, *, max_pixels: int) -> tuple[ImageFacts, Image.Image | None]:
+    """Decode an image to its end, and return what it is and a small one of it.
+
+    Of a JPEG, the transform to pixels is done at the smallest size that the small image can be made of.
+
+    Args:
+        data: Bytes of the image file.
+        side: Longer side of the small image, in pixels; the aspect is kept. It is None where making it has failed,
+            which says nothing against the image.
+        max_pixels: Of the image in the file.
+
+    Raises:
+        UnreadableImageError, OversizedImageError: As `measure_image`.
+    """
+    with _opened(data, max_pixels) as image:
+        facts = ImageFacts(width=image.width, height=image.height, mode=image.mode)
+        scale = side / max(image.size)
+        size = (max(1, round(scale * image.width)), max(1, round(scale * image.height)))
+        image.draft(None, size)
+        image.load()
+        try:
+            return facts, _shrunk(image, size)
+        except (MemoryError, *_DAMAGE):
+            return facts, None
+
+
 def decode_square(data: bytes, side: int | None, *, max_pixels: int) -> Image.Image:
     """Return an image in RGB, resized to `side` x `side` pixels by bilinear interpolation with antialias.
 
@@ -115,6 +141,14 @@ def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
         raise UnreadableImageError("not an image of a known kind") from error
     except _DAMAGE as error:
         raise UnreadableImageError(str(error) or type(error).__name__) from error
+
+
+def _shrunk(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Return a large image's small one at a cost that does not grow with it: of 64 of its pixels for each."""
+    grid = (8 * size[0], 8 * size[1])
+    if image.width * image.height > grid[0] * grid[1]:
+        image = image.resize(grid, Image.Resampling.NEAREST)
+    return _to_rgb(image).resize(size, Image.Resampling.BILINEAR)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -12,6 +12,7 @@ import fcntl
 import os
 import re
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +21,35 @@ from pathlib import Path
 from typing import Final
 
 from search_spaces.errors import InvalidOptionError
-from workers.contracts.errors import StoreError
+from workers.contracts.errors import NodeCacheError
 
+FOLDER_VARIABLE: Final = "ARCHPRIOR_CACHE_DIR"
+BYTES_VARIABLE: Final = "ARCHPRIOR_CACHE_BYTES"
+DEFAULT_BYTES: Final = 50 << 30
+PATIENCE_S: Final = 3600.0
 KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 POLL_S: Final = 0.05
+
+
+def open_node_cache(*, patience_s: float = PATIENCE_S) -> "NodeCache":
+    """Return this node's cache, which meta-runs and adaptations share.
+
+    It lies in `ARCHPRIOR_CACHE_DIR`, else in `archprior-cache` beside other temporary files, and keeps up to
+    `ARCHPRIOR_CACHE_BYTES`, else 50 GiB.
+
+    Args:
+        patience_s: To wait for another process that makes a folder which is asked for.
+
+    Raises:
+        InvalidOptionError: `ARCHPRIOR_CACHE_BYTES` is no whole number above 0.
+        NodeCacheError: The folder cannot be made.
+    """
+    root = os.environ.get(FOLDER_VARIABLE) or os.path.join(tempfile.gettempdir(), "archprior-cache")
+    text = os.environ.get(BYTES_VARIABLE) or str(DEFAULT_BYTES)
+    if not text.isdecimal() or int(text) == 0:
+        todo = f"Set {BYTES_VARIABLE} to a number of bytes, or unset it."
+        raise InvalidOptionError(BYTES_VARIABLE, got=text, expected="a whole number above 0", todo=todo)
+    return NodeCache(Path(root), int(text), patience_s=patience_s)
 
 
 class NodeCache:
@@ -39,10 +65,10 @@ class NodeCache:
 
     Raises:
         InvalidOptionError: A bound is not positive.
-        StoreError: `root` cannot be made.
+        NodeCacheError: `root` cannot be made.
     """
 
-    def __init__(self, root: Path, max_bytes: int, *, patience_s: float = 3600.0) -> None:
+    def __init__(self, root: Path, max_bytes: int, *, patience_s: float = PATIENCE_S) -> None:
         if max_bytes <= 0 or patience_s <= 0:
             got = (max_bytes, patience_s)
             raise InvalidOptionError("max_bytes, patience_s of a node's cache", got=got, expected="more than 0")
@@ -62,7 +88,7 @@ class NodeCache:
             build: Fills an empty folder. Where it raises, nothing stays.
 
         Raises:
-            StoreError: The disk is full or fails, or another process has been making the folder for `patience_s`.
+            NodeCacheError: The disk is full or fails, or another process has been making the folder for `patience_s`.
         """
         if not KEY.fullmatch(key):
             raise InvalidOptionError("key of a node's cache", got=key[:200], expected=KEY.pattern)
@@ -143,7 +169,7 @@ class NodeCache:
         end = time.monotonic() + self._patience_s
         while (handle := self._try_lock(name, kind)) is None:
             if time.monotonic() >= end:
-                raise StoreError(
+                raise NodeCacheError(
                     f"another process has kept {self._root / name} of this node's cache for {self._patience_s:.0f} s",
                     todo="Look for a process that hangs.",
                 )
@@ -164,7 +190,7 @@ class NodeCache:
         try:
             yield
         except OSError as error:
-            raise StoreError(
+            raise NodeCacheError(
                 f"this node's cache {self._root} failed ({error.strerror or error})",
                 todo="Free space on its disk, lower the cache's size, or put it elsewhere.",
             ) from error

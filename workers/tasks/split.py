@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from search_spaces.errors import InvalidOptionError
 from workers.contracts.errors import InvalidDatasetError
 from workers.tasks.images import SPLITS
+from workers.tasks.split_sizes import cut_sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ def split_dataset(
     | train, val, test  | train | val      | test         |
 
     So a single held-out folder, whatever its name, is what the report is about, and nothing chooses by it.
-    A cut takes round(fraction * n) of a class's n images, at least one, and leaves at least one to `train`.
+    How much of a class a cut takes: `cut_sizes`.
 
     Args:
         labels: int64 [N].
@@ -92,13 +93,7 @@ def _cut(
                 expected=f"at least {len(fractions) + 1}",
                 todo="Add images of that class, or leave it out.",
             )
-        room = len(members) - 1
-        sizes: list[int] = []
-        for left, fraction in zip(range(len(fractions) - 1, -1, -1), fractions, strict=True):
-            size = min(max(1, round(fraction * len(members))), room - left)
-            sizes.append(size)
-            room -= size
-        *cuts, rest = np.split(members, np.cumsum(sizes))
+        *cuts, rest = np.split(members, np.cumsum(cut_sizes(len(members), fractions)))
         for part, cut in zip(parts, (rest, *cuts), strict=True):
             part.append(cut)
     return [np.sort(np.concatenate(part)) for part in parts]

@@ -11,9 +11,12 @@ def path(request, service, make_zip) -> str:
     service.client.patch(f"/v1/datasets/{dataset['id']}", json={"meta_use": True})
     match request.param:
         case "adaptation":
-            return f"/v1/adaptations/{service.adapt(dataset_id=dataset['id'])['id']}"
+            adaptation = service.adapt(dataset_id=dataset["id"])
+            service.await_submission()  # nothing changes any more
+            return f"/v1/adaptations/{adaptation['id']}"
         case "meta-run":
             response = service.client.post("/v1/meta-runs", json={"datasets": [{"dataset_id": dataset["id"]}]})
+            service.await_submission()
             return str(response.headers["Location"])
         case "dataset":
             return f"/v1/datasets/{dataset['id']}"
@@ -40,7 +43,7 @@ def test_a_change_is_sent(service, small_zip):
     etag = service.client.get(path).headers["ETag"]
     service.client.post(f"{path}/cancel")
     changed = service.client.get(path, headers={"If-None-Match": etag})
-    assert (changed.status_code, changed.json()["state"]) == (200, changed.json()["state"])
+    assert changed.status_code == 200
     assert changed.json()["state"] in {"CANCELLING", "CANCELLED"}
     assert changed.headers["ETag"] != etag
 

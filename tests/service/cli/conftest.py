@@ -19,6 +19,7 @@ FAKE_SERVICE = Path(__file__).with_name("fake_service.py")
 @pytest.fixture(autouse=True)
 def quick_polls(monkeypatch) -> None:
     monkeypatch.setattr("service.cli.adapt.POLL_S", 0.01)
+    monkeypatch.setattr("service.cli.dataset_uploads.POLL_S", 0.01)
     monkeypatch.setattr("service.cli.meta_runs.following.POLL_S", 0.01)
 
 

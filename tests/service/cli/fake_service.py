@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fake_datasets import add_datasets
 from fake_meta import Meta, add_meta_runs, add_priors
-from fastapi import FastAPI, Form, Request, Response, UploadFile
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from service.cli.interrupts import exit_on_signals, terminate_at_end_of_stdin
@@ -23,9 +24,6 @@ from service.schemas import (
     AdaptationState,
     AdaptationView,
     ArtifactView,
-    DatasetChange,
-    DatasetPage,
-    DatasetView,
     Health,
     Links,
     Problem,
@@ -33,7 +31,6 @@ from service.schemas import (
 )
 from workers.contracts.adaptations import AdaptationRequest, Candidate, Phase, Progress
 from workers.contracts.artifacts import CostReport, Interval
-from workers.contracts.datasets import DatasetReport
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 ARCH = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
@@ -155,45 +152,7 @@ def make_app(told: Told) -> FastAPI:
     meta = Meta(told.note)
     add_meta_runs(app, meta)
     add_priors(app, meta)
-    kept: dict[str, DatasetView] = {}
-
-    @app.post("/v1/datasets", status_code=201)
-    async def create_dataset(
-        dataset: UploadFile,
-        name: str | None = Form(None),
-        meta_use: bool | None = Form(None),
-        terms: str | None = Form(None),
-    ) -> Response:
-        data = await dataset.read()
-        told.note(f"dataset {name or Path(dataset.filename or '').stem} {len(data)} {data[:2]!r}")
-        if data[:2] != b"PK":
-            problem = Problem(title="the dataset is no zip", status=422, code="invalid_dataset", todo="Zip it.")
-            return JSONResponse(problem.model_dump(), status_code=422, media_type="application/problem+json")
-        report = DatasetReport(
-            classes=("a", "b"), num_images=(3, 4), median_size=8, min_size=8, max_size=8, modes={"L": 7}
-        )
-        sha256 = hashlib.sha256(data).hexdigest()
-        view = DatasetView(
-            id="ds1", name=Path(dataset.filename or "").stem, sha256=sha256, num_bytes=len(data), report=report,
-            created_at=NOW,
-        )  # fmt: skip
-        given = {"name": name, "meta_use": meta_use, "terms": terms}
-        changes = {field: value for field, value in given.items() if value is not None}
-        known = kept.get(view.id, view)
-        kept[view.id] = (known if known.sha256 == sha256 else view).model_copy(update=changes)
-        return Response(kept[view.id].model_dump_json(), status_code=201, media_type="application/json")
-
-    @app.get("/v1/datasets")
-    async def datasets() -> DatasetPage:
-        return DatasetPage(items=tuple(kept.values()))
-
-    @app.patch("/v1/datasets/{dataset_id}")
-    async def change_dataset(dataset_id: str, change: DatasetChange) -> Response:
-        if dataset_id not in kept:
-            return unknown(dataset_id)
-        told.note(f"change {dataset_id} {change.model_dump_json(exclude_none=True)}")
-        kept[dataset_id] = kept[dataset_id].model_copy(update=change.model_dump(exclude_none=True))
-        return Response(kept[dataset_id].model_dump_json(), media_type="application/json")
+    add_datasets(app, told.note)
 
     @app.post("/v1/adaptations", status_code=202)
     async def create(request: Request) -> AdaptationView:

@@ -26,7 +26,9 @@ def create_app(settings):
         return {"data_dir": str(settings.data_dir)}
 
     app.state.parts = types.SimpleNamespace(
-        readiness=lambda: types.SimpleNamespace(ok=True), cluster=types.SimpleNamespace(dashboard_url="http://ray")
+        readiness=lambda: types.SimpleNamespace(ok=True),
+        cluster=types.SimpleNamespace(dashboard_url="http://ray"),
+        hub=types.SimpleNamespace(close=lambda: None),
     )
     return app
 

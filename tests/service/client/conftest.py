@@ -1,13 +1,17 @@
 """A real HTTP server that answers by script."""
 
+import inspect
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from service.client import Client
+from service.client import AsyncClient, Client
 
 CHUNK_BYTES = 65_536
 
@@ -62,7 +66,7 @@ class ScriptedServer:
                 self.wfile.write(answer.body if answer.cut is None else answer.body[: -answer.cut])
                 self.close_connection = answer.cut is not None
 
-            do_GET = do_POST = do_PATCH = do_DELETE = handle_one
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_one
 
             def log_message(self, *args: object) -> None:
                 pass
@@ -99,7 +103,58 @@ def waits() -> list[float]:
     return []
 
 
+class Awaited:
+    """An `AsyncClient` with the face of `Client`: each call is awaited in the event loop of another thread."""
+
+    def __init__(self, client: AsyncClient, portal: BlockingPortal) -> None:
+        self._client, self._portal = client, portal
+
+    def __getattr__(self, name: str) -> object:
+        found = getattr(self._client, name)
+        if inspect.isasyncgenfunction(found):
+            return lambda *args, **kwargs: self._iterate(found(*args, **kwargs))
+        if not inspect.iscoroutinefunction(found):
+            return found
+        return lambda *args, **kwargs: self._portal.call(partial(found, *args, **kwargs))
+
+    def _iterate(self, items: AsyncIterator[object]) -> Iterator[object]:
+        try:
+            while True:
+                try:
+                    item = self._portal.call(anext, items)
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            self._portal.call(items.aclose)
+
+
+@pytest.fixture(scope="session")
+def portal() -> Iterator[BlockingPortal]:
+    """An event loop."""
+    with start_blocking_portal() as opened:
+        yield opened
+
+
+@pytest.fixture(params=["blocking", "awaited"])
+def connect(request: pytest.FixtureRequest, portal: BlockingPortal) -> Callable[..., AbstractContextManager[Client]]:
+    """Returns what opens a client, of each kind."""
+
+    @contextmanager
+    def awaited(url: str, *, sleep: Callable[[float], None] = lambda _: None, **options: object) -> Iterator[Awaited]:
+        async def asleep(seconds: float) -> None:
+            sleep(seconds)
+
+        made = AsyncClient(url, sleep=asleep, **options)
+        yield Awaited(made, portal)
+        portal.call(made.aclose)
+
+    return Client if request.param == "blocking" else awaited
+
+
 @pytest.fixture
-def client(server: ScriptedServer, waits: list[float]) -> Iterator[Client]:
-    with Client(server.url, timeout_s=5, sleep=waits.append) as made:
+def client(
+    connect: Callable[..., AbstractContextManager[Client]], server: ScriptedServer, waits: list[float]
+) -> Iterator[Client]:
+    with connect(server.url, timeout_s=5, sleep=waits.append) as made:
         yield made

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces.errors import InvalidOptionError
-from service.client import BadDownloadError, Client, RetryPolicy, ServiceError, ServiceUnreachableError
+from service.client import AsyncClient, BadDownloadError, Client, RetryPolicy, ServiceError, ServiceUnreachableError
 from service.schemas import AdaptationView, ArtifactView, DatasetView, Links
 from workers.contracts.adaptations import AdaptationRequest
 from workers.contracts.datasets import DatasetReport
@@ -44,9 +44,9 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
-def test_an_upload_that_is_not_answered_in_time_is_not_sent_again(silent, waits, archive, monkeypatch):
+def test_an_upload_that_is_not_answered_in_time_is_not_sent_again(connect, silent, waits, archive, monkeypatch):
     monkeypatch.setattr("service.client.datasets.UPLOAD_TIMEOUT_S", 0.2)
-    with Client(silent, sleep=waits.append) as client, pytest.raises(ServiceUnreachableError):
+    with connect(silent, sleep=waits.append) as client, pytest.raises(ServiceUnreachableError):
         client.create_dataset(archive)
     assert waits == []
 
@@ -70,9 +70,9 @@ def test_a_call_returns_the_schema(client, server, answer):
     assert server.requests[0].path == "/v1/datasets/ds1"
 
 
-def test_a_base_url_may_have_a_path(server, answer):
+def test_a_base_url_may_have_a_path(connect, server, answer):
     server.answer(answer(body=b'{"ok": true}'))
-    with Client(f"{server.url}/archprior/") as client:
+    with connect(f"{server.url}/archprior/") as client:
         assert client.health().ok
     assert server.requests[0].path == "/archprior/healthz"
 
@@ -138,11 +138,11 @@ def test_cancelling_is_retried(client, server, answer):
     assert client.cancel("ad1").state == "CANCELLING"
 
 
-def test_a_refused_connection_is_retried_then_named(waits):
+def test_a_refused_connection_is_retried_then_named(connect, waits):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-        with Client(url, sleep=waits.append) as client, pytest.raises(ServiceUnreachableError, match=url):
+        with connect(url, sleep=waits.append) as client, pytest.raises(ServiceUnreachableError, match=url):
             client.health()
     assert len(waits) == RetryPolicy().num_tries - 1
 
@@ -274,7 +274,8 @@ def test_a_page_is_asked_for_with_what_was_given_only(client, server, answer):
     assert server.requests[0].path == "/v1/adaptations?state=FAILED&limit=5"
 
 
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
 @pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://host", "http://", "http://[::1", "/v1"])
-def test_an_address_that_is_none_is_refused(url):
+def test_an_address_that_is_none_is_refused(kind, url):
     with pytest.raises(InvalidOptionError, match="not a service's address"):
-        Client(url)
+        kind(url)

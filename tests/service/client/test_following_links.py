@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from service.client import Client, ServiceError
+from service.client import ServiceError
 from service.schemas import ArtifactView
 
 DATA = bytes(range(256)) * 1000
@@ -18,9 +18,9 @@ FILE = ArtifactView(
 
 
 @pytest.fixture
-def with_credentials(server, waits):
+def with_credentials(connect, server, waits):
     """A client that authorizes itself with every call to the service."""
-    with Client(server.url, api_key="ap-1234", sleep=waits.append) as client:
+    with connect(server.url, api_key="ap-1234", sleep=waits.append) as client:
         yield client
 
 

@@ -167,3 +167,28 @@ def test_a_prior_is_imported_promoted_downloaded_and_deleted(real, own_prior, tm
 
     real.delete_prior("renamed")
     assert refusal(lambda: real.prior("renamed")) == 404
+
+
+def test_an_adaptation_is_followed_by_the_stream_of_its_events(connect, service, small_zip):
+    view = service.adapt(dataset_id=service.add_dataset(small_zip)["id"], prior="none")
+    service.await_submission()
+    service.job(view["id"]).succeed()
+    service.await_state(view["id"], "SUCCEEDED")
+    with connect(str(service.client.base_url)) as client:
+        told = list(client.follow(view["id"]))
+        assert tuple(told) == client.adaptation_events(view["id"]).items
+        assert list(client.follow(view["id"], after=1)) == told[1:]
+        assert list(client.follow(view["id"], after=len(told))) == []
+    assert [event.sequence for event in told] == list(range(1, len(told) + 1))
+    assert told[-1].kind == "adaptation.succeeded"
+
+
+def test_webhooks_and_garbage_are_seen_to(real):
+    made = real.create_webhook("https://hooks.example.org/archprior", kinds=("adaptation.succeeded",))
+    assert made.secret is not None
+    assert real.webhook(made.id) == real.webhooks().items[0] == made.model_copy(update={"secret": None})
+    assert real.webhook_deliveries(made.id).items == ()
+    real.delete_webhook(made.id)
+    assert real.webhooks().items == ()
+    report = real.gc()
+    assert (report.applied, report.num_items) == (False, 0)

@@ -4,7 +4,11 @@ import logging
 
 import pytest
 
+from service.auth import LOCAL
+from service.events.hub import Hub
 from service.meta_runs.events import EventStream, Position, event_page
+from service.records.events import EventRecords
+from service.records.keys import KeyRecords
 from service.records.transitions import MetaChange
 from workers.contracts.errors import StoreError
 
@@ -20,8 +24,13 @@ def running(add_meta_run, meta_runs):
 
 
 @pytest.fixture
-def stream(meta_runs, store):
-    return EventStream(meta_runs=meta_runs, store=store, poll_s=0.001, keepalive_s=3600.0)
+def hub(database):
+    return Hub(EventRecords(database), KeyRecords(database), interval_s=0.001)
+
+
+@pytest.fixture
+def stream(store, hub):
+    return EventStream(store=store, hub=hub, keepalive_s=3600.0)
 
 
 @pytest.fixture
@@ -36,10 +45,11 @@ def followed(stream, meta_run, position=None, *, on_event=None):
     async def collect():
         lines = []
         async with asyncio.timeout(TIMEOUT_S):
-            async for line in stream.follow(meta_run, position):
-                lines.append(line.decode())
-                if on_event is not None:
-                    on_event(len(lines))
+            with stream.follow(meta_run, position, LOCAL) as told:
+                async for line in told:
+                    lines.append(line.decode())
+                    if on_event is not None:
+                        on_event(len(lines))
         return lines
 
     return asyncio.run(collect())
@@ -91,8 +101,8 @@ def test_with_a_new_attempt_numbers_begin_anew_and_nothing_is_left_out(stream, r
     assert ids(followed(stream, running, on_event=go_on)) == ["1-1", "1-2", "1-3", "2-1", "2-2"]
 
 
-def test_a_silent_stream_is_kept_alive(meta_runs, store, running, end):
-    stream = EventStream(meta_runs=meta_runs, store=store, poll_s=0.001, keepalive_s=0.003)
+def test_a_silent_stream_is_kept_alive(hub, store, running, end):
+    stream = EventStream(store=store, hub=hub, keepalive_s=0.003)
     lines = followed(stream, running, on_event=lambda number: end(running) if number == 2 else None)
     assert lines[:2] == [": ping\n\n", ": ping\n\n"]
 

@@ -31,7 +31,7 @@ def test_a_job_gets_its_request_its_command_and_its_names(reconciler, add_meta_r
     command = ["python", "-m", "workers.meta.job", "--store", store.url, "--attempt", prefix]
     assert shlex.split(jobs.entrypoints[job_id]) == command
     names = {"kind": "meta-run", "id": meta_run.id, "attempt": "1", "owner": "local", "name": "ours"}
-    assert jobs.metadata[job_id] == names
+    assert jobs.metadata[job_id] == {**names, "service": reconciler.meta_runs.records.home}
     request = MetaAttemptRequest.model_validate_json(store.get_bytes(f"{prefix}/request.json"))
     assert (request.request, request.datasets) == (meta_run.request, meta_run.datasets)
     assert (request.meta_run_id, request.attempt, request.prior_id) == (meta_run.id, 1, "ours-v1")
@@ -231,20 +231,46 @@ def lose(reconciler, jobs, job=None, **progress):
     reconciler.step()
 
 
-def test_losses_in_a_row_come_to_an_end_and_a_resume_counts_anew(reconciler, running, meta_runs, jobs, state_of):
+def fail(reconciler, jobs):
+    """Have the job that runs end without a word."""
+    (running,) = [name for name, report in jobs.reports.items() if report.status == JobStatus.RUNNING]
+    jobs.set(running, JobStatus.FAILED)
+    reconciler.step()
+    reconciler.step()
+
+
+def test_failures_in_a_row_come_to_an_end_and_a_resume_counts_anew(reconciler, running, meta_runs, jobs, state_of):
     for attempt in (2, 3):
-        lose(reconciler, jobs)
+        fail(reconciler, jobs)
         assert state_of(running) == ("RUNNING", attempt)
-    lose(reconciler, jobs)
+    fail(reconciler, jobs)
     failed = meta_runs.get(running.id, **OWNER)
     assert (failed.state, failed.attempt, failed.error.code) == ("FAILED", 3, "attempts_exhausted")
     meta_runs.request_resume(running.id, **OWNER)
     reconciler.step()
     for attempt in (5, 6):
-        lose(reconciler, jobs)
+        fail(reconciler, jobs)
         assert state_of(running) == ("RUNNING", attempt)
-    lose(reconciler, jobs)
+    fail(reconciler, jobs)
     assert state_of(running) == ("FAILED", 6)
+
+
+def test_what_the_cluster_loses_counts_only_in_the_end(reconciler, running, meta_runs, jobs, state_of):
+    num_lost, num_failures = 10, 2
+    for attempt in range(1, num_lost + num_failures + 1):
+        lose(reconciler, jobs)
+        assert state_of(running) == ("RUNNING", attempt + 1)
+    assert meta_runs.get(running.id, **OWNER).num_failures == num_failures
+    lose(reconciler, jobs)
+    assert state_of(running)[0] == "FAILED"
+
+
+def test_a_new_checkpoint_makes_up_for_earlier_failures(reconciler, running, meta_runs, jobs, meta_job_of):
+    fail(reconciler, jobs)
+    meta_job_of(running.id, 2).progress(checkpoint_step=100)
+    fail(reconciler, jobs)
+    found = meta_runs.get(running.id, **OWNER)
+    assert (found.attempt, found.num_failures) == (3, 0)
 
 
 def test_losses_with_progress_between_them_never_come_to_an_end(reconciler, running, jobs, meta_job_of, state_of):

@@ -4,7 +4,7 @@ import pytest
 
 from service.jobs import JobReport, JobStatus
 from service.reconcile.decide_meta_run import Finish, MetaObservation, Stop, Tell, control_for, decide_meta_run
-from service.reconcile.decisions import Cancel, Fail, Limits, Retry, Start, StopJob, Wait
+from service.reconcile.decisions import Cancel, Fail, Limits, Start, StopJob, Wait
 from service.records.model import MetaRun
 from service.schemas import Problem
 from workers.contracts.adaptations import Failure
@@ -25,7 +25,7 @@ def said_before(desired, max_workers):
     return MetaControl(desired=desired, max_workers=max_workers)
 
 
-def decided(state, job=JobStatus.MISSING, message="", **seen):
+def decided(state, job=JobStatus.MISSING, message="", num_failures=0, **seen):
     meta_run = MetaRun(
         id="mr-1",
         owner="local",
@@ -35,6 +35,7 @@ def decided(state, job=JobStatus.MISSING, message="", **seen):
         datasets=(),
         prior_id="p",
         spent_s=0.0,
+        num_failures=num_failures,
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
     return decide_meta_run(meta_run, MetaObservation(job=JobReport(status=job, message=message), **seen), LIMITS)
@@ -84,13 +85,29 @@ def test_a_job_that_says_it_was_cancelled_has_ended_as_it_was_asked(state, decis
 
 @pytest.mark.parametrize("job", [JobStatus.PENDING, JobStatus.RUNNING, JobStatus.UNKNOWN])
 def test_a_job_that_lives_or_cannot_be_asked_about_is_left_alone(job):
-    assert decided("RUNNING", job, exhausted=True) == Wait()
+    assert decided("RUNNING", job, num_failures=9, num_in_a_row=99) == Wait()
 
 
 @pytest.mark.parametrize("job", ENDED)
+def test_a_job_that_got_further_before_it_was_lost_gets_another_attempt_and_counts_begin_anew(job):
+    decision = decided("RUNNING", job, num_failures=2, num_in_a_row=0)
+    assert (decision.counts, decision.afresh) == (False, True)
+
+
+def test_what_the_cluster_loses_does_not_count_ten_times():
+    for num_failures in (0, 2):
+        last = num_failures + LIMITS.max_lost
+        assert decided("RUNNING", num_failures=num_failures, num_in_a_row=last).counts is False
+    assert decided("RUNNING", num_failures=0, num_in_a_row=LIMITS.max_lost + 1).counts is True
+    assert isinstance(decided("RUNNING", num_failures=2, num_in_a_row=LIMITS.max_lost + 3), Fail)
+
+
+@pytest.mark.parametrize("job", [status for status in ENDED if status != JobStatus.MISSING])
 def test_a_job_that_ended_without_a_word_gets_another_attempt_until_they_are_exhausted(job):
-    assert isinstance(decided("RUNNING", job), Retry)
-    decision = decided("RUNNING", job, message="Traceback\nMemoryError", exhausted=True)
+    for num_failures in (0, 1):
+        decision = decided("RUNNING", job, num_failures=num_failures, num_in_a_row=num_failures + 1)
+        assert (decision.counts, decision.afresh) == (True, False)
+    decision = decided("RUNNING", job, message="Traceback\nMemoryError", num_failures=2, num_in_a_row=3)
     assert isinstance(decision, Fail)
     assert (decision.problem.code, decision.problem.errors) == ("attempts_exhausted", ("Traceback", "MemoryError"))
     assert "resume" in decision.problem.todo

@@ -49,14 +49,15 @@ def state_of(records):
     return state
 
 
-def test_a_job_gets_its_request_its_command_and_its_names(reconciler, add_adaptation, store, jobs):
+def test_a_job_gets_its_request_its_command_and_its_names(reconciler, records, add_adaptation, store, jobs):
     adaptation = add_adaptation(budget_s=30.0)
     reconciler.step()
     job_id = f"{adaptation.id}-a1"
     prefix = layout.attempt(adaptation.id, 1)
     command = ["python", "-m", "workers.adapt.job", "--store", store.url, "--attempt", prefix]
     assert shlex.split(jobs.entrypoints[job_id]) == command
-    assert jobs.metadata[job_id] == {"kind": "adaptation", "id": adaptation.id, "attempt": "1", "owner": "local"}
+    about = {"kind": "adaptation", "id": adaptation.id, "attempt": "1", "owner": "local"}
+    assert jobs.metadata[job_id] == {"service": records.home, **about}
     request = AttemptRequest.model_validate_json(store.get_bytes(f"{prefix}/request.json"))
     assert request.request == adaptation.request
     assert request.dataset_key == layout.dataset_archive(adaptation.dataset_sha256)
@@ -256,6 +257,14 @@ def test_a_job_that_was_recorded_but_never_submitted_is_started_again(reconciler
     assert f"{adaptation.id}-a2" in jobs.reports
 
 
+def test_a_job_that_nothing_waits_for_is_looked_for_and_stopped(reconciler, records, jobs, monkeypatch):
+    monkeypatch.setattr("service.reconcile.orphans.LOOK_EVERY_S", 0.0)
+    jobs.submit("ad-0-a1", "", {"service": records.home, "kind": "adaptation", "id": "ad-0", "attempt": "1"})
+    reconciler.step()
+    reconciler.step()
+    assert jobs.stopped == ["ad-0-a1"]
+
+
 def test_a_cancel_is_told_then_enforced_then_settled(database, records, store, cluster, add_adaptation, jobs, state_of):
     adaptation = add_adaptation()
     patient = reconciler_of(database, records, store, cluster, cancel_grace_s=3600.0)
@@ -308,8 +317,8 @@ def test_one_reconciler_acts_at_a_time(database, records, store, cluster, add_ad
 def test_a_step_ends_where_the_lease_is_lost(database, records, store, cluster, add_adaptation, jobs, monkeypatch):
     add_adaptation(), add_adaptation()
     reconciler = reconciler_of(database, records, store, cluster, max_submitted=2)
-    answers = iter([True, True, False])
-    monkeypatch.setattr(reconciler.lease, "acquire", lambda: next(answers))
+    answers = iter([True, False])
+    monkeypatch.setattr(reconciler.lease, "keep", lambda: next(answers))
     reconciler.step()
     assert len(jobs.reports) == 1
 

@@ -1,12 +1,12 @@
 import pytest
 
-from service.reconcile.losses import Past, is_exhausted
+from service.reconcile.losses import Past, num_in_a_row
 
 
 def exhausted(*steps, max_attempts=3, ended=()):
     """Whether attempts with these checkpoints, the first first, are too many; those in `ended` were not lost."""
     past = [Past(checkpoint_step=step, ended=number in ended) for number, step in enumerate(steps, 1)]
-    return is_exhausted(iter(reversed(past)), max_attempts)
+    return num_in_a_row(iter(reversed(past))) >= max_attempts
 
 
 @pytest.mark.parametrize("steps", [(None,), (None, None), (None, 0), (500, 500), (500, None, 500)])
@@ -44,3 +44,19 @@ def test_with_a_limit_of_one_the_first_loss_without_a_checkpoint_is_the_last():
     assert exhausted(None, max_attempts=1)
     assert not exhausted(500, max_attempts=1)
     assert exhausted(500, 500, max_attempts=1)
+
+
+@pytest.mark.parametrize(
+    ("steps", "num"), [((None,), 1), ((500,), 0), ((500, 500), 1), ((500, 900), 0), ((500, 900, None, 900), 2)]
+)
+def test_losses_are_counted_since_the_attempt_that_came_furthest_first(steps, num):
+    assert num_in_a_row(Past(checkpoint_step=step, ended=False) for step in reversed(steps)) == num
+
+
+def test_no_more_attempts_are_read_than_are_needed():
+    def attempts():
+        yield Past(checkpoint_step=900, ended=False)
+        yield Past(checkpoint_step=500, ended=False)
+        pytest.fail("one more was read")
+
+    assert num_in_a_row(attempts()) == 0

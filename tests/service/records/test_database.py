@@ -105,8 +105,9 @@ def test_each_owner_has_records_of_their_own(database):
     mine, _ = datasets.add(**values, owner="me")
     yours, is_new = datasets.add(**values, owner="you")
     assert is_new
-    assert datasets.page(owner="me", limit=10) == ((mine,), None)
-    assert datasets.page(owner="you", limit=10) == ((yours,), None)
+    for owner, dataset in (("me", mine), ("you", yours)):
+        (entry,), following = datasets.page(owner=owner, limit=10)
+        assert (entry.ready(), following) == (dataset, None)
 
 
 def test_pages_hold_everything_once_newest_first(records, add_adaptation):
@@ -187,8 +188,8 @@ def test_what_was_lost_waits_at_its_old_place(records, add_adaptation):
     (running,) = records.active()
     records.change(running, Change(state="QUEUED"))
     assert [one.id for one in records.waiting()] == [first.id, second.id]
-    assert not records.is_current(running)
-    assert records.is_current(second)
+    assert not records.is_current(running.id, running.attempt)
+    assert records.is_current(second.id, second.attempt)
 
 
 def lease_of(database, holder, ttl_s=30.0):
@@ -227,3 +228,24 @@ def test_a_release_by_another_does_nothing(database):
     lease_of(database, "a").acquire()
     lease_of(database, "b").release()
     assert not lease_of(database, "b").acquire()
+
+
+def test_a_lease_that_was_renewed_a_moment_ago_is_not_asked_for_again(database, monkeypatch):
+    now_s = [1000.0]
+    monkeypatch.setattr("service.records.lease.time.monotonic", lambda: now_s[0])
+    mine, yours = lease_of(database, "me"), lease_of(database, "you")
+    assert mine.acquire()
+    mine.end_those_of("me")
+    assert yours.acquire()
+    assert mine.keep(), "it was ours a moment ago, for longer than that"
+    now_s[0] += 0.2 * 30.0
+    assert not mine.keep()
+    assert not mine.keep()
+
+
+def test_a_lease_that_was_given_back_is_not_kept(database):
+    mine, yours = lease_of(database, "me"), lease_of(database, "you")
+    assert mine.keep()
+    mine.release()
+    assert yours.acquire()
+    assert not mine.keep()

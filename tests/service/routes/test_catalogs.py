@@ -24,7 +24,8 @@ def test_a_service_whose_parts_work_is_ready(shared_service):
     assert shared_service.client.get("/healthz").json() == {"ok": True, "parts": {}}
     response = shared_service.client.get("/readyz")
     assert response.status_code == 200
-    assert response.json()["parts"] == {"records": "ok", "store": "ok", "ray": "ok", "reconciler": "ok"}
+    names = ("records", "store", "ray", "reconciler", "checker", "webhooks", "housekeeper")
+    assert response.json()["parts"] == dict.fromkeys(names, "ok")
 
 
 def test_a_service_without_its_cluster_is_not_ready_but_answers(service):
@@ -42,6 +43,7 @@ def test_a_service_whose_records_are_gone_says_so(service, monkeypatch):
     service.parts.settings.data_dir.joinpath("records.sqlite3").mkdir()
     response = service.client.get("/v1/datasets")
     assert (response.status_code, response.json()["code"]) == (503, "records_unavailable")
+    assert response.headers["Retry-After"] == "5"
     assert service.client.get("/readyz").status_code == 503
 
 

@@ -139,7 +139,7 @@ def test_archives_are_checked_a_few_at_a_time(service, make_zip, monkeypatch):
         running.pop()
         raise CheckKilledError("the check of the archive was killed", got="SIGKILL")
 
-    monkeypatch.setattr("service.intake.run_check", slow_check)
+    monkeypatch.setattr("service.datasets.intake.run_check", slow_check)
     service.parts.intake_threads.total_tokens = 1
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda shade: post(service, make_zip({"cat": 6, "dog": 6}, shade=shade)), range(4)))

@@ -209,7 +209,7 @@ def test_secrets_are_in_no_log_no_answer_and_no_repr(new_tenants, caplog, capfd)
         found = principal(f"Bearer {tenants.ann}", tenants.keys, may_be_open=False)
         with Client(str(tenants.service.client.base_url), api_key=tenants.ann) as client:
             client.datasets()
-            told = [repr(client), repr(client._transport), repr(client._transport._http.headers), repr(found)]
+            told = [repr(client), repr(client._connection), repr(client._calls), repr(found)]
         told += [repr(tenants.keys.all()), caplog.text, *capfd.readouterr(), *(one.text for one in answers)]
         assert "no good key" in caplog.text
         for token in (tenants.ann, tenants.bob, tenants.operator, tenants.revoked):

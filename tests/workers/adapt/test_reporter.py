@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from workers.adapt.budget import Budget
-from workers.adapt.reporter import Reporter
+from workers.adapt.reporter import PAUSE_S, Reporter
 from workers.contracts.adaptations import Progress
-from workers.contracts.errors import CancelledError
+from workers.contracts.errors import CancelledError, StoreError
 from workers.contracts.series import MAX_POINTS
 from workers.store.folder import FolderStore
 
@@ -87,3 +87,32 @@ def test_a_cancel_is_seen_within_two_seconds(store: FolderStore, clock: Clock, r
 def test_other_ranks_keep_silent(store: FolderStore, clock: Clock) -> None:
     Reporter(store, "b", Budget(1.0, clock), active=False, clock=clock).enter("training")
     assert store.size("b/progress.json") is None
+
+
+class AwayStore:
+    """Fails, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.num_asked = 0
+
+    def put_bytes(self, *_: object, **__: object) -> None:
+        self.num_asked += 1
+        raise StoreError("the store does not answer")
+
+    def get_bytes(self, key: str) -> bytes:
+        self.num_asked += 1
+        raise StoreError("the store does not answer", got=key)
+
+
+def test_a_store_that_fails_is_left_alone_for_a_while(clock: Clock) -> None:
+    store = AwayStore()
+    reporter = Reporter(store, "a", Budget(100.0, clock), clock=clock)
+    reporter.enter("training")
+    assert store.num_asked == 1
+    for second in range(1, int(PAUSE_S)):
+        clock.now_s = float(second)
+        reporter.tick(second)
+    assert store.num_asked == 1
+    clock.now_s = PAUSE_S
+    reporter.tick(99)
+    assert store.num_asked == 2

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from workers.contracts.adaptations import AttemptRequest, Control, Failure, Plan, Progress
 from workers.contracts.artifacts import MEDIA_TYPES, Manifest, Metrics
 from workers.contracts.base import StoredContract
-from workers.contracts.datasets import DatasetReport
+from workers.contracts.datasets import DatasetFindings, DatasetReport
+from workers.contracts.errors import NewerFormatError
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.meta_runs import (
     CheckpointManifest,
@@ -113,6 +114,9 @@ GOLDEN: dict[type[StoredContract], str] = {
         "max_macs":null,"resolution":null,"num_workers":1,"seed":0},"dataset_key":"datasets/0/archive.zip",
         "dataset_sha256":"0","spent_s":0.0}""",
     Control: """{"schema_version":1,"desired":"cancel"}""",
+    DatasetFindings: """{"schema_version":1,"num_duplicates":2,"duplicates":[["a/1.png","b/1.png"]],"across_classes":1,
+        "across_splits":0,"near_empty":{"a":3},"suggested_split":{"train":5,"val":1,"test":1},"thumbnails":{"side":64,
+        "columns":4,"classes":["a","b"]}}""",
     DatasetReport: """{"schema_version":1,"classes":["a","b"],"num_images":[3,4],"splits":{"train":7},"median_size":8,
         "min_size":8,"max_size":9,"modes":{"L":7},"skipped":[{"path":"a/1.png","reason":"truncated"}]}""",
     Failure: """{"schema_version":1,"code":"cancelled","what":"w","got":"","expected":"","todo":""}""",
@@ -142,6 +146,27 @@ def test_a_newer_version_and_an_unknown_field_are_refused(schema: type[StoredCon
     for change in ({"schema_version": 2}, {"surprise": 1}):
         with pytest.raises(ValidationError):
             schema.model_validate({**document, **change})
+    with pytest.raises(NewerFormatError, match=r"a file was written by a newer ArchPrior: got 'format version 2'"):
+        schema.from_stored(json.dumps({**document, "schema_version": 2}).encode(), "a file")
+
+
+def test_every_stored_record_of_the_contracts_is_among_the_golden() -> None:
+    known = {schema for schema in StoredContract.__subclasses__() if schema.__module__.startswith("workers.contracts")}
+    assert known == GOLDEN.keys()
+
+
+def test_a_newer_record_inside_another_is_told_of_the_file() -> None:
+    document = json.loads(GOLDEN[CheckpointManifest])
+    document["config"]["schema_version"] = 3
+
+    with pytest.raises(NewerFormatError, match=r"manifest\.json was written by a newer.*version 3.*at most 1.*Update"):
+        CheckpointManifest.from_stored(json.dumps(document).encode(), "manifest.json")
+
+
+def test_what_is_damaged_is_not_taken_for_newer() -> None:
+    for data in (b"", b"[]", b'{"schema_version": 0}', b'{"schema_version": 1.5}'):
+        with pytest.raises(ValidationError):
+            DatasetReport.from_stored(data, "report.json")
 
 
 def test_a_manifest_of_an_attempt_that_left_fewer_files_is_read() -> None:

@@ -31,7 +31,7 @@ from workers.contracts.meta_runs import (
     MetaProgress,
     MetaRunRequest,
 )
-from workers.meta.job import CACHE_VARIABLE, StoredData, main, open_checkpoints
+from workers.meta.job import StoredData, main, open_checkpoints
 from workers.meta.learning.state import MetaState
 from workers.meta.mailbox import EVENTS, PROGRESS
 from workers.priors.registry import PriorRegistry
@@ -40,6 +40,7 @@ from workers.store.open import open_store
 from workers.store.protocol import Store
 from workers.tasks.archive import check_archive
 from workers.tasks.limits import ArchiveLimits
+from workers.tasks.node_cache import FOLDER_VARIABLE
 
 RUN = "mr_1"
 KEY = layout.meta_attempt(RUN, 1)
@@ -98,7 +99,7 @@ def test_a_run_reads_its_images_wherever_it_is_sent_and_once_on_a_node(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
     load = StoredData(store_url=store.url, request=ask())
     data = pickle.loads(pickle.dumps(load))()
     assert data.meta_train.class_names == CLASSES
@@ -112,7 +113,7 @@ def test_a_run_reads_its_images_wherever_it_is_sent_and_once_on_a_node(
 def test_without_a_place_of_its_own_the_cache_lies_beside_other_temporary_files(
     store: Store, ask: Callable[..., MetaAttemptRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     StoredData(store_url=store.url, request=ask())()
     assert list((tmp_path / "archprior-cache").glob("images-*"))
@@ -125,7 +126,7 @@ def test_images_are_kept_at_the_largest_side_of_the_run(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
     sizes = {"resolutions": (16, 8), "resolution_weights": (0.5, 0.5)}
     config = MetaConfig.model_validate({**short_config.model_dump(), **sizes})
     data = StoredData(store_url=store.url, request=ask(config=config))()
@@ -175,7 +176,7 @@ class Ended:
 @pytest.fixture
 def run_job(store: Store, cluster: str, tmp_path: Path) -> Callable[[], Ended]:
     """Runs the attempt that was asked for as Ray does: a process that finds its Ray in the environment."""
-    environment = os.environ | {"RAY_ADDRESS": cluster, CACHE_VARIABLE: str(tmp_path / "cache")}
+    environment = os.environ | {"RAY_ADDRESS": cluster, FOLDER_VARIABLE: str(tmp_path / "cache")}
     command = [sys.executable, "-m", "workers.meta.job", "--store", store.url, "--attempt", KEY]
 
     def run() -> Ended:
@@ -186,6 +187,7 @@ def run_job(store: Store, cluster: str, tmp_path: Path) -> Callable[[], Ended]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_job_leaves_a_manifest_a_prior_and_what_happened(
     store: Store, ask: Callable[..., MetaAttemptRequest], run_job: Callable[[], Ended]
 ) -> None:
@@ -204,6 +206,7 @@ def test_a_job_leaves_a_manifest_a_prior_and_what_happened(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_what_its_user_can_mend_ends_a_job_with_a_failure_by_name(
     store: Store, ask: Callable[..., MetaAttemptRequest], run_job: Callable[[], Ended]
 ) -> None:
@@ -216,6 +219,7 @@ def test_what_its_user_can_mend_ends_a_job_with_a_failure_by_name(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_what_may_be_back_for_the_next_attempt_ends_a_job_with_status_1_and_no_failure(
     store: Store,
     dataset: MetaDataset,

@@ -27,7 +27,7 @@ from workers.meta.rules import Learned, Rules
 from workers.meta.watch import Watch
 from workers.store.folder import FolderStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 LABEL = "mr_test"
 

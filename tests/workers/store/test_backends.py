@@ -1,5 +1,6 @@
 """What is particular to one store: opening it, and how it fails."""
 
+import errno
 import os
 import socket
 import time
@@ -74,6 +75,29 @@ def test_a_copy_is_new_and_its_source_as_old_as_before(tmp_path: Path) -> None:
     ages = {entry.key: entry.modified_at for entry in store.list("")}
     assert ages["source"] == 1e9
     assert ages["copy"] > time.time() - 60
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_file_that_is_handed_over_becomes_the_object_and_its_name_may_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    if not linked:
+        monkeypatch.setattr(os, "link", refuse)
+    store, given = FolderStore(tmp_path / "objects", create=True), tmp_path / "given"
+    given.write_bytes(b"bytes")
+    os.utime(given, (1e9, 1e9))
+    store.put_bytes("object", b"what was there before")
+    for _ in range(2):
+        store.put_file("object", given, hand_over=True)
+    assert given.samefile(store.local_path("object")) is linked
+    given.unlink()
+    assert store.get_bytes("object") == b"bytes"
+    (entry,) = store.list("")
+    assert entry.modified_at > time.time() - 60
+    assert list((tmp_path / "objects" / ".partial").iterdir()) == []
 
 
 def test_a_failing_write_leaves_the_object_and_no_debris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

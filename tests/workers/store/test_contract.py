@@ -150,6 +150,15 @@ def test_a_deleted_object_is_gone_and_deleting_nothing_is_fine(store: Store) -> 
     assert [entry.key for entry in store.list("")] == ["a/c"]
 
 
+def test_an_object_is_a_file_of_this_machine_or_none(store: Store) -> None:
+    store.put_bytes("a/object", b"bytes")
+    path = store.local_path("a/object")
+    assert path is None or path.read_bytes() == b"bytes"
+    if path is not None:
+        with pytest.raises(ObjectMissingError):
+            store.local_path("a/nothing")
+
+
 def test_a_copy_is_an_object_of_its_own(store: Store) -> None:
     store.put_bytes("a/source", b"first")
     store.put_bytes("b/target", b"to be replaced")

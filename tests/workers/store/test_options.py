@@ -1,5 +1,6 @@
 """How to speak with an S3 server: what the environment says, and what reaches the server of it."""
 
+import time
 import uuid
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from workers.contracts.errors import StoreError
 from workers.store.multipart import PART_BYTES
 from workers.store.open import open_store
 from workers.store.options import S3Options, s3_options
+from workers.store.patient import open_patiently
 
 KEY_ID = "arn:aws:kms:us-east-1:123456789012:key/0e9f1c2d"
 
@@ -111,3 +113,18 @@ def test_a_failing_request_is_made_as_often_as_allowed(s3_server, monkeypatch: p
     with pytest.raises(StoreError, match="endpoint is right"):
         store.get_bytes("object")
     assert len(delays) == 2
+
+
+def test_what_is_prompt_fails_by_one_short_try_where_a_server_says_nothing(
+    s3_server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.store.options.PROMPT_READ_TIMEOUT_S", 0.2)
+    open_store("s3://bucket", create=True)
+    store = open_patiently("s3://bucket", patience_s=60.0)
+    store.prompt.put_bytes("progress.json", b"{}")
+    s3_server.hang()
+
+    began_s = time.monotonic()
+    with pytest.raises(StoreError, match=r"[Rr]ead timeout"):
+        store.prompt.put_bytes("progress.json", b"{}")
+    assert time.monotonic() - began_s < 5.0  # the other way takes minutes

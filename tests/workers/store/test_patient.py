@@ -49,7 +49,7 @@ class FailingStore:
         self._step(f"put_bytes as {media_type}")
         self.inner.put_bytes(key, data)
 
-    def put_file(self, key: str, path: Path, *, media_type: str = "") -> None:
+    def put_file(self, key: str, path: Path, *, media_type: str = "", hand_over: bool = False) -> None:
         self._step(f"put_file as {media_type}")
         self.inner.put_file(key, path)
 

@@ -48,6 +48,17 @@ def test_a_part_may_be_sent_again(store: Store) -> None:
     assert store.get_bytes("a/large") == DATA
 
 
+def test_a_part_may_be_a_file(store: Store, tmp_path: Path) -> None:
+    upload = begin(store)
+    for number, data in enumerate(PARTS, 1):
+        (tmp_path / "part").write_bytes(data)
+        store.put_part("a/large", upload, number, tmp_path / "part")
+        (tmp_path / "part").unlink()
+
+    store.complete_upload("a/large", upload, num_bytes=len(DATA))
+    assert store.get_bytes("a/large") == DATA
+
+
 def test_what_is_not_whole_is_refused_and_can_be_mended(store: Store) -> None:
     upload = begin(store)
     with pytest.raises(InvalidOptionError, match="2 of its parts missing"):

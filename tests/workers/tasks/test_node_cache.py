@@ -3,14 +3,14 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from search_spaces.errors import InvalidOptionError
 from workers.contracts.errors import StoreError
-from workers.tasks.node_cache import NodeCache
+from workers.tasks.node_cache import BYTES_VARIABLE, FOLDER_VARIABLE, NodeCache, open_node_cache
 
 # Another process of the node, without torch: asks for a folder, tells what it does, and goes on when it gets a line.
 OTHER = """
@@ -229,3 +229,23 @@ def test_bounds_that_are_not_positive_are_refused(tmp_path: Path) -> None:
     for max_bytes, patience_s in ((0, 1.0), (1, 0.0)):
         with pytest.raises(InvalidOptionError, match="more than 0"):
             NodeCache(tmp_path, max_bytes, patience_s=patience_s)
+
+
+def test_the_environment_says_where_it_lies_and_how_large_it_grows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "elsewhere"))
+    monkeypatch.setenv(BYTES_VARIABLE, "1")
+    for key in ("images-1", "dataset-1"):
+        with closing(open_node_cache()) as cache:
+            cache.folder(key, writes("more than one byte"))
+
+    assert [path.name for path in (tmp_path / "elsewhere").glob("*-1")] == ["dataset-1"]
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "50 GiB", "1e9"])
+def test_a_size_that_is_no_number_of_bytes_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(BYTES_VARIABLE, text)
+
+    with pytest.raises(InvalidOptionError, match=f"ARCHPRIOR_CACHE_BYTES: got '{text}'"):
+        open_node_cache()

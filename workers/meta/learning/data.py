@@ -178,7 +178,7 @@ def _decode(
             if any(_classes(dataset, part) for dataset in datasets)
         }
         for dataset, findings in zip(datasets, reports, strict=True):
-            report = DatasetReport.model_validate_json(findings)
+            report = DatasetReport.from_stored(findings, dataset.report_key)
             _fetch_archive(store, dataset, path)
             with checked_archive(path, report) as (archive, images):
                 for part, file in files.items():

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -14,11 +15,13 @@ from search_spaces.supernet import Supernet
 from workers.bayes.aggregate import MeanGradient, clip_per_group
 from workers.bayes.distributions import MetaPrior
 from workers.bayes.randomness import slot_generator
-from workers.contracts.errors import CheckpointMismatchError
+from workers.contracts.errors import CheckpointMismatchError, NewerFormatError
 from workers.contracts.meta_config import MetaConfig
 from workers.priors.model import HEAD_NAMES, fresh_prior, full_macro
 
 CHECKPOINT = "checkpoint.pt"
+# Of that file; one that says none is of version 1.
+FORMAT_VERSION: Final = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +133,7 @@ class MetaState:
         partial = path.with_suffix(".partial")
         torch.save(
             {
+                "format_version": FORMAT_VERSION,
                 "config": self.config.model_dump_json(),
                 "class_names": list(self.class_names),
                 "step": self.step,
@@ -147,9 +151,12 @@ class MetaState:
         """Continue from a checkpoint, exactly.
 
         Raises:
+            NewerFormatError: A newer ArchPrior wrote it.
             CheckpointMismatchError: Another configuration or another set of classes wrote it.
         """
         saved = torch.load(path, weights_only=True)
+        if saved.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
+            raise NewerFormatError.of(str(path), saved["format_version"], FORMAT_VERSION)
         if MetaConfig.model_validate_json(saved["config"]) != self.config:
             raise CheckpointMismatchError(
                 f"checkpoint {path} belongs to another configuration",

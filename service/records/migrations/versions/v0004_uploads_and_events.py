@@ -1,5 +1,7 @@
 """Datasets that arrive in parts; events, and webhooks that are told of them."""
 
+import secrets
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -47,6 +49,7 @@ def upgrade() -> None:
         sa.Column("secret", sa.String(128), nullable=False),
         sa.Column("kinds", sa.JSON()),
         sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("disabled_at", sa.Float()),
         sa.Column("deleted_at", sa.Float()),
         sa.PrimaryKeyConstraint("id", name="pk_webhooks"),
     )
@@ -67,12 +70,16 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["webhook_id"], ["webhooks.id"], name="fk_deliveries_webhook_id"),
     )
     op.create_index("ix_deliveries_next_at", "deliveries", ["next_at"])
-    op.create_index("ix_deliveries_webhook_id_id", "deliveries", ["webhook_id", "id"])
+    op.create_index("ix_deliveries_webhook_id_created_at_id", "deliveries", ["webhook_id", "created_at", "id"])
     # What can no longer be asked by anything.
     for table in ("adaptations", "meta_runs"):
         op.drop_index(f"ix_{table}_state_created_at_id", table)
     leases = sa.table("leases", sa.column("name"), sa.column("holder"), sa.column("expires_at"))
     op.bulk_insert(leases, [{"name": name, "holder": "", "expires_at": 0.0} for name in LEASES])
+    identity = op.create_table(
+        "identity", sa.Column("id", sa.String(32), nullable=False), sa.PrimaryKeyConstraint("id", name="pk_identity")
+    )
+    op.bulk_insert(identity, [{"id": secrets.token_hex(8)}])
 
 
 def downgrade() -> None:
@@ -81,7 +88,7 @@ def downgrade() -> None:
     op.execute(leases.delete().where(leases.c.name.in_(LEASES)))
     for table in ("adaptations", "meta_runs"):
         op.create_index(f"ix_{table}_state_created_at_id", table, ["state", "created_at", "id"])
-    for table in ("deliveries", "webhooks", "events"):
+    for table in ("identity", "deliveries", "webhooks", "events"):
         op.drop_table(table)
     for columns in ("sha256", "state_changed_at", "owner_state_created_at_id"):
         op.drop_index(f"ix_datasets_{columns}", "datasets")

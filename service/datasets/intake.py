@@ -1,38 +1,31 @@
 """From an upload to a dataset, and from a wish to a recorded adaptation. Nothing is kept of what is refused."""
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import Final, TypeVar
+from functools import partial
+from typing import Final
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from search_spaces.errors import lookup
 from search_spaces.registry import SPACES
+from service.datasets.contents import ZIP, Contents
+from service.datasets.names import display_name, name_of_file
 from service.errors import InvalidRequestError
+from service.fields import parse_fields
 from service.idempotency import once
 from service.prior_catalog import PriorCatalog
 from service.records.adaptations import AdaptationRecords
 from service.records.datasets import DatasetRecords
-from service.records.model import Adaptation, Dataset
+from service.records.model import Adaptation, Dataset, DatasetEntry
 from service.schemas import AdaptationForm, DatasetChange
 from service.uploads import Body, Upload
 from workers.adapt.plan import check_request
 from workers.contracts.adaptations import NO_PRIOR, AdaptationRequest
-from workers.contracts.base import Contract
-from workers.contracts.datasets import DatasetReport
-from workers.store import layout
-from workers.store.protocol import Store
-from workers.tasks.archive import run_check
+from workers.tasks.archive import CheckedArchive, run_check
 from workers.tasks.check_process import Checks
 from workers.tasks.limits import ArchiveLimits
 
 DATASET_FILE: Final = "dataset"
-MAX_NAME: Final = 200
-_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f]")
-
-Fields = TypeVar("Fields", bound=Contract)
 
 
 class DatasetFields(DatasetChange):
@@ -48,7 +41,7 @@ class Intake:
     Attributes:
         datasets: Records of datasets.
         adaptations: Records of adaptations.
-        store: Where archives go.
+        contents: Where archives go.
         priors: For the prior that a request names.
         limits: Of an archive.
         checks: The checks of archives that run.
@@ -56,12 +49,12 @@ class Intake:
 
     datasets: DatasetRecords
     adaptations: AdaptationRecords
-    store: Store
+    contents: Contents
     priors: PriorCatalog
     limits: ArchiveLimits
     checks: Checks
 
-    def add_dataset(self, body: Body, *, owner: str) -> tuple[Dataset, bool]:
+    def add_dataset(self, body: Body, *, owner: str) -> tuple[DatasetEntry, bool]:
         """Return the dataset that a body holds, and whether it is new: the same bytes are one dataset.
 
         What the body says of bytes that are known holds from then on; what it does not say stays.
@@ -75,13 +68,13 @@ class Intake:
         upload = body.uploads.get(DATASET_FILE)
         if upload is None:
             raise InvalidRequestError("the form holds no file", expected=f"the zip as field {DATASET_FILE}")
-        name = _display_name(fields.name) if fields.name else None
+        name = display_name(fields.name) if fields.name else None
         fields = fields.model_copy(update={"name": name})
         dataset = self.datasets.find(upload.sha256, owner=owner)
         if dataset is None:
             dataset, is_new = self._admit(upload, self._check(upload, owner=owner), fields, owner=owner)
             if is_new:
-                return dataset, True
+                return self.datasets.entry(dataset.id, owner=owner), True
         return self.datasets.change(dataset.id, fields, owner=owner), False
 
     def add_adaptation(self, body: Body, *, owner: str, key: str | None = None) -> Adaptation:
@@ -94,6 +87,7 @@ class Intake:
             QuotaExceededError: Its owner has as much as it may.
             InvalidRequestError: Fields that are not known, wrong values, both or neither way to give the dataset.
             NotFoundError: No such dataset.
+            DatasetNotReadyError: It arrives, is being checked, or was refused.
             ArchPriorError: The dataset, the search space, the prior or the limits cannot be accepted.
         """
         asked = parse_fields(AdaptationForm, body.fields)
@@ -107,10 +101,13 @@ class Intake:
         card = None if request.prior == NO_PRIOR else self.priors.card(request.prior or "", owner=owner)
         upload, dataset_id = body.uploads.get(DATASET_FILE), request.dataset_id
         if upload is not None and dataset_id is None:
-            known = self.datasets.find(upload.sha256, owner=owner)
-            report = self._check(upload, owner=owner) if known is None else known.report
-            check_request(request, report, card)
-            dataset = known or self._admit(upload, report, DatasetFields(), owner=owner)[0]
+            dataset = self.datasets.find(upload.sha256, owner=owner)
+            if dataset is None:
+                checked = self._check(upload, owner=owner)
+                check_request(request, checked.report, card)
+                dataset, _ = self._admit(upload, checked, DatasetFields(), owner=owner)
+            else:
+                check_request(request, dataset.report, card)
         elif upload is None and dataset_id is not None:
             dataset = self.datasets.get(dataset_id, owner=owner)
             check_request(request, dataset.report, card)
@@ -126,50 +123,22 @@ class Intake:
         prior = request.prior or self.priors.default_for(request.search_space, owner=owner) or NO_PRIOR
         return request.model_copy(update={"prior": prior})
 
-    def _check(self, upload: Upload, *, owner: str) -> DatasetReport:
+    def _check(self, upload: Upload, *, owner: str) -> CheckedArchive:
         self.datasets.require_room(upload.num_bytes, owner=owner)  # before the work that a check is
-        return run_check(upload.path, self.limits, self.checks).report
+        return run_check(upload.path, self.limits, self.checks)
 
     def _admit(
-        self, upload: Upload, report: DatasetReport, fields: DatasetFields, *, owner: str
+        self, upload: Upload, checked: CheckedArchive, fields: DatasetFields, *, owner: str
     ) -> tuple[Dataset, bool]:
-        self.store.put_file(layout.dataset_archive(upload.sha256), upload.path, media_type="application/zip")
-        self.store.put_bytes(
-            layout.dataset_report(upload.sha256), report.model_dump_json().encode(), media_type="application/json"
-        )
-        # Recorded last: a record always has its bytes, and bytes without a record are found by their hash again.
-        return self.datasets.add(
-            name=fields.name or _display_name(PurePosixPath(upload.filename.replace("\\", "/")).stem),
-            sha256=upload.sha256,
-            num_bytes=upload.num_bytes,
-            report=report,
-            owner=owner,
-            meta_use=bool(fields.meta_use),
-            terms=fields.terms,
-        )
-
-
-def parse_fields(schema: type[Fields], fields: Mapping[str, object]) -> Fields:
-    """Return what a body's fields make; a form's strings become numbers where numbers are due.
-
-    Raises:
-        InvalidRequestError: Names every field that is wrong, and where one is not known, those that are.
-    """
-    try:
-        return schema.model_validate(dict(fields))
-    except ValidationError as error:
-        findings = error.errors(include_url=False)
-        unknown = any(found["type"] == "extra_forbidden" for found in findings)
-        raise InvalidRequestError(
-            "the request cannot be accepted",
-            findings=(_finding(found["loc"], found["msg"], found["input"]) for found in findings),
-            todo=f"Known fields: {', '.join(schema.model_fields)}." if unknown else "Correct these fields.",
-        ) from error
-
-
-def _finding(place: tuple[int | str, ...], message: str, given: object) -> str:
-    return f"{'.'.join(map(str, place))}: {message}, got {str(given)[:100]!r}"
-
-
-def _display_name(name: str) -> str:
-    return _UNPRINTABLE.sub("", name)[:MAX_NAME] or DATASET_FILE
+        put = partial(self.contents.store.put_file, path=upload.path, media_type=ZIP, hand_over=True)
+        with self.contents.stored(upload.sha256, checked, num_bytes=upload.num_bytes, put=put):
+            return self.datasets.add(
+                name=fields.name or name_of_file(upload.filename),
+                sha256=upload.sha256,
+                num_bytes=upload.num_bytes,
+                report=checked.report,
+                findings=checked.findings,
+                owner=owner,
+                meta_use=bool(fields.meta_use),
+                terms=fields.terms,
+            )

@@ -1,0 +1,239 @@
+"""What becomes of datasets that have arrived in parts, or are copied: they are pinned by their hash, and checked."""
+
+import hashlib
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import BinaryIO, Final
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from search_spaces.errors import ArchPriorError, InvalidOptionError
+from service.datasets.contents import ZIP, Contents
+from service.datasets.sources import Sources
+from service.errors import ForbiddenError, InvalidRequestError, UploadExpiredError
+from service.problems import problem_of
+from service.records.datasets import DatasetRecords
+from service.records.model import DatasetEntry
+from workers.contracts.errors import InvalidDatasetError, ObjectMissingError, StoreError
+from workers.store import layout
+from workers.store.protocol import Store
+from workers.tasks.archive import run_check
+from workers.tasks.check_process import CheckFailedError, CheckKilledError, Checks
+from workers.tasks.limits import ArchiveLimits
+
+NUM_TRIES: Final = 3
+"""Of a check that ends without a verdict."""
+BYTES_PER_ENTRY: Final = 2048
+"""Memory that the check may take for each file beyond those of the usual limits."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Arrived:
+    """An archive as a file of this machine, and how its bytes come under another key of the store."""
+
+    path: Path
+    sha256: str
+    put: Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checker:
+    """Settles datasets: each becomes READY or REJECTED, whatever is killed on the way.
+
+    A step that was broken off is done again, and does the same: an upload that was completed stays complete, bytes lie
+    under their hash, and a state changes once.
+
+    Attributes:
+        datasets: Records of datasets.
+        store: Where they arrive.
+        contents: Where those go that are good.
+        sources: From which some are copied.
+        checks: The checks of archives that run.
+        folder: For archives that are no files of this machine, while they are checked.
+        max_bytes: Largest archive that is taken.
+        expires_s: Seconds after which what was begun and not completed is refused, and so is a source that could not be
+            read so far.
+    """
+
+    datasets: DatasetRecords
+    store: Store
+    contents: Contents
+    sources: Sources
+    checks: Checks
+    folder: Path
+    max_bytes: int
+    expires_s: int
+    _stopping: Event = field(default_factory=Event, init=False, repr=False)
+    _tries: Counter[str] = field(default_factory=Counter, init=False, repr=False)
+    _told: dict[str, str] = field(default_factory=dict, init=False, repr=False)
+
+    def stop(self) -> None:
+        """Have a step that is under way break off soon."""
+        self._stopping.set()
+
+    def step(self) -> None:
+        """Refuse what was not completed in time; check what has arrived, what has waited longest first.
+
+        Raises:
+            StoreError: The store failed, or another error that may pass. What it has kept from being settled is tried
+                again by the next step; it keeps nothing else.
+        """
+        failure: StoreError | SQLAlchemyError | OSError | CheckKilledError | CheckFailedError | None = None
+        overdue = [(self._expire, entry) for entry in self.datasets.overdue(expires_s=self.expires_s)]
+        for act, entry in overdue + [(self._settle, entry) for entry in self.datasets.arrived()]:
+            if self._stopping.is_set():
+                return
+            try:
+                act(entry)
+            except (StoreError, SQLAlchemyError, OSError, CheckKilledError, CheckFailedError) as error:
+                if self._told.get(entry.id) != str(error):  # once, not at every step
+                    logger.warning("dataset=%s has to wait: %s", entry.id, error)
+                self._told[entry.id] = str(error)
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _expire(self, entry: DatasetEntry) -> None:
+        todo = "Begin again; the parts may be sent side by side."
+        what = f"the upload was not completed within {self.expires_s} s"
+        self._reject(entry, UploadExpiredError(what, todo=todo))
+
+    def _settle(self, entry: DatasetEntry) -> None:
+        try:
+            with self._fetched(entry) as archive:
+                _check_declared(entry, archive)
+                limits = limits_for(entry.num_bytes, max_bytes=self.max_bytes)
+                checked = run_check(archive.path, limits, self.checks)
+                with self.contents.stored(archive.sha256, checked, num_bytes=entry.num_bytes, put=archive.put):
+                    accepted = self.datasets.accepted(
+                        entry, sha256=archive.sha256, report=checked.report, findings=checked.findings
+                    )
+            logger.info("dataset=%s %s", entry.id, "is ready" if accepted else "was deleted while it was checked")
+        except ObjectMissingError:
+            todo = "Send it again."
+            self._reject(entry, InvalidDatasetError("the bytes of the dataset are gone", got=entry.source, todo=todo))
+        except (InvalidDatasetError, InvalidRequestError, ForbiddenError) as error:
+            self._reject(entry, error)
+        except StoreError as error:
+            # What was sent is kept for as long as it takes; a source may be gone for good.
+            if entry.source is None or datetime.now(UTC) - entry.created_at < timedelta(seconds=self.expires_s):
+                raise
+            self._reject(entry, error)
+        except (CheckKilledError, CheckFailedError) as error:
+            self._tries[entry.id] += not self._stopping.is_set()
+            if self._tries[entry.id] < NUM_TRIES:
+                raise
+            self._reject(entry, error)
+        else:
+            self._forget(entry)
+        self._tries.pop(entry.id, None)
+        self._told.pop(entry.id, None)
+
+    @contextmanager
+    def _fetched(self, entry: DatasetEntry) -> Iterator[_Arrived]:
+        """Yield what has arrived, as a file of this machine."""
+        if entry.source is not None:
+            with self._downloaded(self.sources.read(entry.source), entry) as (path, sha256):
+                put = partial(self.store.put_file, path=path, media_type=ZIP, hand_over=True)
+                yield _Arrived(path=path, sha256=sha256, put=put)
+            return
+        key = layout.upload(entry.id)
+        self._complete(entry, key)
+        path_there = self.store.local_path(key)
+        if path_there is not None:
+            sha256 = self._pinned(self.store.read(key), entry)
+            put = partial(self.store.put_file, path=path_there, media_type=ZIP, hand_over=True)
+            yield _Arrived(path=path_there, sha256=sha256, put=put)
+            return
+        with self._downloaded(self.store.read(key), entry) as (path, sha256):
+            yield _Arrived(path=path, sha256=sha256, put=partial(self.store.copy, key))
+
+    def _complete(self, entry: DatasetEntry, key: str) -> None:
+        """Make one object of the parts; from then on nobody who was given an address can change it."""
+        upload_id = entry.arrival.upload_id if entry.arrival else None
+        if upload_id is None:
+            raise InvalidDatasetError("nothing is known of how the dataset arrives", todo="Send it again.")
+        try:
+            self.store.complete_upload(key, upload_id, num_bytes=entry.num_bytes)
+        except InvalidOptionError as error:  # parts were sent anew after they had been counted
+            todo = "Begin again."
+            raise InvalidDatasetError(error.what, got=error.got, expected=error.expected, todo=todo) from error
+
+    @contextmanager
+    def _downloaded(self, chunks: Iterable[bytes], entry: DatasetEntry) -> Iterator[tuple[Path, str]]:
+        with tempfile.TemporaryDirectory(dir=self.folder) as own:
+            path = Path(own) / "archive.zip"
+            with path.open("wb") as target:
+                sha256 = self._pinned(chunks, entry, target)
+            yield path, sha256
+
+    def _pinned(self, chunks: Iterable[bytes], entry: DatasetEntry, target: BinaryIO | None = None) -> str:
+        """Return the hash of what arrives, which is written to `target`."""
+        digest, num_bytes = hashlib.sha256(), 0
+        for chunk in chunks:
+            if self._stopping.is_set():
+                raise CheckKilledError("the service ends", todo="Its next start goes on.")
+            digest.update(chunk)
+            num_bytes += len(chunk)
+            if num_bytes > entry.num_bytes:
+                break
+            if target is not None:
+                target.write(chunk)
+        if num_bytes != entry.num_bytes:
+            raise InvalidDatasetError(
+                "the dataset has another size than before",
+                got=f"{num_bytes} bytes" if num_bytes < entry.num_bytes else "more bytes",
+                expected=f"{entry.num_bytes} bytes",
+                todo="Leave it as it is while it is copied.",
+            )
+        return digest.hexdigest()
+
+    def _reject(self, entry: DatasetEntry, error: ArchPriorError) -> None:
+        if self.datasets.rejected(entry, problem_of(error)):
+            logger.info("dataset=%s is refused: %s", entry.id, error)
+        self._forget(entry)
+
+    def _forget(self, entry: DatasetEntry) -> None:
+        """Remove what has arrived. What a killed service leaves of it is found by its key, whose dataset is settled."""
+        key = layout.upload(entry.id)
+        if entry.arrival is not None and entry.arrival.upload_id is not None:
+            self.store.abort_upload(key, entry.arrival.upload_id)
+            self.store.delete(key)
+
+
+def limits_for(num_bytes: int, *, max_bytes: int) -> ArchiveLimits:
+    """Return the limits of an archive of that size: those of the largest form, and of a larger one in proportion.
+
+    Args:
+        num_bytes: Of the archive.
+        max_bytes: Largest archive that is taken.
+    """
+    usual = ArchiveLimits()
+    factor = max(1.0, num_bytes / usual.max_archive_bytes)
+    return ArchiveLimits(
+        max_archive_bytes=max_bytes,
+        max_entries=round(factor * usual.max_entries),
+        max_unpacked_bytes=round(factor * usual.max_unpacked_bytes),
+        timeout_s=round(factor * usual.timeout_s),
+        max_memory_bytes=round(usual.max_memory_bytes + (factor - 1) * usual.max_entries * BYTES_PER_ENTRY),
+    )
+
+
+def _check_declared(entry: DatasetEntry, archive: _Arrived) -> None:
+    if entry.declared_sha256 not in {None, archive.sha256}:
+        raise InvalidDatasetError(
+            "the bytes are not those that were announced",
+            got=f"sha256 {archive.sha256}",
+            expected=f"sha256 {entry.declared_sha256}",
+            todo="Send it again; if the hash is wrong, leave it out.",
+        )

@@ -1,0 +1,259 @@
+"""A service is backed up while it runs, wiped, restored, and goes on."""
+
+import json
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from service.cli.main import app
+from service.errors import ConflictError
+from service.housekeeping.archive import Archive, InvalidBackupError
+from service.housekeeping.backup import back_up, restore
+from service.housekeeping.tenure import holding, new_lease
+from service.records.adaptations import AdaptationRecords
+from service.records.audit import AuditRecords, Deed
+from service.records.database import Database
+from service.records.dump import load
+from workers.contracts.errors import StoreError
+from workers.store.folder import FolderStore
+
+both = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
+
+
+def say_nothing(progress):
+    pass
+
+
+def run(*arguments, database_url=None):
+    own = {} if database_url is None else {"ARCHPRIOR_DATABASE_URL": database_url, "ARCHPRIOR_SINGLE_SERVICE": "1"}
+    return CliRunner(env={"NO_COLOR": "1", **own}).invoke(app, [str(argument) for argument in arguments])
+
+
+class Backup:
+    """A backup of a service that ran, and what it held."""
+
+    def __init__(self, service, folder: Path, small_zip: bytes, own_card, tensors: Path) -> None:
+        self.folder, client = folder, service.client
+        dataset = service.add_dataset(small_zip)
+        done = service.adapt(dataset_id=dataset["id"], prior="none")
+        service.job(done["id"]).succeed()
+        service.await_state(done["id"], "SUCCEEDED")
+        assert service.parts.prior_catalog.add(own_card, tensors, owner="local")
+        assert client.post(f"/v1/priors/{own_card.id}/promote").status_code == 200
+        self.running = service.adapt(dataset_id=dataset["id"], prior=own_card.id)["id"]
+        service.await_state(self.running, "RUNNING")
+        _, token = service.parts.keys.create(owner="local", role="operator")
+        self.headers = client.headers["Authorization"] = f"Bearer {token}"
+        self.paths = (
+            f"/v1/datasets/{dataset['id']}",
+            f"/v1/adaptations/{done['id']}",
+            f"/v1/adaptations/{done['id']}/artifacts/weights.safetensors",
+            f"/v1/priors/{own_card.id}",
+            f"/v1/priors/{own_card.id}/files/prior.safetensors",
+            "/v1/priors/promotions",
+        )
+        self.answers = [client.get(path).content for path in self.paths]
+        self.keys = service.keys()
+        self.result = run("backup", folder, "--data-dir", service.parts.settings.data_dir, "--json")
+
+
+@pytest.fixture(scope="module")
+def backup(tmp_path_factory, new_service_of_module, small_zip, own_card, tensors):
+    root = tmp_path_factory.mktemp("backup")
+    with new_service_of_module(root / "data") as service:
+        made = Backup(service, root / "kept", small_zip, own_card, tensors)
+    shutil.rmtree(root / "data")
+    assert made.result.exit_code == 0, made.result.output
+    return made
+
+
+@pytest.fixture(scope="module")
+def new_service_of_module():
+    from tests.service.conftest import start_service
+
+    return start_service
+
+
+@both
+def test_the_drill(backup, database_url, tmp_path, new_service):
+    """Wiped, restored, started: what was there is there, and what ran goes on as a new attempt."""
+    restored = run("restore", backup.folder, "--data-dir", tmp_path / "data", database_url=database_url)
+    assert restored.exit_code == 0, restored.output
+    assert "All records are restored" in restored.stderr
+    settings = {"database_url": database_url, "single_service": True, "reconcile_interval_s": 0.05}
+    with new_service(tmp_path / "data", **settings) as service:
+        assert service.client.get(backup.paths[0]).status_code == 401
+        service.client.headers["Authorization"] = backup.headers
+        assert [service.client.get(path).content for path in backup.paths] == backup.answers
+        assert backup.keys <= service.keys()
+        first = service.await_submission()
+        assert first == f"{backup.running}-a2"
+        service.job(backup.running, 2).succeed()
+        assert service.await_state(backup.running, "SUCCEEDED")["attempt"] == 2
+        # Numbers that the database gives go on after those that were restored.
+        assert service.client.post("/v1/priors/own-v1/promote").status_code == 200
+        assert len(service.client.get("/v1/priors/promotions").json()) == 2
+    again = run("restore", backup.folder, "--data-dir", tmp_path / "data", database_url=database_url)
+    assert again.exit_code == 1
+    assert "are not empty" in again.stderr
+
+
+def test_rows_are_the_same_in_either_database(backup, postgresql, tmp_path):
+    told = Archive(backup.folder).manifest()
+    urls = (postgresql.new_database(), f"sqlite:///{tmp_path / 'records.sqlite3'}")
+    folder = backup.folder
+    for number, url in enumerate(urls):
+        database, store = Database(url), FolderStore(tmp_path / f"objects{number}", create=True)
+        restore(database, store, folder, tell=say_nothing)
+        folder = tmp_path / f"again{number}"
+        manifest = back_up(database, store, folder, tell=say_nothing)
+        database.close()
+        assert manifest.files == told.files
+    assert {one.key for one in store.list("")} == backup.keys
+
+
+def test_only_its_owner_reads_a_backup(backup):
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in backup.folder.rglob("*") if path.is_file()}
+    folders = {
+        stat.S_IMODE(path.stat().st_mode) for path in (backup.folder, *backup.folder.rglob("*")) if path.is_dir()
+    }
+    assert (modes, folders) == ({0o600}, {0o700})
+
+
+def spoil_version(folder):
+    manifest = folder / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format_version": 2}))
+    return manifest
+
+
+def spoil_revision(folder):
+    manifest = folder / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "revision": "9999"}))
+    return manifest
+
+
+def spoil_manifest(folder):
+    (folder / "manifest.json").write_text("{")
+    return folder / "manifest.json"
+
+
+def spoil_rows(folder):
+    with (folder / "records" / "datasets.jsonl").open("a") as file:
+        file.write("{}\n")
+    return folder / "records" / "datasets.jsonl"
+
+
+def spoil_object(folder):
+    (path,) = (folder / "objects" / "datasets").glob("*/archive.zip")
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    return path
+
+
+def lose_object(folder):
+    (path,) = (folder / "objects" / "priors").glob("*/card.json")
+    path.unlink()
+    return path
+
+
+@pytest.mark.parametrize(
+    "spoil", [spoil_version, spoil_revision, spoil_manifest, spoil_rows, spoil_object, lose_object]
+)
+def test_a_backup_that_cannot_be_trusted_is_refused_by_the_name_of_its_file(backup, tmp_path, spoil):
+    folder = tmp_path / "spoiled"
+    shutil.copytree(backup.folder, folder)
+    name = spoil(folder)
+    refused = run("restore", folder, "--data-dir", tmp_path / "data")
+    assert (refused.exit_code, str(name) in refused.stderr) == (1, True), refused.output
+    mended = run("restore", backup.folder, "--data-dir", tmp_path / "data")
+    assert mended.exit_code == 0, "no record was restored, and objects may be"
+
+
+def test_half_a_backup_is_none(backup, tmp_path):
+    (tmp_path / "half").mkdir()
+    refused = run("restore", tmp_path / "half", "--data-dir", tmp_path / "data", "--json")
+    assert json.loads(refused.stdout)["error"]["code"] == "invalid_backup"
+
+
+def test_a_backup_that_breaks_off_goes_on_and_is_brought_up_to_date(database, store, tmp_path, monkeypatch):
+    for key in ("a/1", "a/2", "b/3"):
+        store.put_bytes(key, key.encode())
+    whole = FolderStore.read
+
+    def failing(self, key, **span):
+        if key == "b/3":
+            raise StoreError("the store does not answer", got=key)
+        return whole(self, key, **span)
+
+    folder, told = tmp_path / "kept", []
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderStore, "read", failing)
+        with pytest.raises(StoreError):
+            back_up(database, store, folder, tell=say_nothing)
+    with pytest.raises(InvalidBackupError):
+        Archive(folder).manifest()
+    back_up(database, store, folder, tell=lambda progress: told.append(progress.num_there))
+    assert told[-1] == 2
+    store.delete("a/1")
+    store.put_bytes("a/2", b"other bytes")
+    manifest = back_up(database, store, folder, tell=say_nothing)
+    assert [entry.key for entry in Archive(folder).objects()] == ["a/2", "b/3"]
+    assert manifest.num_bytes == len(b"other bytes") + 3
+    assert not (folder / "objects" / "a" / "1").exists()
+
+
+def test_where_a_backup_is_not_made(database, store, tmp_path, monkeypatch):
+    monkeypatch.setattr("service.housekeeping.tenure.PATIENCE_S", 0.0)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    with pytest.raises(InvalidBackupError, match=r"thesis\.tex"):
+        back_up(database, store, tmp_path / "mine", tell=say_nothing)
+    with holding(new_lease(database, holder="gc")), pytest.raises(ConflictError, match="under way"):
+        back_up(database, store, tmp_path / "kept", tell=say_nothing)
+
+
+def test_nothing_is_restored_over_what_is_there(backup, database_url, tmp_path):
+    database, store = Database(database_url), FolderStore(tmp_path / "objects", create=True)
+    store.put_bytes("datasets/x/archive.zip", b"of somebody")
+    with pytest.raises(ConflictError, match="store is not empty"):
+        restore(database, store, backup.folder, tell=say_nothing)
+    store.delete("datasets/x/archive.zip")
+    database.migrate()
+    lease = new_lease(database, holder="a service")
+    with holding(lease), pytest.raises(ConflictError, match="a service acts"):
+        restore(database, store, backup.folder, tell=say_nothing)
+    audit = Deed(owner="local", key_id=None, request_id="r", action="a", path="/", status=200)
+    AuditRecords(database).add(audit)
+    with pytest.raises(ConflictError, match="there are audit"):
+        restore(database, store, backup.folder, tell=say_nothing)
+    database.close()
+
+
+def test_a_folder_whose_service_runs_gets_nothing(backup, new_service, tmp_path):
+    with new_service(tmp_path / "data"):
+        refused = run("restore", backup.folder, "--data-dir", tmp_path / "data", "--json")
+    assert json.loads(refused.stdout)["error"]["code"] == "data_dir_busy"
+
+
+@both
+def test_rows_of_an_earlier_revision_are_brought_to_the_newest(database_url):
+    from tests.service.records.test_migrations import ADAPTATION, DATASET
+
+    database = Database(database_url)
+    database.migrate()
+    rows = {"datasets": DATASET, "adaptations": ADAPTATION}
+    lines = {
+        table: json.dumps(
+            {
+                name: json.loads(value) if name in {"report", "request", "artifacts"} else value
+                for name, value in row.items()
+            }
+        )
+        for table, row in rows.items()
+    }
+    load(database, "0001", {table: lambda line=line: [line] for table, line in lines.items()})
+    adaptation = AdaptationRecords(database).get(ADAPTATION["id"], owner="local")
+    assert (adaptation.state, adaptation.attempt, adaptation.error) == ("RUNNING", 2, None)
+    database.close()
