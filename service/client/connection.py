@@ -18,6 +18,7 @@ Result = TypeVar("Result")
 CONNECT_TIMEOUT_S: Final = 5.0
 HEADERS: Final = {"Accept-Encoding": "identity"}
 # S3 asks for another try after its internal errors too.
+NOT_WORKED_ON: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 STORE_RETRIED_STATUSES: Final = RETRIED_STATUSES | {HTTPStatus.INTERNAL_SERVER_ERROR}
 
 
@@ -95,11 +96,14 @@ class Connection:
             async with self._followed(request) as (answer, by_store):
                 status = answer.response.status_code
                 if not answer.response.is_success and status not in request.accepted:
-                    raise _refusal(answer.response, await answer.read(), by_store=by_store)
+                    failed = _refusal(answer.response, await answer.read(), by_store=by_store)
+                    if request.files and status not in NOT_WORKED_ON:  # a proxy that has waited for too long, as below
+                        failed.retried = False
+                    raise failed
                 yield answer
         except httpx.RequestError as error:
-            # An upload whose answer did not come is being worked on: another one would double the work.
-            retried = not request.files or not isinstance(error, httpx.ReadTimeout)
+            # An upload whose answer did not come may be worked on: another one would double the work.
+            retried = not request.files or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
             raise FailedTry(self._unreachable(error), retried=retried) from error
 
     @asynccontextmanager

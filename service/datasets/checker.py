@@ -201,7 +201,7 @@ class Checker:
     def _reject(self, entry: DatasetEntry, error: ArchPriorError) -> None:
         if self.datasets.rejected(entry, problem_of(error)):
             logger.info("dataset=%s is refused: %s", entry.id, error)
-        self._forget(entry)
+            self._forget(entry)  # of one that was completed meanwhile, or settled by another, nothing is taken
 
     def _forget(self, entry: DatasetEntry) -> None:
         """Remove what has arrived. What a killed service leaves of it is found by its key, whose dataset is settled."""

@@ -31,7 +31,7 @@ class Contents:
     ) -> Iterator[None]:
         """Have an archive and what its check has found in the store while the block records whose it is.
 
-        A record always has its bytes. If nobody's they have become in the end, they are removed.
+        A record always has its bytes. If nobody's they have become in the end, those that were put here are removed.
 
         Args:
             sha256: Of the archive.
@@ -41,7 +41,8 @@ class Contents:
         """
         with self.datasets.content(sha256):
             archive = layout.dataset_archive(sha256)
-            if self.store.size(archive) != num_bytes:
+            is_new = self.store.size(archive) != num_bytes
+            if is_new:
                 put(archive)
             for key, contract in (
                 (layout.dataset_report(sha256), checked.report),
@@ -53,7 +54,7 @@ class Contents:
             try:
                 yield
             finally:
-                if not self.datasets.is_named(sha256):
+                if is_new and not self.datasets.is_named(sha256):
                     self._remove(sha256)
 
     def _remove(self, sha256: str) -> None:

@@ -24,6 +24,7 @@ from service.records.housekeeping import HousekeepingRecords
 from service.records.lease import Lease
 from service.records.priors import PriorRecords
 from service.schemas import GcItem, GcReport
+from workers.contracts.errors import StoreError
 from workers.store import layout
 from workers.store.protocol import Store
 
@@ -108,14 +109,20 @@ class Housekeeper:
             yield from _rows(table, number)
 
     def _sweep(self, held: Tenure) -> Iterator[GcItem]:
-        while deleted := self.records.deleted():
+        failures: dict[str, StoreError] = {}  # what cannot be removed keeps nothing else from being removed
+        while deleted := [one for one in self.records.deleted() if one.dataset_id not in failures]:
             for remains in deleted:
                 self._check(held)
-                yield from self._remove_remains(remains)
+                try:
+                    yield from self._remove_remains(remains)
+                except StoreError as error:
+                    failures[remains.dataset_id] = error
         looks, times = Looks(self.store, self.records), self._times()
         for find in looks.room("priors", times):
             if find.kind == "prior":
                 yield from self._remove_found(find, looks, times, held)
+        for failure in failures.values():
+            raise failure
 
     def _remove_remains(self, remains: Remains) -> Iterator[GcItem]:
         upload = layout.upload(remains.dataset_id)

@@ -131,11 +131,15 @@ class MetaRunSteps:
             files = MetaAttemptFiles(self.store, meta_run, number)
             if not files.was_started():
                 continue
-            progress = files.progress()
-            yield Past(
-                checkpoint_step=None if progress is None else progress.checkpoint_step,
-                ended=files.manifest() is not None or files.failure() is not None,
-            )
+            try:
+                progress = files.progress()
+                yield Past(
+                    checkpoint_step=None if progress is None else progress.checkpoint_step,
+                    ended=files.manifest() is not None or files.failure() is not None,
+                )
+            except InvalidAttemptFileError as error:  # of another version; it says nothing of this attempt
+                logger.warning("meta_run=%s attempt %d cannot be read: %s", meta_run.id, number, error)
+                yield Past(checkpoint_step=None, ended=False)
 
     def _execute(self, meta_run: MetaRun, decision: MetaDecision, jobs: JobClient) -> None:
         files = MetaAttemptFiles(self.store, meta_run)

@@ -4,7 +4,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import case, insert, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -115,7 +115,8 @@ class DeliveryRecords:
             error: Why.
             again_s: Seconds until it is sent again; None: never.
         """
-        next_at = None if again_s is None else DatabaseNow() + again_s
+        # One whose webhook was deleted or disabled meanwhile stays given up.
+        next_at = None if again_s is None else case((DeliveryRow.next_at.is_not(None), DatabaseNow() + again_s))
         return self._mark(delivery_id, next_at=next_at, last_status=status, last_error=error[:MAX_ERROR])
 
     def disable(self, webhook_id: str, error: str) -> None:

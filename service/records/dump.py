@@ -21,8 +21,9 @@ from service.records.tables import Base, IdentityRow, LeaseRow, TurnRow
 
 NUM_ROWS: Final = 1000
 """Rows that are in memory at once."""
-LEFT_OUT: Final = frozenset({LeaseRow.__tablename__})
-"""Who acts now is nothing to keep."""
+LEFT_OUT: Final = frozenset({LeaseRow.__tablename__, IdentityRow.__tablename__})
+"""Who acts now is nothing to keep; and restored records are others than those that were copied, which may live on: a
+service on them leaves the others' jobs alone."""
 SEEDED: Final = frozenset({LeaseRow.__tablename__, TurnRow.__tablename__, IdentityRow.__tablename__})
 """Tables in which the migrations leave rows."""
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
-from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Integer, and_, func, insert, literal, or_, select
 from sqlalchemy.orm import Session
 
@@ -24,8 +23,6 @@ MAX_BEHIND: Final = 200
 """Most works of which one look returns events."""
 UNKNOWN: Final = ""
 """The state of what has no row."""
-
-_KIND: Final[TypeAdapter[EventKind]] = TypeAdapter(EventKind)
 
 
 class Followed(NamedTuple):
@@ -174,7 +171,7 @@ def event_view(row: EventRow) -> EventView:
     return EventView(
         work_id=row.work_id,
         sequence=row.sequence,
-        kind=_KIND.validate_python(row.kind),
+        kind=row.kind,
         at=moment(row.created_at),
         data=row.data,
     )

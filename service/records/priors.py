@@ -4,6 +4,7 @@ Whoever is about to use a prior writes its row first, in the transaction that re
 deletes it: of two that happen at once, the second sees what the first has done.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Final
@@ -214,7 +215,9 @@ class PriorRecords:
 
 
 def _is_awaited(session: Session, prior_id: str, *, besides: str | None = None) -> bool:
-    unfinished = (MetaRunRow.prior_id == prior_id, MetaRunRow.state.not_in(SETTLED_META_STATES))
+    # What is stopped early adds its number of steps to the name.
+    names = {prior_id, re.sub(r"-s[0-9]+$", "", prior_id)}
+    unfinished = (MetaRunRow.prior_id.in_(names), MetaRunRow.state.not_in(SETTLED_META_STATES))
     others = () if besides is None else (MetaRunRow.id != besides,)
     return session.scalar(select(MetaRunRow.id).where(*unfinished, *others).limit(1)) is not None
 

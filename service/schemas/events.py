@@ -35,12 +35,13 @@ class EventView(Contract):
     Attributes:
         work_id: Of what it became of.
         sequence: From 1, without gaps, for each `work_id`.
+        kind: One of `EventKind`; a service of a newer version may have told others.
         data: What the kind says more, such as the attempt or the code of an error.
     """
 
     work_id: str
     sequence: int
-    kind: EventKind
+    kind: str
     at: datetime
     data: dict[str, object] = Field(default_factory=dict)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from workers.contracts.datasets import DatasetFindings, DatasetReport, SkippedImage
 from workers.contracts.errors import InvalidDatasetError
-from workers.tasks.check_process import Checks, run_module
+from workers.tasks.check_process import CheckFailedError, Checks, run_module
 from workers.tasks.decoding import (
     ImageFacts,
     OversizedImageError,
@@ -132,15 +132,19 @@ def run_check(path: Path, limits: ArchiveLimits, checks: Checks | None = None) -
         raise InvalidDatasetError(what, got=ended.crashed_by, todo=todo)
     if ended.code != 0:
         raise ended.without_verdict("archive")
-    verdict = json.loads(ended.output)
-    if "error" in verdict:
-        raise InvalidDatasetError.from_dict(verdict["error"])
-    picture = verdict["thumbnails"]
-    return CheckedArchive(
-        report=DatasetReport.model_validate(verdict["report"]),
-        findings=DatasetFindings.model_validate(verdict["findings"]),
-        thumbnails=None if picture is None else base64.b64decode(picture),
-    )
+    try:
+        verdict = json.loads(ended.output)
+        if "error" in verdict:
+            raise InvalidDatasetError.from_dict(verdict["error"])
+        picture = verdict["thumbnails"]
+        return CheckedArchive(
+            report=DatasetReport.model_validate(verdict["report"]),
+            findings=DatasetFindings.model_validate(verdict["findings"]),
+            thumbnails=None if picture is None else base64.b64decode(picture),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        todo = "Was ArchPrior updated while the service ran? Start the service again."
+        raise CheckFailedError("the verdict of the archive's check cannot be read", got=error, todo=todo) from error
 
 
 def _check_classes(placed: Sequence[Placed], limits: ArchiveLimits) -> None:

@@ -89,10 +89,17 @@ class Ended:
             what: Was checked, in words.
         """
         if self.code < 0:
-            name, todo = signal.Signals(-self.code).name, f"Try again in a moment; the {what} may be all right."
+            name, todo = _name_of(-self.code), f"Try again in a moment; the {what} may be all right."
             return CheckKilledError(f"the check of the {what} was killed", got=name, todo=todo)
         logger.error("the check of the %s ended with code %d:\n%s", what, self.code, self.told)
         return CheckFailedError(f"the {what} could not be checked", todo="The service's log says why.")
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal has none
+        return f"signal {number}"
 
 
 def run_module(module: str, *arguments: str, timeout_s: int, checks: Checks) -> Ended:
