@@ -38,6 +38,7 @@ def test_a_posted_zip_becomes_a_network_that_can_be_fetched(served, digits_zip, 
     job_id = view.links.job_id
     job = served.ended_job(job_id)
     assert job["status"] == "SUCCEEDED"
+    assert job["metadata"].pop("service")  # whose records it is in
     assert job["metadata"] == {"kind": "adaptation", "id": view.id, "attempt": "1", "owner": "local"}
     assert view.links.dashboard == f"{served.ray().dashboard_url}/#/jobs/{job_id}"
     run = served.train_run(job_id)

@@ -120,13 +120,13 @@ def test_a_manifest_is_written_after_everything_else_and_a_card_after_its_tensor
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys: list[str] = []
-    put = FolderStore._put
+    publish = FolderStore._publish
 
-    def noted(store: FolderStore, key: str, write: Callable[..., object]) -> None:
-        keys.append(key)
-        put(store, key, write)
+    def noted(store: FolderStore, partial: Path, path: Path) -> None:
+        keys.append(path.relative_to(store._root).as_posix())
+        publish(store, partial, path)
 
-    monkeypatch.setattr(FolderStore, "_put", noted)
+    monkeypatch.setattr(FolderStore, "_publish", noted)
     desk.attempt().run()
     written = [key for key in keys if not key.startswith("checkpoints/")]
     assert written[-1] == f"{KEY}/{MANIFEST}"
@@ -134,14 +134,14 @@ def test_a_manifest_is_written_after_everything_else_and_a_card_after_its_tensor
 
 
 def test_a_store_that_fails_while_publishing_leaves_no_manifest(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    put = FolderStore._put
+    publish = FolderStore._publish
 
-    def broken(store: FolderStore, key: str, write: Callable[..., object]) -> None:
-        if key.endswith("report.md"):
-            raise StoreError("the store is full", got=key)
-        put(store, key, write)
+    def broken(store: FolderStore, partial: Path, path: Path) -> None:
+        if path.name == "report.md":
+            raise StoreError("the store is full", got=path.name)
+        publish(store, partial, path)
 
-    monkeypatch.setattr(FolderStore, "_put", broken)
+    monkeypatch.setattr(FolderStore, "_publish", broken)
     with pytest.raises(StoreError):
         desk.attempt().run()
     assert desk.store.size(f"{KEY}/{MANIFEST}") is None
