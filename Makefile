@@ -32,8 +32,8 @@ types: install
 # Threads of torch that wait give up their CPU: tests run several processes on two cores. Two at a time, a file of tests
 # in one of them; then those that start a Ray.
 unit: install
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -m 'not alone' --numprocesses 2 --dist loadfile --durations=15
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -m alone --durations=15
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -m 'not alone' --numprocesses 2 --dist loadfile --durations=15 --ignore tests/cluster
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -m alone --durations=15 --ignore tests/cluster
 
 bench-adapt: install
 	$(BIN)/python -m benchmarks.adapt
@@ -67,6 +67,26 @@ FUZZ_S ?= 3600
 .PHONY: bench-fuzz
 bench-fuzz: install
 	$(BIN)/python -m benchmarks.fuzz --seconds $(FUZZ_S)
+
+# The one image. Its dependencies come from wheels that this machine's pip fetches, with settings a build does not see.
+IMAGE ?= archprior:latest
+BASE_IMAGE ?= python:3.11-slim-bookworm
+WHEELS := deploy/wheels/.fetched
+.PHONY: image
+image: $(WHEELS)
+	DOCKER_BUILDKIT=1 docker build --quiet --file deploy/Dockerfile --build-arg BASE_IMAGE=$(BASE_IMAGE) --tag $(IMAGE) .
+
+$(WHEELS): pyproject.toml constraints.txt | $(INSTALLED)
+	rm -f deploy/wheels/*.whl
+	$(BIN)/python -m pip wheel --disable-pip-version-check --quiet --wheel-dir deploy/wheels \
+		--constraint constraints.txt '.[image]' 'setuptools>=80' wheel
+	rm -f deploy/wheels/archprior-*.whl
+	touch $@
+
+# Builds the image and takes a cluster of containers through its faults; needs docker and docker-compose.
+.PHONY: test-cluster
+test-cluster: install
+	IMAGE=$(IMAGE) BASE_IMAGE=$(BASE_IMAGE) BIN=$(abspath $(BIN)) $(BIN)/pytest tests/cluster --capture=no --verbose
 
 # After a change of the API: its document, which a test compares with the routes.
 .PHONY: openapi

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from search_spaces.errors import InvalidOptionError
 from service.jobs import Capacity, JobClient, RayJobs
 from service.local_ray import LocalRay
 from service.settings import Settings
@@ -37,10 +38,16 @@ class Cluster(Protocol):
 
 
 class RemoteRay:
-    """A cluster that somebody else runs."""
+    """A cluster that somebody else runs.
 
-    def __init__(self, url: str, *, token: str | None) -> None:
-        self.dashboard_url: str | None = url.rstrip("/")
+    Args:
+        url: Of its dashboard, as the service reaches it.
+        token: Of the cluster, if it asks for one.
+        dashboard_url: Of its dashboard, as people reach it; None: as the service does.
+    """
+
+    def __init__(self, url: str, *, token: str | None, dashboard_url: str | None = None) -> None:
+        self.dashboard_url: str | None = (dashboard_url or url).rstrip("/")
         self._jobs = RayJobs(url, token=token)
 
     def connect(self) -> JobClient:
@@ -60,5 +67,19 @@ def open_cluster(settings: Settings) -> Cluster:
     """Return the cluster that the settings name; nothing is started yet."""
     if settings.ray_address is None:
         return LocalRay(settings.data_dir, num_cpus=settings.ray_num_cpus)
-    token = settings.ray_token
-    return RemoteRay(settings.ray_address, token=None if token is None else token.get_secret_value())
+    return RemoteRay(settings.ray_address, token=_token(settings), dashboard_url=settings.dashboard_url)
+
+
+def _token(settings: Settings) -> str | None:
+    if settings.ray_token is not None:
+        return settings.ray_token.get_secret_value()
+    if settings.ray_token_path is None:
+        return None
+    try:
+        return settings.ray_token_path.read_text().strip()
+    except OSError as error:
+        raise InvalidOptionError(
+            "the token of the Ray cluster cannot be read",
+            got=str(error),
+            todo="RAY_AUTH_TOKEN_PATH names the file with the token that the cluster was started with.",
+        ) from error

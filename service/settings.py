@@ -33,6 +33,8 @@ class Settings(BaseSettings):
             one store.
         ray_address: Dashboard address of a running cluster. Absent: a local Ray is started as a child.
         ray_token: Token of that cluster; Ray's own variable.
+        ray_token_path: File that holds it, in place of `ray_token`; Ray's own variable.
+        dashboard_url: Where people reach that cluster's dashboard. Absent: at `ray_address`.
         ray_num_cpus: CPUs of the local Ray. Absent: all of this machine.
         max_submitted_jobs: Adaptations that run at once; the others stay QUEUED. Absent: as many as find CPUs.
         max_meta_runs: Meta-runs that learn at once, and comparisons that run at once; the others stay QUEUED.
@@ -70,6 +72,8 @@ class Settings(BaseSettings):
     single_service: bool = False
     ray_address: str | None = None
     ray_token: SecretStr | None = Field(None, validation_alias="RAY_AUTH_TOKEN")
+    ray_token_path: Path | None = Field(None, validation_alias="RAY_AUTH_TOKEN_PATH")
+    dashboard_url: str | None = None
     ray_num_cpus: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     max_submitted_jobs: int | None = Field(None, ge=1)
     max_meta_runs: int = Field(1, ge=1)
@@ -118,14 +122,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"{prefix} is no prefix, such as s3://bucket/folder/: its last sign is a slash")
         return prefixes
 
-    @field_validator("ray_address")
+    @field_validator("ray_address", "dashboard_url")
     @classmethod
-    def _http(cls, ray_address: str | None) -> str | None:
-        if ray_address is not None:
-            parts = urlsplit(ray_address)
+    def _http(cls, address: str | None) -> str | None:
+        if address is not None:
+            parts = urlsplit(address)
             if parts.scheme not in {"http", "https"} or not parts.hostname:
                 raise ValueError("expected the dashboard's address, such as http://ray-head:8265")
-        return ray_address
+        return address
 
     @model_validator(mode="after")
     def _check(self) -> Self:
