@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import httpx
 import pytest
+from playwright.sync_api import Page, sync_playwright
 
 from benchmarks.machine import describe, write
 from service.client import Client
@@ -21,6 +22,7 @@ Answer = TypeVar("Answer")
 
 ROOT = Path(__file__).parents[2]
 NUM_WORKERS = 2
+WINDOW = {"width": 1600, "height": 860}
 TIMEOUT_S = 300.0
 
 
@@ -42,6 +44,7 @@ class Cluster:
             "ARCHPRIOR_DASHBOARD_PORT": str(self.dashboard_port),
             "ARCHPRIOR_DASHBOARD_URL": f"http://127.0.0.1:{self.dashboard_port}",
         }
+        self.dashboard_url = self.environment["ARCHPRIOR_DASHBOARD_URL"]
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = Client(self.url)
         self.timings: dict[str, float] = {}
@@ -62,9 +65,10 @@ class Cluster:
         self._run("make", "image")
 
     def layers(self) -> list[str]:
-        """Return the size of each layer of the image and what made it, the topmost first."""
+        """Return the size of each layer of the image that has one, and what made it, the topmost first."""
         image = self.environment["ARCHPRIOR_IMAGE"]
-        return self.docker("history", "--format", "{{.Size}} {{.CreatedBy}}", image).splitlines()
+        listed = self.docker("history", "--no-trunc", "--format", "{{.Size}} {{.CreatedBy}}", image).splitlines()
+        return [" ".join(line.split())[:160] for line in listed if not line.startswith("0B ")]
 
     def up(self) -> None:
         self.compose("up", "-d", "--no-build", "--scale", f"worker={NUM_WORKERS}")
@@ -83,12 +87,27 @@ class Cluster:
     def ask_ray(self, path: str) -> dict:
         """Return what the published dashboard says to whoever has the cluster's token."""
         answer = httpx.get(
-            f"http://127.0.0.1:{self.dashboard_port}{path}",
+            self.dashboard_url + path,
             headers={"Authorization": f"Bearer {self.secret('ray_token')}"},
             timeout=20.0,
         )
         answer.raise_for_status()
         return answer.json()
+
+    @contextmanager
+    def browser(self, path: str) -> Iterator[Page]:
+        """Yield what a browser shows of the dashboard, which is given its token."""
+        chromium = shutil.which("chromium")
+        if chromium is None:
+            pytest.skip("no browser: install Debian's chromium")
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            headers = {"Authorization": f"Bearer {self.secret('ray_token')}"}
+            page = browser.new_context(viewport=WINDOW, extra_http_headers=headers).new_page()
+            page.set_default_timeout(120_000)
+            page.goto(self.dashboard_url + path)
+            yield page
+            browser.close()
 
     def secret(self, name: str) -> str:
         return self.compose("exec", "-T", "service", "cat", f"/secrets/{name}").strip()
@@ -133,7 +152,8 @@ def cluster(request) -> Iterator[Cluster]:
             made.up()
         yield made
         if not request.session.testsfailed:
-            write("cluster", {"benchmark": "cluster", **made.timings}, {"layers": made.layers(), "machine": describe()})
+            how = {**describe(), "command": "make test-cluster"}
+            write("cluster", {"benchmark": "cluster", **made.timings}, {"layers": made.layers(), **how})
     finally:
         made.client.close()
         made.compose("down", "--volumes", "--timeout", "5")

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from benchmarks.machine import IMAGES
 from service.schemas import FINAL_STATES, SETTLED_META_STATES
 from workers.contracts.adaptations import AdaptationRequest
 from workers.contracts.artifacts import MEDIA_TYPES
@@ -96,6 +97,14 @@ def test_a_meta_run_learns_on_both_workers(cluster, meta_run):
     actors = cluster.ask_ray("/api/v0/actors?limit=1000&detail=true")["data"]["result"]["result"]
     at_work = [actor for actor in actors if actor["class_name"] == "GradientWorker" and actor["state"] == "ALIVE"]
     assert {actor["node_id"] for actor in at_work} == set(cluster.nodes())
+
+
+def test_the_dashboard_shows_a_person_the_runs_actors_on_both_workers(cluster, meta_run):
+    learning(cluster, meta_run.id, step=3)
+    with cluster.browser("/#/actors") as page:
+        for name in ("parameters-1", "worker-1", "worker-2"):
+            page.get_by_text(f"{name} {meta_run.id}").wait_for()
+        page.screenshot(path=IMAGES / "dashboard.png")
 
 
 def test_a_worker_container_that_is_killed_comes_back_and_the_run_goes_on(cluster, meta_run):
