@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from socket import AF_INET, IPPROTO_TCP, SOCK_STREAM, socket
 from threading import Thread
 
@@ -10,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.jobs import Capacity, JobReport, JobStatus, LivingJob
+from service.observer import Amount, ClusterLoad, JobActors
 
 
 class FakeJobs:
@@ -31,6 +33,22 @@ class FakeJobs:
         return [LivingJob(submission_id=name, metadata={}) for name in self._status]
 
 
+@dataclass(frozen=True)
+class FakeObserver:
+    """Sees that many idle CPUs, and jobs that say nothing."""
+
+    num_cpus: int
+
+    def load(self) -> ClusterLoad:
+        return ClusterLoad(num_nodes=1, cpus=Amount(self.num_cpus, 0.0), gpus=Amount(0.0, 0.0))
+
+    def actors(self, submission_id: str) -> JobActors:  # noqa: ARG002
+        return JobActors(ray_id=None, actors=())
+
+    def log(self, submission_id: str, *, num_bytes: int) -> bytes:  # noqa: ARG002
+        return b""
+
+
 class FakeCluster:
     """A cluster with room for that many CPUs."""
 
@@ -44,6 +62,9 @@ class FakeCluster:
 
     def capacity(self) -> Capacity:
         return Capacity(self._num_cpus, 0)
+
+    def observer(self) -> FakeObserver:
+        return FakeObserver(self._num_cpus)
 
     def check(self) -> None:
         pass

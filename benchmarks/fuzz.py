@@ -106,7 +106,7 @@ def main() -> None:
     archives, problems, over_time = Outcome(), [], []
     with tempfile.TemporaryDirectory() as folder:
         data_dir = Path(folder) / "data"
-        settings = Settings(data_dir=data_dir, log_level="ERROR", max_upload_bytes=80_000_000)
+        settings = Settings(data_dir=data_dir, log_level="ERROR", max_upload_bytes=80_000_000, quota_arriving=1_000_000)
         with serving(create_app(settings, cluster=lambda _: FakeCluster())) as url:
             post_archives(url, [("good", archive(files()))])
             seed = options.seed

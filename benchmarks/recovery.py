@@ -121,6 +121,8 @@ def cluster_lost() -> Row:
         here.start()
         work_id = here.adapt()
         here.await_state(work_id, frozenset({"RUNNING"}))
+        while not here.num_left():  # recorded first, then submitted
+            time.sleep(0.1)
         (here.jobs / DOWN).touch()
         time.sleep(5.0)
         for job in here.jobs.glob("*.json"):

@@ -16,6 +16,7 @@ from typing import Final
 
 import uvicorn
 
+from benchmarks.fakes import FakeObserver
 from benchmarks.recovery_job import play
 from service import parts
 from service.app import create_app
@@ -101,6 +102,9 @@ class FolderCluster:
 
     def capacity(self) -> Capacity:
         return Capacity(4, 0)
+
+    def observer(self) -> FakeObserver:
+        return FakeObserver(4)
 
     def check(self) -> None:
         return

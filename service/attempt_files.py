@@ -16,6 +16,7 @@ Stored = TypeVar("Stored", bound=StoredContract)
 JSON: Final = "application/json"
 REQUEST: Final = "request.json"
 """What a job reads first; written before it is submitted."""
+PROGRESS: Final = "progress.json"
 
 
 class Attempted(Protocol):
@@ -37,6 +38,17 @@ class Attempted(Protocol):
 def submission_id(work: Attempted, attempt: int | None = None) -> str:
     """Return the id of an attempt's job on the cluster; None: of the current one."""
     return f"{work.id}-a{attempt or work.attempt}"
+
+
+def job_name(kind: str, name: str, owner: str) -> str:
+    """Return what the Ray dashboard's list of jobs calls a job, beside the id that it was submitted with.
+
+    Args:
+        kind: Of the work.
+        name: That people know it by.
+        owner: Whose it is.
+    """
+    return f"{kind} {name} of {owner}"
 
 
 def command(module: str, store: Store, prefix: str) -> str:
@@ -88,6 +100,10 @@ class JobFiles:
     def was_started(self) -> bool:
         """Return whether the attempt has come so far that its job was submitted."""
         return self.store.size(self.key(REQUEST)) is not None
+
+    def has_begun(self) -> bool:
+        """Return whether the attempt's job has begun to work: its progress is what it writes first."""
+        return self.store.size(self.key(PROGRESS)) is not None
 
     def write(self, name: str, document: StoredContract) -> None:
         """Write one of the files, whole or not at all."""

@@ -5,7 +5,7 @@ The service writes `request.json` and `control.json`; the job writes all the oth
 
 from pydantic import TypeAdapter, ValidationError
 
-from service.attempt_files import REQUEST, JobFiles, command
+from service.attempt_files import PROGRESS, REQUEST, JobFiles, command, job_name
 from service.errors import InvalidAttemptFileError
 from service.records.model import Adaptation
 from service.schemas import Result
@@ -36,6 +36,7 @@ def metadata(adaptation: Adaptation, *, home: str) -> dict[str, str]:
         "id": adaptation.id,
         "attempt": str(adaptation.attempt),
         "owner": adaptation.owner,
+        "job_name": job_name("adaptation", adaptation.request.name or adaptation.id, adaptation.owner),
     }
 
 
@@ -71,7 +72,7 @@ class AttemptFiles(JobFiles):
         return control is not None and control.desired == "cancel"
 
     def progress(self) -> Progress | None:
-        return self.read("progress.json", Progress)
+        return self.read(PROGRESS, Progress)
 
     def failure(self) -> Failure | None:
         return self.read("failure.json", Failure)

@@ -5,6 +5,7 @@ from typing import Protocol
 from search_spaces.errors import InvalidOptionError
 from service.jobs import Capacity, JobClient, RayJobs
 from service.local_ray import LocalRay
+from service.observer import Observer
 from service.settings import Settings
 
 
@@ -26,6 +27,10 @@ class Cluster(Protocol):
 
     def capacity(self) -> Capacity:
         """Return the CPUs and GPUs that there are now. Raises `ClusterUnavailableError`."""
+        ...
+
+    def observer(self) -> Observer:
+        """Return who looks at the cluster as it is; starts nothing. Raises `ClusterUnavailableError`: none runs."""
         ...
 
     def check(self) -> None:
@@ -55,6 +60,9 @@ class RemoteRay:
 
     def capacity(self) -> Capacity:
         return self._jobs.capacity()
+
+    def observer(self) -> Observer:
+        return self._jobs.observer
 
     def check(self) -> None:
         self._jobs.check()

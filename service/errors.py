@@ -47,6 +47,12 @@ class TooLargeError(ArchPriorError):
     code = "too_large"
 
 
+class DiskFullError(ArchPriorError):
+    """A disk of the service that has no room for what would be written there."""
+
+    code = "disk_full"
+
+
 class RangeNotSatisfiableError(ArchPriorError):
     """A `Range` header that asks for bytes beyond the end."""
 

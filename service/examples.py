@@ -4,11 +4,15 @@ from datetime import UTC, datetime
 from typing import Final
 
 from service.schemas import (
+    ActorPage,
+    ActorView,
     AdaptationPage,
     AdaptationView,
+    AmountView,
     ArtifactView,
     AuditEntry,
     AuditPage,
+    ClusterView,
     Comparison,
     DatasetChange,
     DatasetPage,
@@ -17,6 +21,7 @@ from service.schemas import (
     DeliveryView,
     EventPage,
     EventView,
+    FailureView,
     GcForm,
     GcItem,
     GcReport,
@@ -27,11 +32,14 @@ from service.schemas import (
     MetaRunLinks,
     MetaRunPage,
     MetaRunView,
+    Overview,
     PriorPage,
     PriorView,
     Problem,
+    PromotionPage,
     PromotionView,
     Result,
+    RunningWork,
     SpaceView,
     UploadPart,
     UploadPartPage,
@@ -39,6 +47,7 @@ from service.schemas import (
     WebhookForm,
     WebhookPage,
     WebhookView,
+    WorkLinks,
 )
 from workers.contracts.adaptations import AdaptationRequest, Candidate, Progress
 from workers.contracts.artifacts import CostReport, Interval
@@ -80,6 +89,7 @@ _UPLOAD: Final = UploadView(
 )
 _PART: Final = UploadPart(number=4, num_bytes=16_777_216, href=f"{_UPLOAD_PATH}/parts/4", arrived=False)
 _PATH: Final = "/v1/adaptations/ad-451f6941979f"
+_DASHBOARD: Final = "http://127.0.0.1:8265"
 _ARTIFACT: Final = ArtifactView(
     name="model.onnx",
     num_bytes=690_112,
@@ -108,7 +118,14 @@ _ADAPTATION: Final = AdaptationView(
         verdict="Searching beat the prior's mode by 2.1 points.",
     ),
     artifacts=(_ARTIFACT,),
-    links=Links(self=_PATH, artifacts=f"{_PATH}/artifacts", job_id="ad-451f6941979f-a1"),
+    links=Links(
+        self=_PATH,
+        artifacts=f"{_PATH}/artifacts",
+        dashboard=f"{_DASHBOARD}/#/jobs/ad-451f6941979f-a1",
+        job_id="ad-451f6941979f-a1",
+        log=f"{_PATH}/log",
+        actors=f"{_PATH}/actors",
+    ),
 )
 _EVENT: Final = EventView(
     work_id="ad-451f6941979f", sequence=2, kind="adaptation.running", at=_BEGAN, data={"attempt": 1}
@@ -147,6 +164,32 @@ _META_RUN: Final = MetaRunView(
     ),
     links=MetaRunLinks(self=_META_PATH, events=f"{_META_PATH}/events", artifacts=f"{_META_PATH}/artifacts"),
 )
+_ACTOR: Final = ActorView(
+    id="8a1f3c0d5b7e9a2c4d6f01020000",
+    name="mr-3f0c12ab9d77-a1 worker-1",
+    kind="GradientWorker",
+    state="ALIVE",
+    pid=4711,
+    dashboard=f"{_DASHBOARD}/#/actors/8a1f3c0d5b7e9a2c4d6f01020000",
+)
+_CPUS: Final = AmountView(total=8, used=5)
+_CLUSTER: Final = ClusterView(
+    reachable=True,
+    num_nodes=3,
+    cpus=_CPUS,
+    gpus=AmountView(total=1, used=0),
+    dashboard=_DASHBOARD,
+)
+_FAILURE: Final = FailureView(
+    kind="dataset",
+    id="ds-0b6e3c5fd8a9",
+    name="holiday.zip",
+    at=_BEGAN,
+    code="invalid_dataset",
+    message="Not a zip",
+    links=WorkLinks(self="/v1/datasets/ds-0b6e3c5fd8a9"),
+)
+_PROMOTION: Final = PromotionView(search_space=_SPACE, prior_id=_PRIOR, promoted_at=_BEGAN, promoted_by="local")
 _PRIOR_VIEW: Final = PriorView(
     card=PriorCard(
         id=_PRIOR,
@@ -202,7 +245,32 @@ EXAMPLES: Final[tuple[Contract, ...]] = (
     Comparison(priors=(_PRIOR, "nas_bench_201-3f0c12ab9d77"), datasets=(DatasetChoice(dataset_id=_DATASET),)),
     _PRIOR_VIEW,
     PriorPage(items=(_PRIOR_VIEW,)),
-    PromotionView(search_space=_SPACE, prior_id=_PRIOR, promoted_at=_BEGAN, promoted_by="local"),
+    _ACTOR,
+    ActorPage(job_id="mr-3f0c12ab9d77-a1", dashboard=f"{_DASHBOARD}/#/jobs/02000000/actors", items=(_ACTOR,)),
+    _CLUSTER,
+    _CPUS,
+    _FAILURE,
+    Overview(
+        at=_ENDED,
+        cluster=_CLUSTER,
+        counts={"adaptation": {"QUEUED": 2, "RUNNING": 1, "CANCELLING": 0}, "meta-run": {"RUNNING": 1}},
+        running=(
+            RunningWork(
+                kind="meta-run",
+                id="mr-3f0c12ab9d77",
+                state="RUNNING",
+                attempt=1,
+                phase="learning",
+                fraction=0.24,
+                eta_s=199.5,
+                links=WorkLinks(self=_META_PATH, log=f"{_META_PATH}/log", actors=f"{_META_PATH}/actors"),
+            ),
+        ),
+        failures=(_FAILURE,),
+        free_bytes=31_200_000_000,
+    ),
+    _PROMOTION,
+    PromotionPage(items=(_PROMOTION,), next_cursor="7"),
     SpaceView(
         name=_SPACE,
         title="NAS-Bench-201 (Dong and Yang, 2020)",

@@ -13,6 +13,7 @@ from typing import Final
 from service import processes
 from service.errors import ClusterUnavailableError
 from service.jobs import Capacity, RayJobs
+from service.observer import Observer
 from service.ray_process import REMEMBERED, RayProcess, new_head, write_token
 
 START_TIMEOUT_S: Final = 90.0
@@ -61,6 +62,9 @@ class LocalRay:
 
     def capacity(self) -> Capacity:
         return self._current().capacity()
+
+    def observer(self) -> Observer:
+        return self._current().observer
 
     def check(self) -> None:
         self._current().check()

@@ -1,14 +1,13 @@
 """The parts of a running service, built and ended in one place."""
 
-import hashlib
 import logging
 import os
 import secrets
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,10 +16,11 @@ from fastapi import Depends, Request
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.cluster import Cluster
-from service.data_dir import claim
+from service.data_dir import claim, identity
 from service.datasets.arrivals import Arrivals
 from service.datasets.checker import Checker
 from service.datasets.contents import Contents
+from service.datasets.disk import Disk
 from service.datasets.intake import Intake
 from service.datasets.loop import CheckLoop
 from service.datasets.sources import Sources
@@ -33,6 +33,7 @@ from service.housekeeping.tenure import new_lease
 from service.meta_runs.intake import MetaRunIntake
 from service.meta_runs.views import MetaRunViews
 from service.metrics import DeliveryMetrics, GcMetrics
+from service.overview import Overviews
 from service.prior_catalog import PriorCatalog
 from service.prior_intake import PriorIntake
 from service.quotas import Quotas
@@ -43,6 +44,7 @@ from service.reconcile.loop import ReconcileLoop
 from service.reconcile.meta_runs import MetaRunSteps
 from service.records.adaptations import AdaptationRecords
 from service.records.audit import AuditRecords
+from service.records.checks import CheckRecords
 from service.records.database import Database
 from service.records.datasets import DatasetRecords
 from service.records.deliveries import DeliveryRecords
@@ -56,10 +58,13 @@ from service.records.webhooks import WebhookRecords
 from service.schemas import Health
 from service.settings import Settings, no_keys
 from service.views import Views
-from service.webhooks.delivery import MAX_TRIES, DeliveryLoop
+from service.webhooks.delays import MAX_TRIES
+from service.webhooks.delivery import DeliveryLoop
 from service.webhooks.sender import Sender
+from service.webhooks.trials import Trials
 from workers.contracts.errors import StoreError
-from workers.store.folder import LEFT_BEHIND_S, FolderStore
+from workers.store import layout
+from workers.store.folder import FolderStore
 from workers.store.open import open_store
 from workers.store.protocol import Store
 from workers.tasks.check_process import Checks
@@ -79,8 +84,9 @@ class Parts:
 
     Attributes:
         intake_threads: What the intake runs on, so that slow checks of archives take no thread from other requests.
-        webhook_tests: How many webhooks are tried at once, for which their owners wait.
+        webhook_trials: Who is trying a webhook, and waits for what becomes of it.
         readiness_threads: What `/readyz` runs on, for which anybody may ask: one that waits takes no thread either.
+        ray_threads: What asks Ray for people runs on: where it is silent, those who wait take no thread either.
     """
 
     settings: Settings
@@ -101,6 +107,7 @@ class Parts:
     views: Views
     dataset_views: DatasetViews
     meta_views: MetaRunViews
+    overviews: Overviews
     loop: ReconcileLoop
     check_loop: CheckLoop
     events: EventRecords
@@ -112,8 +119,9 @@ class Parts:
     housekeeper: Housekeeper
     housekeeping: HousekeepingLoop
     uploads: Path
-    webhook_tests: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
+    webhook_trials: Trials = field(default_factory=Trials)
     readiness_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
+    ray_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
     _told: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def readiness(self) -> Health:
@@ -160,19 +168,26 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
         keys = KeyRecords(database)
         if not (settings.may_be_open or keys.exist()):
             raise no_keys(settings.host)
-        store = open_store(settings.objects, create=True)
+        store = open_store(settings.objects, create=True, serving=True)
+        # Nobody waits for those who use this one, and a server may be long silent over a large object or a long list.
+        patient_store = open_store(settings.objects)
+        check_records = CheckRecords(database)
         if isinstance(store, FolderStore):
-            # An upload that may still be completed has its parts.
-            store.sweep(left_behind_s=LEFT_BEHIND_S + settings.upload_expires_s)
+            # An upload that may still be completed, or waits for its check, has its parts.
+            store.sweep(keep=((layout.upload(one), upload_id) for one, upload_id in check_records.uploads()))
         uploads = settings.data_dir / "uploads"
         shutil.rmtree(uploads, ignore_errors=True)  # what a killed service was receiving
         uploads.mkdir()
-        quotas = Quotas(max_bytes=settings.quota_bytes, max_unfinished=settings.quota_unfinished)
+        quotas = Quotas(
+            max_bytes=settings.quota_bytes,
+            max_unfinished=settings.quota_unfinished,
+            max_arriving=settings.quota_arriving,
+        )
         adaptations, datasets = AdaptationRecords(database, quotas), DatasetRecords(database, quotas)
         meta_runs = MetaRunRecords(database, quotas)
         priors = PriorRecords(database)
         prior_catalog = PriorCatalog(priors, store)
-        folder = _folder_name(settings.data_dir)
+        folder = identity(settings.data_dir)
 
         def leased(name: str) -> Lease:
             lease = Lease(database, name=name, holder=f"{folder}:{secrets.token_hex(8)}", ttl_s=LEASE_TTL_S)
@@ -205,15 +220,17 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
         loop.start()
         checks = Checks()
         archive_limits = ArchiveLimits(max_archive_bytes=settings.max_upload_bytes)
-        contents = Contents(datasets=datasets, store=store)
         sources = Sources(prefixes=settings.source_prefixes)
+        disk = partial(Disk, reserve_bytes=settings.disk_reserve_bytes)
         checker = Checker(
+            records=check_records,
             datasets=datasets,
-            store=store,
-            contents=contents,
+            store=patient_store,
+            contents=Contents(datasets=datasets, store=patient_store),
             sources=sources,
             checks=checks,
-            folder=uploads,
+            disk=disk(folder=uploads),
+            store_disk=disk(folder=store.folder) if isinstance(store, FolderStore) else None,
             max_bytes=settings.max_dataset_bytes,
             expires_s=settings.upload_expires_s,
         )
@@ -232,7 +249,7 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
             records=HousekeepingRecords(database),
             datasets=datasets,
             priors=priors,
-            store=store,
+            store=patient_store,
             new_lease=lambda: new_lease(database, holder=folder),
             retention_s=settings.retention_days * DAY_S,
             metrics=GcMetrics(),
@@ -245,6 +262,8 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
         events = EventRecords(database)
         hub = Hub(events, keys)
         stack.callback(hub.close)
+        views = Views(adaptations=adaptations, store=store, cluster=cluster)
+        meta_views = MetaRunViews(meta_runs=meta_runs, store=store, cluster=cluster)
         yield Parts(
             settings=settings,
             database=database,
@@ -259,7 +278,7 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
             intake=Intake(
                 datasets=datasets,
                 adaptations=adaptations,
-                contents=contents,
+                contents=Contents(datasets=datasets, store=store),
                 priors=prior_catalog,
                 limits=archive_limits,
                 checks=checks,
@@ -268,9 +287,19 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
             meta_intake=MetaRunIntake(datasets=datasets, meta_runs=meta_runs, priors=prior_catalog),
             prior_intake=PriorIntake(catalog=prior_catalog, checks=checks),
             intake_threads=CapacityLimiter(os.cpu_count() or 1),
-            views=Views(adaptations=adaptations, store=store, cluster=cluster),
+            views=views,
             dataset_views=DatasetViews(store=store, expires_s=settings.upload_expires_s),
-            meta_views=MetaRunViews(meta_runs=meta_runs, store=store, cluster=cluster),
+            meta_views=meta_views,
+            overviews=Overviews(
+                database=database,
+                adaptations=adaptations,
+                meta_runs=meta_runs,
+                datasets=datasets,
+                views=views,
+                meta_views=meta_views,
+                cluster=cluster,
+                data_dir=settings.data_dir,
+            ),
             loop=loop,
             check_loop=check_loop,
             events=events,
@@ -292,8 +321,3 @@ def parts_of(request: Request) -> Parts:
 
 
 PartsDependency = Annotated[Parts, Depends(parts_of)]
-
-
-def _folder_name(data_dir: Path) -> str:
-    """Return a name of this machine's folder that no other has."""
-    return hashlib.sha256(f"{socket.gethostname()}:{data_dir}".encode()).hexdigest()[:32]

@@ -131,9 +131,11 @@ class PriorCatalog:
         self._records.promote(prior_id, search_space=space, owner=owner)
         return self.view(prior_id, owner=owner)
 
-    def promotions(self, search_space: str | None, *, owner: str, limit: int) -> tuple[PromotionView, ...]:
-        """Return the last promotions, of one space or of all, newest first."""
-        return self._records.promotions(search_space, owner=owner, limit=limit)
+    def promotions(
+        self, search_space: str | None, *, owner: str, limit: int, cursor: str | None = None
+    ) -> tuple[tuple[PromotionView, ...], str | None]:
+        """Return promotions, newest first, and the cursor of the next part. Arguments and errors as of `page`."""
+        return self._records.promotions(search_space, owner=owner, limit=limit, cursor=cursor)
 
     def holds(self, card: PriorCard, *, owner: str) -> bool:
         """Return whether this very prior is here already. Raises `ConflictError` where another one bears its id."""

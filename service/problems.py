@@ -21,6 +21,7 @@ from search_spaces.errors import (
 from service.errors import (
     ClusterUnavailableError,
     ConflictError,
+    DiskFullError,
     ForbiddenError,
     HeadersTooLargeError,
     IdempotencyKeyReusedError,
@@ -69,6 +70,7 @@ STATUSES: Final[Mapping[type[ArchPriorError], HTTPStatus]] = {
     QuotaExceededError: HTTPStatus.TOO_MANY_REQUESTS,
     HeadersTooLargeError: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     InvalidAttemptFileError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    DiskFullError: HTTPStatus.INSUFFICIENT_STORAGE,
     StoreError: HTTPStatus.SERVICE_UNAVAILABLE,
     ClusterUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     CheckKilledError: HTTPStatus.SERVICE_UNAVAILABLE,

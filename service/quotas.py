@@ -18,10 +18,12 @@ class Quotas:
     Attributes:
         max_bytes: Of its datasets together.
         max_unfinished: Adaptations and meta-runs that run or wait.
+        max_arriving: Datasets that arrive in parts, are copied, or wait for their check.
     """
 
     max_bytes: int | None = None
     max_unfinished: int | None = None
+    max_arriving: int | None = None
 
 
 UNLIMITED: Final = Quotas()
@@ -29,10 +31,11 @@ UNLIMITED: Final = Quotas()
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What an owner has: bytes of datasets, and adaptations and meta-runs that run or wait."""
+    """What an owner has, or asks for: what `Quotas` bound."""
 
     num_bytes: int = 0
     num_unfinished: int = 0
+    num_arriving: int = 0
 
 
 def check(quotas: Quotas, usage: Usage, more: Usage) -> None:
@@ -61,5 +64,14 @@ def check(quotas: Quotas, usage: Usage, more: Usage) -> None:
             got=f"{usage.num_unfinished} adaptations and meta-runs that run or wait",
             expected=f"at most {bound}",
             todo="Wait until some have ended, cancel some, or ask the operator for more.",
+            retry_after_s=WORK_RETRY_S,
+        )
+    bound = quotas.max_arriving
+    if more.num_arriving and bound is not None and usage.num_arriving + more.num_arriving > bound:
+        raise QuotaExceededError(
+            "the quota of datasets that arrive is used up",
+            got=f"{usage.num_arriving} datasets that are UPLOADING or CHECKING",
+            expected=f"at most {bound}",
+            todo="Wait until some are checked, complete or delete some, or ask the operator for more.",
             retry_after_s=WORK_RETRY_S,
         )

@@ -45,6 +45,8 @@ class Settings(BaseSettings):
         reconcile_interval_s: Seconds between two looks at what is not finished.
         max_upload_bytes: Largest archive that is taken.
         max_dataset_bytes: Largest archive that arrives in parts or is copied.
+        disk_reserve_bytes: Bytes of a disk that stay free when archives are copied to it for their check; one that does
+            not fit waits.
         source_prefixes: Where datasets may be copied from, `s3://bucket/prefix/`, separated by commas; none by default.
             They are read with the service's own credentials, whoever names them.
         upload_expires_s: Seconds after which what was begun and not completed is forgotten.
@@ -54,6 +56,7 @@ class Settings(BaseSettings):
         cors_origins: Whose pages may call the service from a browser, separated by commas; none by default.
         quota_bytes: Bytes of datasets that an owner may have who has no quota of its own. Absent: no limit.
         quota_unfinished: Adaptations and meta-runs of such an owner that may run or wait. Absent: no limit.
+        quota_arriving: Datasets of an owner that may arrive in parts, be copied, or wait for their check.
         webhook_private_addresses: Whether webhooks may name addresses that only this network reaches.
         retention_days: Days after which `gc` takes what could still be of use: refused uploads, checkpoints of
             meta-runs that were stopped or have failed, old events, deliveries and audit entries.
@@ -83,6 +86,7 @@ class Settings(BaseSettings):
     reconcile_interval_s: float = Field(0.5, gt=0)
     max_upload_bytes: int = Field(2 * GIB, ge=1)
     max_dataset_bytes: int = Field(50 * GIB, ge=1)
+    disk_reserve_bytes: int = Field(10**9, ge=0)
     source_prefixes: Annotated[tuple[str, ...], NoDecode] = ()
     upload_expires_s: int = Field(24 * 3600, ge=60)
     max_prior_bytes: int = Field(GIB // 4, ge=1)
@@ -91,6 +95,7 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     quota_bytes: int | None = Field(None, ge=0)
     quota_unfinished: int | None = Field(None, ge=0)
+    quota_arriving: int = Field(100, ge=1)
     webhook_private_addresses: bool = False
     retention_days: float = Field(30.0, gt=0)
     gc_interval_s: float = Field(0.0, ge=0)

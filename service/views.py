@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypedDict
 
 from service.attempt_files import JobFiles, submission_id
 from service.attempts import AttemptFiles
@@ -72,8 +72,8 @@ class Views:
 
     def _links(self, adaptation: Adaptation) -> Links:
         own = adaptation_path(adaptation.id)
-        job_id, dashboard = job_links(adaptation, AttemptFiles(self.store, adaptation), self.cluster)
-        return Links(self=own, artifacts=f"{own}/artifacts", dashboard=dashboard, job_id=job_id)
+        job = job_links(adaptation, AttemptFiles(self.store, adaptation), self.cluster, own)
+        return Links(self=own, artifacts=f"{own}/artifacts", **job)
 
     def _progress(self, adaptation: Adaptation, positions: Mapping[str, int]) -> Progress | None:
         if adaptation.state == "QUEUED":
@@ -98,12 +98,34 @@ def artifact_views(artifacts: Iterable[Artifact], folder: str) -> tuple[Artifact
     return tuple(ArtifactView(**artifact.model_dump(), href=f"{folder}/{artifact.name}") for artifact in artifacts)
 
 
-def job_links(work: Adaptation | MetaRun, files: JobFiles, cluster: Cluster) -> tuple[str | None, str | None]:
-    """Return the id of the current attempt's job, and its address in the Ray dashboard, each where there is one."""
-    if not _has_job(work, files):
-        return None, None
+class JobLinks(TypedDict):
+    """Where to look at the current attempt's job, as far as there is one: see `Links`."""
+
+    job_id: str | None
+    dashboard: str | None
+    log: str | None
+    actors: str | None
+
+
+def job_links(work: Adaptation | MetaRun, files: JobFiles, cluster: Cluster, own: str) -> JobLinks:
+    """Return where to look at the current attempt's job.
+
+    Args:
+        work: Whose job it is.
+        files: Of the attempt.
+        cluster: For the dashboard's address.
+        own: Path of the work, from the service's root.
+    """
+    if not has_job(work, files):
+        return JobLinks(job_id=None, dashboard=None, log=None, actors=None)
     job_id, url = submission_id(work), cluster.dashboard_url
-    return job_id, None if url is None else f"{url}/#/jobs/{job_id}"
+    page = None if url is None else job_page(url, job_id)
+    return JobLinks(job_id=job_id, dashboard=page, log=f"{own}/log", actors=f"{own}/actors")
+
+
+def job_page(dashboard_url: str, job_id: str) -> str:
+    """Return the address of a job's page in the Ray dashboard, which ends with its log."""
+    return f"{dashboard_url}/#/jobs/{job_id}"
 
 
 def place_in_queue(num_ahead: int) -> str:
@@ -116,7 +138,7 @@ def adaptation_path(adaptation_id: str) -> str:
     return f"{ADAPTATIONS}/{adaptation_id}"
 
 
-def _has_job(work: Adaptation | MetaRun, files: JobFiles) -> bool:
+def has_job(work: Adaptation | MetaRun, files: JobFiles) -> bool:
     """Return whether the current attempt's job was submitted; `started_at` tells it of the first attempt alone."""
     if work.started_at is None or work.state == "QUEUED":
         return False

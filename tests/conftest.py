@@ -67,6 +67,11 @@ class S3Server:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
+    def go_on(self) -> None:
+        """Let one that hung say what it has to say."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """Return once nobody listens any more."""
         if self._process is not None:

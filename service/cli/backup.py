@@ -20,7 +20,15 @@ TOLD_EVERY_S = 5.0
 FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the backup.", file_okay=False)]
 
 
-def backup(folder: FolderArgument, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+def backup(
+    folder: FolderArgument,
+    data_dir: DataDirOption = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Read all that the backup holds already, and all objects, and compare them."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Copy all records and objects into a folder, whether the service runs or not; again brings it up to date.
 
     It holds hashes of keys and secrets of webhooks: only its owner can read it.
@@ -30,7 +38,7 @@ def backup(folder: FolderArgument, data_dir: DataDirOption = None, as_json: Json
 
     settings = settings_of(data_dir=data_dir)
     with records(data_dir) as database, _telling() as tell:
-        manifest = back_up(database, open_store(settings.objects), folder, tell=tell)
+        manifest = back_up(database, open_store(settings.objects), folder, tell=tell, verify=verify)
     if as_json:
         print_json(manifest)
     else:

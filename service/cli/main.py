@@ -12,14 +12,16 @@ from service.cli.errors import with_readable_errors
 from service.cli.gc import gc
 from service.cli.inspect import inspect
 from service.cli.keys import keys
+from service.cli.log import log
 from service.cli.meta_runs.commands import meta_runs
 from service.cli.meta_train import meta_train
 from service.cli.owners import owners
 from service.cli.predict import predict
 from service.cli.priors import priors
-from service.cli.records import cancel, list_adaptations, status
+from service.cli.records import cancel, list_adaptations
 from service.cli.serve import serve
 from service.cli.spaces import spaces
+from service.cli.status import status
 from service.cli.webhooks import webhooks
 
 COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
@@ -28,6 +30,7 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "meta-train": meta_train,
     "list": list_adaptations,
     "status": status,
+    "log": log,
     "cancel": cancel,
     "spaces": spaces,
     "inspect": inspect,

@@ -1,9 +1,11 @@
 """What the commands write: results to stdout, everything else to stderr."""
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import typer
 from pydantic import BaseModel
@@ -13,6 +15,8 @@ from rich.table import Table
 
 WIDTH_WITHOUT_TERMINAL = 200
 """Wide enough that no path is broken in two in a log."""
+_ESCAPE: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def stdout() -> Console:
@@ -52,6 +56,16 @@ def print_files(paths: Mapping[str, Path], *, as_json: bool) -> None:
     for name, path in paths.items():
         files.add_row(name, f"{path.stat().st_size:,}", str(path))
     stdout().print(files)
+
+
+def one_line(text: str) -> str:
+    """Return text that a job, or whoever named a thing, has made, as one line that only shows itself."""
+    return " ".join(plain_lines(text).split())
+
+
+def plain_lines(text: str) -> str:
+    """Return text of others' making without what would color, move or command a terminal."""
+    return _CONTROL.sub("", _ESCAPE.sub("", text))
 
 
 def _plain(value: object) -> object:

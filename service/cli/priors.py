@@ -14,8 +14,15 @@ from service.cli.group import group
 from service.cli.inputs import check_prior
 from service.cli.meta_runs.options import dataset_choice
 from service.cli.meta_runs.start import DatasetsOption, FollowOption, started
-from service.cli.options import DEFAULT_SERVER, JsonOption, RunningServerOption, ServerOption
-from service.cli.output import print_files, print_json, stdout, table
+from service.cli.options import (
+    DEFAULT_LIMIT,
+    DEFAULT_SERVER,
+    JsonOption,
+    LimitOption,
+    RunningServerOption,
+    ServerOption,
+)
+from service.cli.output import print_files, print_json, stderr, stdout, table
 from service.client import Client
 from service.schemas import Comparison, PriorView
 from workers.priors.registry import CARD, DEFAULTS, TENSORS, bundled_cards
@@ -65,6 +72,30 @@ def promote(prior_id: PriorArgument, server: RunningServerOption = DEFAULT_SERVE
     else:
         space = view.card.search_space
         typer.echo(f"an adaptation over {space} that names no prior gets {view.card.id} from now on")
+
+
+def promotions(
+    search_space: Annotated[
+        str | None, typer.Option(metavar="SPACE", help="Only those of this search space.", show_default=False)
+    ] = None,
+    server: RunningServerOption = DEFAULT_SERVER,
+    limit: LimitOption = DEFAULT_LIMIT,
+    cursor: Annotated[str | None, typer.Option(help="`next_cursor` of the part before.", show_default=False)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List when which prior was made the default, newest first."""
+    with Client(server) as client:
+        page = client.promotions(search_space=search_space, limit=limit, cursor=cursor)
+    if as_json:
+        print_json(page)
+        return
+    listed = table("promoted", "search space", "prior", "by")
+    for one in page.items:
+        row = (one.promoted_at.isoformat(timespec="seconds"), one.search_space, one.prior_id, one.promoted_by)
+        listed.add_row(*map(Text, row))
+    stdout().print(listed)
+    if page.next_cursor is not None:
+        stderr().print(f"There are more: --cursor {page.next_cursor}", markup=False)
 
 
 def delete(prior_id: PriorArgument, server: RunningServerOption = DEFAULT_SERVER, as_json: JsonOption = False) -> None:
@@ -130,6 +161,7 @@ priors: Final = group(
     {
         "show": show,
         "promote": promote,
+        "promotions": promotions,
         "delete": delete,
         "compare": compare,
         "download": download,

@@ -1,4 +1,4 @@
-"""`archprior list`, `status`, `cancel`: the adaptations of a running service."""
+"""`archprior list` and `cancel`: the adaptations of a running service."""
 
 from typing import Annotated
 
@@ -28,25 +28,17 @@ def list_adaptations(
         _show(*page.items)
 
 
-def status(
-    adaptation_id: IdArgument, server: RunningServerOption = DEFAULT_SERVER, as_json: JsonOption = False
-) -> None:
-    """Show where an adaptation stands."""
-    with Client(server) as client:
-        view = client.adaptation(adaptation_id)
-    _tell(view, as_json=as_json)
-
-
 def cancel(
     adaptation_id: IdArgument, server: RunningServerOption = DEFAULT_SERVER, as_json: JsonOption = False
 ) -> None:
     """Ask an adaptation to stop."""
     with Client(server) as client:
         view = client.cancel(adaptation_id)
-    _tell(view, as_json=as_json)
+    tell_adaptation(view, as_json=as_json)
 
 
-def _tell(view: AdaptationView, *, as_json: bool) -> None:
+def tell_adaptation(view: AdaptationView, *, as_json: bool) -> None:
+    """Print where an adaptation stands."""
     if as_json:
         print_json(view)
         return

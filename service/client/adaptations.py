@@ -58,7 +58,7 @@ class AdaptationCalls(Calls):
 
     async def adaptation(self, adaptation_id: str) -> AdaptationView:
         """Return one adaptation as it stands now."""
-        return await self._get(_path(adaptation_id), AdaptationView)
+        return await self._get(adaptation_path(adaptation_id), AdaptationView)
 
     async def adaptations(
         self, *, state: AdaptationState | None = None, limit: int | None = None, cursor: str | None = None
@@ -68,7 +68,7 @@ class AdaptationCalls(Calls):
 
     async def cancel(self, adaptation_id: str) -> AdaptationView:
         """Ask an adaptation to stop; return it as it stands then. Asking twice does what asking once does."""
-        return await self._post(f"{_path(adaptation_id)}/cancel", AdaptationView)
+        return await self._post(f"{adaptation_path(adaptation_id)}/cancel", AdaptationView)
 
     async def wait(
         self,
@@ -94,7 +94,7 @@ class AdaptationCalls(Calls):
 
     async def adaptation_events(self, adaptation_id: str, *, after: int = 0, limit: int | None = None) -> EventPage:
         """Return what became of an adaptation after the event of sequence `after`, oldest first."""
-        return await self._get(f"{_path(adaptation_id)}/events", EventPage, after=after, limit=limit)
+        return await self._get(f"{adaptation_path(adaptation_id)}/events", EventPage, after=after, limit=limit)
 
     async def follow(
         self, adaptation_id: str, *, after: int = 0, poll_s: float = 1.0
@@ -116,7 +116,7 @@ class AdaptationCalls(Calls):
         async def page(after: int) -> EventPage:
             return await self.adaptation_events(adaptation_id, after=after)
 
-        path = f"{_path(adaptation_id)}/events"
+        path = f"{adaptation_path(adaptation_id)}/events"
         told = follow(self._connection, path, page=page, ended=ended, after=after, poll_s=poll_s)
         async with aclosing(told) as events:
             async for event in events:
@@ -124,7 +124,7 @@ class AdaptationCalls(Calls):
 
     async def artifacts(self, adaptation_id: str) -> tuple[ArtifactView, ...]:
         """Return the list of a finished adaptation's files."""
-        return await self._get(f"{_path(adaptation_id)}/artifacts", tuple[ArtifactView, ...])
+        return await self._get(f"{adaptation_path(adaptation_id)}/artifacts", tuple[ArtifactView, ...])
 
     async def download(self, adaptation_id: str, artifact: ArtifactView, folder: Path) -> Path:
         """Write one artifact into `folder` under its own name, hash checked, whole or not at all; return its path.
@@ -132,7 +132,7 @@ class AdaptationCalls(Calls):
         Raises:
             BadDownloadError: The bytes do not match the hash, or the name is no plain file name.
         """
-        return await self._download(f"{_path(adaptation_id)}/artifacts", artifact, folder)
+        return await self._download(f"{adaptation_path(adaptation_id)}/artifacts", artifact, folder)
 
     async def search_spaces(self) -> tuple[SpaceView, ...]:
         """Return the search spaces that the service knows."""
@@ -143,5 +143,6 @@ class AdaptationCalls(Calls):
         return await self._get(f"{SPACES}/{quoted(name)}", SpaceView)
 
 
-def _path(adaptation_id: str) -> str:
+def adaptation_path(adaptation_id: str) -> str:
+    """Return the path of an adaptation, below the service's root."""
     return f"{ADAPTATIONS}/{quoted(adaptation_id)}"

@@ -100,6 +100,12 @@ class Client:
     ready = blocking(ServiceCalls.ready)
     gc = blocking(ServiceCalls.gc)
 
+    overview = blocking(ServiceCalls.overview)
+    adaptation_log = blocking(ServiceCalls.adaptation_log)
+    adaptation_actors = blocking(ServiceCalls.adaptation_actors)
+    meta_run_log = blocking(ServiceCalls.meta_run_log)
+    meta_run_actors = blocking(ServiceCalls.meta_run_actors)
+
     create_dataset = blocking(ServiceCalls.create_dataset)
     begin_dataset = blocking(ServiceCalls.begin_dataset)
     dataset_parts = blocking(ServiceCalls.dataset_parts)

@@ -28,7 +28,7 @@ class MetaRunCalls(Calls):
 
     async def meta_run(self, meta_run_id: str) -> MetaRunView:
         """Return one meta-run as it stands now."""
-        return await self._get(_path(meta_run_id), MetaRunView)
+        return await self._get(meta_run_path(meta_run_id), MetaRunView)
 
     async def meta_runs(
         self, *, state: MetaRunState | None = None, limit: int | None = None, cursor: str | None = None
@@ -38,22 +38,22 @@ class MetaRunCalls(Calls):
 
     async def events(self, meta_run_id: str, *, after: int = 0, limit: int | None = None) -> MetaEventPage:
         """Return events of a meta-run's current attempt that follow the one of sequence `after`, oldest first."""
-        return await self._get(f"{_path(meta_run_id)}/events", MetaEventPage, after=after, limit=limit)
+        return await self._get(f"{meta_run_path(meta_run_id)}/events", MetaEventPage, after=after, limit=limit)
 
     async def stop_meta_run(self, meta_run_id: str) -> MetaRunView:
         """Ask a meta-run to end early and publish the prior so far; asking twice does what asking once does.
 
         One that waits publishes nothing: its checkpoints stay, and a resume goes on from them. A comparison is refused.
         """
-        return await self._post(f"{_path(meta_run_id)}/stop", MetaRunView)
+        return await self._post(f"{meta_run_path(meta_run_id)}/stop", MetaRunView)
 
     async def resume_meta_run(self, meta_run_id: str) -> MetaRunView:
         """Ask a stopped or failed meta-run to go on from its last checkpoint. Never retried: it may fail at once."""
-        return await self._post(f"{_path(meta_run_id)}/resume", MetaRunView, idempotent=False)
+        return await self._post(f"{meta_run_path(meta_run_id)}/resume", MetaRunView, idempotent=False)
 
     async def cancel_meta_run(self, meta_run_id: str) -> MetaRunView:
         """Ask a meta-run to end and publish nothing; asking twice does what asking once does."""
-        return await self._post(f"{_path(meta_run_id)}/cancel", MetaRunView)
+        return await self._post(f"{meta_run_path(meta_run_id)}/cancel", MetaRunView)
 
     async def wait_meta_run(
         self, meta_run_id: str, *, on_progress: Callable[[MetaRunView], None] | None = None, poll_s: float = 1.0
@@ -75,7 +75,7 @@ class MetaRunCalls(Calls):
 
     async def meta_run_artifacts(self, meta_run_id: str) -> tuple[ArtifactView, ...]:
         """Return the list of a finished meta-run's files."""
-        return await self._get(f"{_path(meta_run_id)}/artifacts", tuple[ArtifactView, ...])
+        return await self._get(f"{meta_run_path(meta_run_id)}/artifacts", tuple[ArtifactView, ...])
 
     async def download_meta_run(self, meta_run_id: str, artifact: ArtifactView, folder: Path) -> Path:
         """Write one artifact into `folder` under its own name, hash checked, whole or not at all; return its path.
@@ -83,8 +83,9 @@ class MetaRunCalls(Calls):
         Raises:
             BadDownloadError: The bytes do not match the hash, or the name is no plain file name.
         """
-        return await self._download(f"{_path(meta_run_id)}/artifacts", artifact, folder)
+        return await self._download(f"{meta_run_path(meta_run_id)}/artifacts", artifact, folder)
 
 
-def _path(meta_run_id: str) -> str:
+def meta_run_path(meta_run_id: str) -> str:
+    """Return the path of a meta-run, below the service's root."""
     return f"{META_RUNS}/{quoted(meta_run_id)}"

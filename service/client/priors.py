@@ -4,7 +4,7 @@ from pathlib import Path
 
 from service.client.calls import UPLOAD_TIMEOUT_S, Calls, quoted
 from service.client.requests import FormFile, Request
-from service.schemas import ArtifactView, Comparison, MetaRunView, PriorPage, PriorView, PromotionView
+from service.schemas import ArtifactView, Comparison, MetaRunView, PriorPage, PriorView, PromotionPage
 
 PRIORS = "/v1/priors"
 MAX_PAGE = 100
@@ -36,9 +36,12 @@ class PriorCalls(Calls):
         """Make a prior the one that requests of its space get that name none; doing it twice does what once does."""
         return await self._post(f"{_path(prior_id)}/promote", PriorView)
 
-    async def promotions(self, *, search_space: str | None = None) -> tuple[PromotionView, ...]:
-        """Return each time that a prior was promoted, of one space or of all."""
-        return await self._get(f"{PRIORS}/promotions", tuple[PromotionView, ...], search_space=search_space)
+    async def promotions(
+        self, *, search_space: str | None = None, limit: int | None = None, cursor: str | None = None
+    ) -> PromotionPage:
+        """Return times that a prior was promoted, newest first; `cursor` is the `next_cursor` of the page before."""
+        target = f"{PRIORS}/promotions"
+        return await self._get(target, PromotionPage, search_space=search_space, limit=limit, cursor=cursor)
 
     async def compare_priors(self, comparison: Comparison, *, key: str | None = None) -> MetaRunView:
         """Ask for a meta-run that judges priors on the same held-out tasks; `key` as of `create_meta_run`."""

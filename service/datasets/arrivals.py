@@ -11,11 +11,14 @@ from service.datasets.views import dataset_path, num_parts_of
 from service.errors import ConflictError, InvalidRequestError, NotFoundError, TooLargeError
 from service.fields import parse_fields
 from service.idempotency import once
+from service.problems import problem_of
+from service.quotas import Usage
 from service.records.datasets import SAID, DatasetRecords, new_dataset_id
 from service.records.model import Arrival, DatasetEntry
 from service.schemas import DatasetBegin, DatasetSource, UploadPart, UploadPartPage
+from workers.contracts.errors import InvalidDatasetError
 from workers.store import layout
-from workers.store.multipart import check_whole
+from workers.store.multipart import check_whole, exceed
 from workers.store.protocol import Store
 
 LINK_EXPIRES_S: Final = 6 * 3600
@@ -45,7 +48,7 @@ class Arrivals:
             InvalidRequestError: Fields that are not known, or wrong values.
             TooLargeError: It has more bytes than are taken.
             IdempotencyKeyReusedError: Another request had this key.
-            QuotaExceededError: Its owner may not have so many bytes.
+            QuotaExceededError: Its owner may not have so many bytes, or datasets that arrive.
         """
         asked = parse_fields(DatasetBegin, fields)
         first = once(key, operation="begin_dataset", request=asked)
@@ -82,7 +85,7 @@ class Arrivals:
             ForbiddenError: Nothing may be copied from there.
             TooLargeError: It has more bytes than are taken.
             IdempotencyKeyReusedError: Another request had this key.
-            QuotaExceededError: Its owner may not have so many bytes.
+            QuotaExceededError: Its owner may not have so many bytes, or datasets that arrive.
         """
         asked = parse_fields(DatasetSource, fields)
         first = once(key, operation="copy_dataset", request=asked)
@@ -118,7 +121,7 @@ class Arrivals:
         items = []
         for number in range(after + 1, last + 1):
             num_bytes = _part_bytes(entry, part_bytes, number)
-            link = self.store.presigned_part(place, upload_id, number, expires_s=LINK_EXPIRES_S)
+            link = self.store.presigned_part(place, upload_id, number, num_bytes=num_bytes, expires_s=LINK_EXPIRES_S)
             href = link or f"{dataset_path(entry.id)}/parts/{number}"
             items.append(
                 UploadPart(number=number, num_bytes=num_bytes, href=href, arrived=arrived.get(number) == num_bytes)
@@ -155,13 +158,32 @@ class Arrivals:
         Raises:
             NotFoundError: There is no such dataset.
             InvalidOptionError: Parts are missing or of another size; names their numbers.
+            InvalidDatasetError: Parts are larger than was said: all of them are removed, and the dataset is REJECTED.
         """
         entry = self.datasets.entry(dataset_id, owner=owner)
         if entry.state == "UPLOADING":
             entry, upload_id, _ = self._arriving(dataset_id, owner=owner)
-            check_whole(self.store.parts(layout.upload(entry.id), upload_id), entry.num_bytes)
+            parts = self.store.parts(layout.upload(entry.id), upload_id)
+            if exceed(parts, entry.num_bytes):
+                raise self._rejected(entry, upload_id)
+            check_whole(parts, entry.num_bytes)
             self.datasets.completed(entry)
         return self.datasets.entry(dataset_id, owner=owner)
+
+    def _rejected(self, entry: DatasetEntry, upload_id: str) -> InvalidDatasetError:
+        """Refuse a dataset of which more has come than its owner has said, which no quota knows of.
+
+        The service takes no such part, nor does S3. A server that heeds no signed sizes does.
+        """
+        error = InvalidDatasetError(
+            "parts of the upload are larger than was said when it was begun",
+            got=entry.id,
+            expected=f"{entry.num_bytes} bytes in all",
+            todo="Begin another one with its real size.",
+        )
+        if self.datasets.rejected(entry, problem_of(error)):
+            self.store.abort_upload(layout.upload(entry.id), upload_id)
+        return error
 
     def _arriving(self, dataset_id: str, *, owner: str) -> tuple[DatasetEntry, str, int]:
         """Return a dataset that arrives in parts, the store's name of its upload, and the size of its parts."""
@@ -183,7 +205,7 @@ class Arrivals:
                 expected=f"at most {self.max_bytes} bytes",
                 todo="Send fewer or smaller images, or raise ARCHPRIOR_MAX_DATASET_BYTES.",
             )
-        self.datasets.require_room(num_bytes, owner=owner)
+        self.datasets.require_room(Usage(num_bytes=num_bytes, num_arriving=1), owner=owner)
 
 
 def _arrival(asked: DatasetBegin | DatasetSource) -> Arrival:

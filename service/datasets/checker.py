@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,13 +12,15 @@ from pathlib import Path
 from threading import Event
 from typing import BinaryIO, Final
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 
 from search_spaces.errors import ArchPriorError, InvalidOptionError
 from service.datasets.contents import ZIP, Contents
+from service.datasets.disk import Disk
 from service.datasets.sources import Sources
-from service.errors import ForbiddenError, InvalidRequestError, UploadExpiredError
+from service.errors import DiskFullError, ForbiddenError, InvalidRequestError, UploadExpiredError
 from service.problems import problem_of
+from service.records.checks import CheckRecords
 from service.records.datasets import DatasetRecords
 from service.records.model import DatasetEntry
 from workers.contracts.errors import InvalidDatasetError, ObjectMissingError, StoreError
@@ -30,9 +31,15 @@ from workers.tasks.check_process import CheckFailedError, CheckKilledError, Chec
 from workers.tasks.limits import ArchiveLimits
 
 NUM_TRIES: Final = 3
-"""Of a check that ends without a verdict."""
+"""Of a check that ends without a verdict, or with the service."""
+FIRST_PAUSE_S: Final = 5.0
+LONGEST_PAUSE_S: Final = 300.0
 BYTES_PER_ENTRY: Final = 2048
 """Memory that the check may take for each file beyond those of the usual limits."""
+
+# Of the dataset, and of what else is needed: store, disks, memory, records.
+_ITS_OWN: Final = (CheckKilledError, CheckFailedError)
+_MAY_PASS: Final = (StoreError, DiskFullError, OSError, OperationalError)
 
 logger = logging.getLogger(__name__)
 
@@ -50,99 +57,105 @@ class _Arrived:
 class Checker:
     """Settles datasets: each becomes READY or REJECTED, whatever is killed on the way.
 
-    A step that was broken off is done again, and does the same: an upload that was completed stays complete, bytes lie
-    under their hash, and a state changes once.
+    What was broken off is done again, and does the same: an upload that was completed stays complete, bytes lie under
+    their hash, and a state changes once.
 
     Attributes:
+        records: Of the checks that are due, and how often each was tried.
         datasets: Records of datasets.
         store: Where they arrive.
         contents: Where those go that are good.
         sources: From which some are copied.
         checks: The checks of archives that run.
-        folder: For archives that are no files of this machine, while they are checked.
+        disk: For archives that are no files of this machine, while they are checked.
+        store_disk: On which the store lies; None: on none of this machine.
         max_bytes: Largest archive that is taken.
         expires_s: Seconds after which what was begun and not completed is refused, and so is a source that could not be
             read so far.
     """
 
+    records: CheckRecords
     datasets: DatasetRecords
     store: Store
     contents: Contents
     sources: Sources
     checks: Checks
-    folder: Path
+    disk: Disk
+    store_disk: Disk | None
     max_bytes: int
     expires_s: int
     _stopping: Event = field(default_factory=Event, init=False, repr=False)
-    _tries: Counter[str] = field(default_factory=Counter, init=False, repr=False)
-    _told: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def stop(self) -> None:
-        """Have a step that is under way break off soon."""
+        """Have a check that is under way break off soon."""
         self._stopping.set()
 
-    def step(self) -> None:
-        """Refuse what was not completed in time; check what has arrived, what has waited longest first.
+    def due(self) -> tuple[DatasetEntry, ...]:
+        """Return what is to be settled now: what was not completed in time, and the next dataset of each owner."""
+        return self.records.overdue(expires_s=self.expires_s) + self.records.arrived()
+
+    def settle(self, entry: DatasetEntry) -> None:
+        """Refuse a dataset that was not completed in time; check another one, or put it off for what may pass.
 
         Raises:
-            StoreError: The store failed, or another error that may pass. What it has kept from being settled is tried
-                again by the next step; it keeps nothing else.
+            SQLAlchemyError: The records failed.
         """
-        failure: StoreError | SQLAlchemyError | OSError | CheckKilledError | CheckFailedError | None = None
-        overdue = [(self._expire, entry) for entry in self.datasets.overdue(expires_s=self.expires_s)]
-        for act, entry in overdue + [(self._settle, entry) for entry in self.datasets.arrived()]:
-            if self._stopping.is_set():
-                return
-            try:
-                act(entry)
-            except (StoreError, SQLAlchemyError, OSError, CheckKilledError, CheckFailedError) as error:
-                if self._told.get(entry.id) != str(error):  # once, not at every step
-                    logger.warning("dataset=%s has to wait: %s", entry.id, error)
-                self._told[entry.id] = str(error)
-                failure = failure or error
-        if failure is not None:
-            raise failure
+        if entry.state == "UPLOADING":
+            todo = "Begin again; the parts may be sent side by side."
+            what = f"the upload was not completed within {self.expires_s} s"
+            self._reject(entry, UploadExpiredError(what, todo=todo))
+        elif entry.num_tries >= NUM_TRIES:
+            what = f"the check of the dataset was begun {entry.num_tries} times, and none came to an end"
+            self._reject(entry, CheckKilledError(what, todo="Send it again; the service's log may say more."))
+        elif self.records.begin(entry, pause_s=pause_after(entry.num_waits)):
+            self._try(entry)
 
-    def _expire(self, entry: DatasetEntry) -> None:
-        todo = "Begin again; the parts may be sent side by side."
-        what = f"the upload was not completed within {self.expires_s} s"
-        self._reject(entry, UploadExpiredError(what, todo=todo))
-
-    def _settle(self, entry: DatasetEntry) -> None:
+    def _try(self, entry: DatasetEntry) -> None:
         try:
-            with self._fetched(entry) as archive:
-                _check_declared(entry, archive)
-                limits = limits_for(entry.num_bytes, max_bytes=self.max_bytes)
-                checked = run_check(archive.path, limits, self.checks)
-                with self.contents.stored(archive.sha256, checked, num_bytes=entry.num_bytes, put=archive.put):
-                    accepted = self.datasets.accepted(
-                        entry, sha256=archive.sha256, report=checked.report, findings=checked.findings
-                    )
-            logger.info("dataset=%s %s", entry.id, "is ready" if accepted else "was deleted while it was checked")
+            accepted = self._check(entry)
         except ObjectMissingError:
             todo = "Send it again."
             self._reject(entry, InvalidDatasetError("the bytes of the dataset are gone", got=entry.source, todo=todo))
         except (InvalidDatasetError, InvalidRequestError, ForbiddenError) as error:
             self._reject(entry, error)
-        except StoreError as error:
-            # What was sent is kept for as long as it takes; a source may be gone for good.
-            if entry.source is None or datetime.now(UTC) - entry.created_at < timedelta(seconds=self.expires_s):
-                raise
-            self._reject(entry, error)
-        except (CheckKilledError, CheckFailedError) as error:
-            self._tries[entry.id] += not self._stopping.is_set()
-            if self._tries[entry.id] < NUM_TRIES:
-                raise
-            self._reject(entry, error)
+        except (*_ITS_OWN, *_MAY_PASS) as error:
+            self._end_without_verdict(entry, error)
         else:
+            logger.info("dataset=%s %s", entry.id, "is ready" if accepted else "was deleted while it was checked")
             self._forget(entry)
-        self._tries.pop(entry.id, None)
-        self._told.pop(entry.id, None)
+
+    def _check(self, entry: DatasetEntry) -> bool:
+        """Record a dataset as READY if it is one; return whether it was still there."""
+        with self._fetched(entry) as archive:
+            _check_declared(entry, archive)
+            limits = limits_for(entry.num_bytes, max_bytes=self.max_bytes)
+            checked = run_check(archive.path, limits, self.checks)
+            with self.contents.stored(archive.sha256, checked, num_bytes=entry.num_bytes, put=archive.put):
+                return self.datasets.accepted(
+                    entry, sha256=archive.sha256, report=checked.report, findings=checked.findings
+                )
+
+    def _end_without_verdict(self, entry: DatasetEntry, error: ArchPriorError | OSError | OperationalError) -> None:
+        if self._stopping.is_set():
+            self.records.give_back(entry)
+            return
+        counts, told = isinstance(error, _ITS_OWN), _told(error)
+        # What was sent is kept for as long as it takes; a source may be gone for good.
+        is_old = datetime.now(UTC) - entry.created_at >= timedelta(seconds=self.expires_s)
+        is_lost = entry.source is not None and isinstance(error, StoreError) and is_old
+        if is_lost or (counts and entry.num_tries + 1 >= NUM_TRIES):
+            self._reject(entry, told)
+            return
+        problem = problem_of(told)
+        if problem != entry.error:  # once, not at every try
+            logger.warning("dataset=%s has to wait: %s", entry.id, error)
+        self.records.put_off(entry, problem, pause_s=pause_after(entry.num_waits), counts=counts)
 
     @contextmanager
     def _fetched(self, entry: DatasetEntry) -> Iterator[_Arrived]:
         """Yield what has arrived, as a file of this machine."""
         if entry.source is not None:
+            self._require_store_room(entry)
             with self._downloaded(self.sources.read(entry.source), entry) as (path, sha256):
                 put = partial(self.store.put_file, path=path, media_type=ZIP, hand_over=True)
                 yield _Arrived(path=path, sha256=sha256, put=put)
@@ -163,15 +176,23 @@ class Checker:
         upload_id = entry.arrival.upload_id if entry.arrival else None
         if upload_id is None:
             raise InvalidDatasetError("nothing is known of how the dataset arrives", todo="Send it again.")
+        if self.store.size(key) != entry.num_bytes:
+            self._require_store_room(entry)
         try:
             self.store.complete_upload(key, upload_id, num_bytes=entry.num_bytes)
         except InvalidOptionError as error:  # parts were sent anew after they had been counted
             todo = "Begin again."
             raise InvalidDatasetError(error.what, got=error.got, expected=error.expected, todo=todo) from error
 
+    def _require_store_room(self, entry: DatasetEntry) -> None:
+        """Raise `DiskFullError` where the store lies on a disk that has no room for one more file of that size."""
+        if self.store_disk is not None:
+            self.store_disk.require(entry.num_bytes)
+
     @contextmanager
     def _downloaded(self, chunks: Iterable[bytes], entry: DatasetEntry) -> Iterator[tuple[Path, str]]:
-        with tempfile.TemporaryDirectory(dir=self.folder) as own:
+        self.disk.require(entry.num_bytes)
+        with tempfile.TemporaryDirectory(dir=self.disk.folder) as own:
             path = Path(own) / "archive.zip"
             with path.open("wb") as target:
                 sha256 = self._pinned(chunks, entry, target)
@@ -204,11 +225,20 @@ class Checker:
             self._forget(entry)  # of one that was completed meanwhile, or settled by another, nothing is taken
 
     def _forget(self, entry: DatasetEntry) -> None:
-        """Remove what has arrived. What a killed service leaves of it is found by its key, whose dataset is settled."""
+        """Remove what has arrived. What is left of it is found by its key, whose dataset is settled."""
         key = layout.upload(entry.id)
-        if entry.arrival is not None and entry.arrival.upload_id is not None:
+        if entry.arrival is None or entry.arrival.upload_id is None:
+            return
+        try:
             self.store.abort_upload(key, entry.arrival.upload_id)
             self.store.delete(key)
+        except StoreError as error:
+            logger.warning("dataset=%s is settled; what had arrived is left to housekeeping: %s", entry.id, error)
+
+
+def pause_after(num_waits: int) -> float:
+    """Return the seconds until a dataset is tried again that was put off so often before: each time twice as many."""
+    return float(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(num_waits, 16)))
 
 
 def limits_for(num_bytes: int, *, max_bytes: int) -> ArchiveLimits:
@@ -237,3 +267,12 @@ def _check_declared(entry: DatasetEntry, archive: _Arrived) -> None:
             expected=f"sha256 {entry.declared_sha256}",
             todo="Send it again; if the hash is wrong, leave it out.",
         )
+
+
+def _told(error: ArchPriorError | OSError | OperationalError) -> ArchPriorError:
+    """Return what the dataset's owner is told of an error: of this machine and its records, no more than that."""
+    if isinstance(error, ArchPriorError):
+        return error
+    got = error.strerror if isinstance(error, OSError) else None
+    todo = "It is tried again by itself; the service's log says more."
+    return CheckFailedError("the service could not check the dataset", got=got, todo=todo)

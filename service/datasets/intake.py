@@ -14,6 +14,7 @@ from service.errors import InvalidRequestError
 from service.fields import parse_fields
 from service.idempotency import once
 from service.prior_catalog import PriorCatalog
+from service.quotas import Usage
 from service.records.adaptations import AdaptationRecords
 from service.records.datasets import DatasetRecords
 from service.records.model import Adaptation, Dataset, DatasetEntry
@@ -124,7 +125,7 @@ class Intake:
         return request.model_copy(update={"prior": prior})
 
     def _check(self, upload: Upload, *, owner: str) -> CheckedArchive:
-        self.datasets.require_room(upload.num_bytes, owner=owner)  # before the work that a check is
+        self.datasets.require_room(Usage(num_bytes=upload.num_bytes), owner=owner)  # before the work that a check is
         return run_check(upload.path, self.limits, self.checks)
 
     def _admit(

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.auth import Principal
+from service.background import in_background
 from service.errors import InvalidAttemptFileError, QuotaExceededError
 from service.records.events import EventRecords, Followed, Standing, WorkKind
 from service.records.keys import KeyRecords
@@ -319,7 +320,8 @@ class Hub:
             return
         read = partial(topic.source.read, topic.work_id, topic.snapshot.standing)
         try:
-            told = await to_thread.run_sync(read, abandon_on_cancel=True, limiter=store)
+            async with store:
+                told = await in_background(read)
         except (StoreError, InvalidAttemptFileError) as error:
             logger.warning("work=%s what its job tells cannot be read: %s", topic.work_id, error)
             return
@@ -340,7 +342,8 @@ class Hub:
     async def _asked(self, question: Callable[[], Answer], records: CapacityLimiter) -> Answer | None:
         """Return what the records answer; None where they cannot be asked."""
         try:
-            answer = await to_thread.run_sync(question, abandon_on_cancel=True, limiter=records)
+            async with records:
+                answer = await in_background(question)
         except SQLAlchemyError as error:
             if str(error) != self._last_error:  # once, not at every look
                 logger.error("events cannot be read: %s", error)

@@ -4,8 +4,11 @@
 |---|---|
 | `records/TABLE.jsonl` | the rows of a table, one a line |
 | `objects/KEY` | an object of the store |
-| `objects.jsonl` | key, size and SHA-256 of each object, in the order of keys |
-| `manifest.json` | sizes and hashes of the files above, written last: without it, there is no backup |
+| `objects.jsonl` | key, size, SHA-256 and version of each object, in the order of keys |
+| `manifest.json` | sizes and hashes of records and list, written last: without it, there is no backup |
+
+The hash of an object is that of the bytes that were copied. Its version is what the store said of them then: whoever
+brings the backup up to date keeps what is listed with the version that the store still has.
 """
 
 import hashlib
@@ -13,6 +16,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -23,7 +27,8 @@ from search_spaces.errors import ArchPriorError
 from workers.contracts.base import Contract
 from workers.store.keys import check_key
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""The first one knew no versions of objects."""
 MANIFEST: Final = "manifest.json"
 RECORDS: Final = "records"
 OBJECTS: Final = "objects"
@@ -46,9 +51,18 @@ class Written(Contract):
 
 
 class ObjectEntry(Written):
-    """An object of the store."""
+    """An object of the store.
+
+    Attributes:
+        version: What the store called these bytes; empty: not known.
+    """
 
     key: str
+    version: str = ""
+
+    def written(self) -> Written:
+        """Return its size and hash alone."""
+        return Written(num_bytes=self.num_bytes, sha256=self.sha256)
 
 
 class BackupManifest(Contract):
@@ -93,6 +107,10 @@ class Archive:
         (self.folder / MANIFEST).unlink(missing_ok=True)
         for name in (RECORDS, OBJECTS, PARTIAL):
             (self.folder / name).mkdir(exist_ok=True, mode=0o700)
+        if self._begun.exists():
+            self.write(self.path(LISTED), _lines(self._half()))
+        for path in (self.folder / PARTIAL).iterdir():
+            path.unlink()
 
     def path(self, name: str) -> Path:
         """Return the path of a file."""
@@ -103,30 +121,38 @@ class Archive:
         return self.folder / OBJECTS / check_key(key)
 
     def write(self, path: Path, chunks: Iterable[bytes], *, modified_at: float | None = None) -> Written:
-        """Write a file, whole or not at all, and have it on the disk."""
-        digest, num_bytes = hashlib.sha256(), 0
+        """Write a file, whole or not at all, and have it on the disk; return its size and hash."""
         partial = self.folder / PARTIAL / secrets.token_hex(8)
         try:
-            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
-                for chunk in chunks:
-                    digest.update(chunk)
-                    num_bytes += len(chunk)
-                    target.write(chunk)
-                target.flush()
-                os.fsync(target.fileno())
+            written = _write(partial, chunks)
             if modified_at is not None:
                 os.utime(partial, (modified_at, modified_at))
             _make_folders(path.parent)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-        return Written(num_bytes=num_bytes, sha256=digest.hexdigest())
+        return written
+
+    def write_list(self, entries: Iterable[ObjectEntry]) -> Written:
+        """List the objects as they come, in the order of their keys; until that is done, there is the list before."""
+        written = _write(self._begun, _lines(entries))
+        self._begun.replace(self.path(LISTED))
+        return written
 
     def objects(self) -> Iterator[ObjectEntry]:
-        """Yield the objects that the backup lists, in the order of their keys."""
-        with self.path(LISTED).open(encoding="utf-8") as lines:
-            for line in lines:
-                yield ObjectEntry.model_validate_json(line)
+        """Yield the objects that are listed, in the order of their keys. Raises `InvalidBackupError`."""
+        path = self.path(LISTED)
+        try:
+            yield from _read(path)
+        except (FileNotFoundError, ValueError) as error:
+            raise damaged(path) from error
+
+    def known(self) -> Iterator[ObjectEntry]:
+        """Yield the objects that were copied before, in the order of their keys: by a round that broke off, too.
+
+        What cannot be read of the list is not known, and is copied again.
+        """
+        return _readable(self.path(LISTED))
 
     def manifest(self) -> BackupManifest:
         """Return the manifest.
@@ -154,11 +180,33 @@ class Archive:
         with self.path(name).open(encoding="utf-8") as lines:
             yield from lines
 
+    @property
+    def _begun(self) -> Path:
+        """A list that is being written, or was when its writer was killed."""
+        return self.path(PARTIAL) / LISTED
+
+    def _half(self) -> Iterator[ObjectEntry]:
+        """Yield what a round has listed that broke off, and behind that what was listed before it."""
+        last = ""
+        for entry in _readable(self._begun):
+            last = entry.key
+            yield entry
+        yield from (entry for entry in _readable(self.path(LISTED)) if entry.key > last)
+
 
 def require(path: Path, told: Written) -> None:
     """Raise `InvalidBackupError` for a file that is not what the backup says of it."""
-    if measure(path) != Written(num_bytes=told.num_bytes, sha256=told.sha256):
+    if measure(path) != told:
         raise damaged(path)
+
+
+def written_of(chunks: Iterable[bytes]) -> Written:
+    """Return the size and hash of bytes, in constant memory."""
+    digest, num_bytes = hashlib.sha256(), 0
+    for chunk in chunks:
+        digest.update(chunk)
+        num_bytes += len(chunk)
+    return Written(num_bytes=num_bytes, sha256=digest.hexdigest())
 
 
 def measure(path: Path) -> Written | None:
@@ -174,6 +222,33 @@ def measure(path: Path) -> Written | None:
 def damaged(path: Path) -> InvalidBackupError:
     """Return the refusal of a file of a backup that is missing, or is not as it was written."""
     return InvalidBackupError("a file of the backup is damaged or missing", got=str(path), todo="Use another backup.")
+
+
+def _write(path: Path, chunks: Iterable[bytes]) -> Written:
+    digest, num_bytes = hashlib.sha256(), 0
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
+        for chunk in chunks:
+            digest.update(chunk)
+            num_bytes += len(chunk)
+            target.write(chunk)
+        target.flush()
+        os.fsync(target.fileno())
+    return Written(num_bytes=num_bytes, sha256=digest.hexdigest())
+
+
+def _read(path: Path) -> Iterator[ObjectEntry]:
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield ObjectEntry.model_validate_json(line)
+
+
+def _readable(path: Path) -> Iterator[ObjectEntry]:
+    with suppress(FileNotFoundError, ValueError):  # there is none, or its writer was killed within a line
+        yield from _read(path)
+
+
+def _lines(entries: Iterable[ObjectEntry]) -> Iterator[bytes]:
+    return (f"{entry.model_dump_json()}\n".encode() for entry in entries)
 
 
 def _make_folders(folder: Path) -> None:

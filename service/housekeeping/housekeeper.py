@@ -1,7 +1,8 @@
 """Removes what nobody needs any more, and says what that is.
 
 Only whoever holds the lease of housekeeping removes what a record once named: a backup that holds it sees nothing go.
-What is found is looked at once more, under the lock of those who might be putting it there, before it is removed.
+What is found is looked at once more, under the lock of those who might be putting it there, or might want it again,
+before it is removed.
 """
 
 import logging
@@ -99,7 +100,7 @@ class Housekeeper:
         while refused := self.records.refused(self.retention_s):
             for remains in refused:  # parts that arrived, which no list of objects shows
                 self._check(held)
-                yield from self._remove_remains(remains)
+                yield from self._remove_remains(remains, held)
         num_rows: Counter[str] = Counter()
         for table, number in self.records.remove_old(self.retention_s):
             self._check(held)
@@ -114,7 +115,7 @@ class Housekeeper:
             for remains in deleted:
                 self._check(held)
                 try:
-                    yield from self._remove_remains(remains)
+                    yield from self._remove_remains(remains, held)
                 except StoreError as error:
                     failures[remains.dataset_id] = error
         looks, times = Looks(self.store, self.records), self._times()
@@ -124,7 +125,7 @@ class Housekeeper:
         for failure in failures.values():
             raise failure
 
-    def _remove_remains(self, remains: Remains) -> Iterator[GcItem]:
+    def _remove_remains(self, remains: Remains, held: Tenure) -> Iterator[GcItem]:
         upload = layout.upload(remains.dataset_id)
         if remains.upload_id is not None:
             self.store.abort_upload(upload, remains.upload_id)
@@ -135,17 +136,18 @@ class Housekeeper:
                     folder = layout.dataset_archive(remains.sha256).rpartition("/")[0]
                     objects = tuple(self.store.list(f"{folder}/"))
                     why = f"dataset {remains.dataset_id} was deleted"
-                    yield self._gone(Find(kind="dataset", what=folder, why=why, objects=objects))
+                    yield self._gone(Find(kind="dataset", what=folder, why=why, objects=objects), held)
         self.records.forget(remains)
 
     def _remove_found(self, find: Find, looks: Looks, times: Times, held: Tenure) -> Iterator[GcItem]:
         with self._lock_of(find):
             self._check(held)
             for one in looks.again(find, times):
-                yield self._gone(one)
+                yield self._gone(one, held)
 
-    def _gone(self, find: Find) -> GcItem:
+    def _gone(self, find: Find, held: Tenure) -> GcItem:
         for key in find.in_order():
+            self._check(held)  # a slow store may have taken longer over the one before than the lease holds
             self.store.delete(key)
         item = find.item()
         self.metrics.note(item.kind, item.num_objects, item.num_bytes)
@@ -157,10 +159,16 @@ class Housekeeper:
         held.check()
 
     def _lock_of(self, find: Find) -> AbstractContextManager[None]:
-        room, _, name = find.what.partition("/")
-        if room == "datasets":
-            return self.datasets.content(name)
-        return self.priors.incoming(name) if room == "priors" else nullcontext()
+        room, name, *_ = find.what.split("/")
+        match room:
+            case "datasets":
+                return self.datasets.content(name)
+            case "meta-runs":
+                return self.records.checkpoints(name)
+            case "priors":
+                return self.priors.incoming(name)
+            case _:
+                return nullcontext()
 
     def _times(self) -> Times:
         return Times(now_s=self.records.now(), retention_s=self.retention_s)

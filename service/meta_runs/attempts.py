@@ -1,12 +1,12 @@
 """One attempt of a meta-run: its names on the cluster, and its files in the store.
 
-The service writes `request.json` and `control.json`, and `failure.json` of a job that was lost for good; the job writes
-all the others, `manifest.json` last.
+The service writes `request.json` and `control.json`, and `failure.json` where an attempt was ended without a word of
+its job; the job writes all the others, `manifest.json` last.
 """
 
 from typing import Final
 
-from service.attempt_files import REQUEST, JobFiles, command
+from service.attempt_files import PROGRESS, REQUEST, JobFiles, command, job_name
 from service.records.model import MetaRun
 from service.schemas import MetaResult
 from workers.contracts.adaptations import Failure
@@ -24,6 +24,7 @@ from workers.store import layout
 from workers.store.protocol import Store
 
 JOB: Final = "workers.meta.job"
+FAILURE: Final = "failure.json"
 
 
 def entrypoint(store: Store, meta_run: MetaRun) -> str:
@@ -45,6 +46,7 @@ def metadata(meta_run: MetaRun, *, home: str) -> dict[str, str]:
         "attempt": str(meta_run.attempt),
         "owner": meta_run.owner,
         "name": meta_run.request.name or meta_run.prior_id,
+        "job_name": job_name("meta-run", meta_run.request.name or meta_run.prior_id, meta_run.owner),
     }
 
 
@@ -84,7 +86,7 @@ class MetaAttemptFiles(JobFiles):
         self.write("control.json", control)
 
     def progress(self) -> MetaProgress | None:
-        return self.read("progress.json", MetaProgress)
+        return self.read(PROGRESS, MetaProgress)
 
     def events(self) -> tuple[MetaEvent, ...]:
         """Return the last events, oldest first; none where the job has told none yet."""
@@ -92,11 +94,16 @@ class MetaAttemptFiles(JobFiles):
         return () if events is None else events.events
 
     def failure(self) -> Failure | None:
-        return self.read("failure.json", Failure)
+        return self.read(FAILURE, Failure)
 
-    def write_failure(self, failure: Failure) -> None:
-        """Tell why a job that was lost gets no further attempt."""
-        self.write("failure.json", failure)
+    def has_ended(self) -> bool:
+        """Return whether the attempt came to an end, with a manifest or a failure, rather than being lost."""
+        return any(self.store.size(self.key(name)) is not None for name in (MANIFEST, FAILURE))
+
+    def write_end(self, failure: Failure) -> None:
+        """Tell why the attempt was ended, where its job was submitted but has left no word of an end itself."""
+        if self.was_started() and not self.has_ended():
+            self.write(FAILURE, failure)
 
     def manifest(self) -> MetaManifest | None:
         return self.read(MANIFEST, MetaManifest)

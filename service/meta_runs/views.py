@@ -72,14 +72,13 @@ class MetaRunViews:
     def _links(self, meta_run: MetaRun) -> MetaRunLinks:
         own = meta_run_path(meta_run.id)
         made = None if meta_run.result is None else meta_run.result.prior_id
-        job_id, dashboard = job_links(meta_run, MetaAttemptFiles(self.store, meta_run), self.cluster)
+        job = job_links(meta_run, MetaAttemptFiles(self.store, meta_run), self.cluster, own)
         return MetaRunLinks(
             self=own,
             events=f"{own}/events",
             artifacts=f"{own}/artifacts",
             prior=None if made is None else f"{PRIORS}/{quote(made)}",
-            dashboard=dashboard,
-            job_id=job_id,
+            **job,
         )
 
     def _progress(self, meta_run: MetaRun, positions: Mapping[str, int]) -> MetaProgress | None:

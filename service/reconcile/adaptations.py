@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 from service.attempt_files import submission_id
@@ -10,8 +11,9 @@ from service.attempts import AttemptFiles, entrypoint, metadata
 from service.errors import InvalidAttemptFileError
 from service.jobs import JobClient, JobReport
 from service.reconcile.decide import KIND, AdaptationObservation, AskToEnd, Decision, Succeed, decide
-from service.reconcile.decisions import UNSEEN, Cancel, Fail, Limits, Retry, Start, StopJob, Wait
+from service.reconcile.decisions import UNSEEN, Cancel, Fail, Limits, Retry, Start, StopJob, Submit, Wait
 from service.reconcile.jobs import job_of, stop_late, stop_living, unreadable
+from service.reconcile.submissions import Submissions
 from service.records.adaptations import AdaptationRecords
 from service.records.model import Adaptation
 from service.records.transitions import Change
@@ -41,9 +43,12 @@ class AdaptationSteps:
     def watch(self, adaptations: Iterable[Adaptation], *, now_s: float) -> None:
         """Note since when the current attempt of each has been seen running; those that are not named are forgotten.
 
-        The record knows only when the first attempt began.
+        The record knows only when the first attempt began. One whose job the cluster has not taken does not run yet.
         """
-        running = [(one.id, one.attempt) for one in adaptations if one.state == "RUNNING"]
+        adaptations = tuple(adaptations)
+        self._submissions.keep(adaptations)
+        started = [one for one in adaptations if one.state == "RUNNING" and not self._submissions.is_untaken(one)]
+        running = [(one.id, one.attempt) for one in started]
         since = {attempt: self._running_since.get(attempt, now_s) for attempt in running}
         self._running_since.clear()
         self._running_since.update(since)
@@ -67,7 +72,7 @@ class AdaptationSteps:
             decision = decide(adaptation, seen, self.limits)
             if isinstance(decision, Fail | Cancel):
                 stop_living(jobs, adaptation, job)
-            self._execute(adaptation, decision, jobs)
+            self._execute(adaptation, decision, jobs, now_s=now_s)
         except InvalidAttemptFileError as error:
             stop_living(jobs, adaptation, job)
             problem = unreadable(KIND, error, todo="post the adaptation again")
@@ -84,13 +89,17 @@ class AdaptationSteps:
         since_s = self._running_since.get((adaptation.id, adaptation.attempt))
         if since_s is None or now_s - since_s < START_TIMEOUT_S:
             return False
-        # Its workers write it first of all.
-        return self.store.size(AttemptFiles(self.store, adaptation).key("progress.json")) is None
+        return not AttemptFiles(self.store, adaptation).has_begun()
+
+    @cached_property
+    def _submissions(self) -> Submissions:
+        return Submissions(self.records)
 
     def _observe(self, adaptation: Adaptation, job: JobReport, *, now_s: float) -> AdaptationObservation:
         if adaptation.state == "QUEUED":
             return AdaptationObservation(slot_free=True)
         files = AttemptFiles(self.store, adaptation)
+        untaken = self._submissions.untaken(adaptation, job, now_s=now_s)
         asked_at = adaptation.cancel_requested_at
         return AdaptationObservation(
             job=job,
@@ -98,16 +107,22 @@ class AdaptationSteps:
             failure=files.failure(),
             cancel_written=adaptation.state == "CANCELLING" and files.cancel_written(),
             asked_age_s=0.0 if asked_at is None else now_s - asked_at.timestamp(),
+            # A job that has begun was taken, whatever the cluster answered.
+            untaken=None if untaken is None or files.has_begun() else untaken,
             age_s=0.0 if adaptation.started_at is None else now_s - adaptation.started_at.timestamp(),
         )
 
-    def _execute(self, adaptation: Adaptation, decision: Decision, jobs: JobClient) -> None:
+    def _execute(self, adaptation: Adaptation, decision: Decision, jobs: JobClient, *, now_s: float) -> None:
         files = AttemptFiles(self.store, adaptation)
         match decision:
             case Wait():
                 pass
             case Start():
-                self._start(adaptation, files, jobs)
+                files.write_request()
+                if self._move(adaptation, Change(state="RUNNING")):  # else it was cancelled meanwhile
+                    self._submit(adaptation, jobs, now_s=now_s)
+            case Submit():
+                self._submit(adaptation, jobs, now_s=now_s)
             case Retry(reason, counts):
                 logger.warning("adaptation=%s attempt=%d lost: %s", adaptation.id, adaptation.attempt, reason)
                 progress = files.progress()
@@ -126,18 +141,9 @@ class AdaptationSteps:
             case StopJob():
                 jobs.stop(submission_id(adaptation))
 
-    def _start(self, adaptation: Adaptation, files: AttemptFiles, jobs: JobClient) -> None:
-        """Submit the attempt's job; recorded first, so that a job that runs is never forgotten.
-
-        After an error the job may start all the same: the next step finds it, or counts the attempt as lost.
-        """
-        files.write_request()
-        if self._move(adaptation, Change(state="RUNNING")):  # else it was cancelled meanwhile
-            about = metadata(adaptation, home=self.records.home)
-            jobs.submit(submission_id(adaptation), entrypoint(self.store, adaptation), about)
-            # The cluster may have taken so long that the attempt was given up.
-            if not self.records.is_current(adaptation.id, adaptation.attempt):
-                jobs.stop(submission_id(adaptation))
+    def _submit(self, adaptation: Adaptation, jobs: JobClient, *, now_s: float) -> None:
+        about = metadata(adaptation, home=self.records.home)
+        self._submissions.submit(jobs, adaptation, entrypoint(self.store, adaptation), about, now_s=now_s)
 
     def _move(self, adaptation: Adaptation, change: Change) -> bool:
         moved = self.records.change(adaptation, change)

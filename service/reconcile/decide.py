@@ -16,10 +16,12 @@ from service.reconcile.decisions import (
     Retry,
     Start,
     StopJob,
+    Submit,
     Wait,
     ending,
     failed,
     lost,
+    submission,
     what_happened,
 )
 from service.records.model import Adaptation
@@ -56,7 +58,7 @@ class AskToEnd:
     """Tell the job, by its control file, to end by itself."""
 
 
-Decision = Wait | Start | Retry | Succeed | Fail | Cancel | AskToEnd | StopJob
+Decision = Wait | Start | Submit | Retry | Succeed | Fail | Cancel | AskToEnd | StopJob
 
 
 def decide(adaptation: Adaptation, seen: AdaptationObservation, limits: Limits) -> Decision:
@@ -78,11 +80,14 @@ def decide(adaptation: Adaptation, seen: AdaptationObservation, limits: Limits) 
         return ending(seen, ask=ask, over=Cancel(), grace_s=limits.cancel_grace_s)
     if seen.job.status in ALIVE or seen.job.status == JobStatus.UNKNOWN:
         return Wait()
-    reason = what_happened(seen.job)
+    again = submission(seen, limits)
+    if again is not None:
+        return again
+    reason = what_happened(seen)
     patient = seen.age_s < adaptation.request.budget_s + limits.missing_s
     num_lost = adaptation.attempt - 1 - adaptation.num_failures
     if seen.job.status == JobStatus.MISSING and patient and num_lost < limits.max_lost:
         return Retry(reason, counts=False)
     if adaptation.num_failures + 1 < limits.max_attempts:
         return Retry(reason)
-    return Fail(lost(KIND, adaptation, seen.job, todo="post the adaptation again"))
+    return Fail(lost(KIND, adaptation, seen, todo="post the adaptation again"))

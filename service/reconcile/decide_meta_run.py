@@ -18,10 +18,12 @@ from service.reconcile.decisions import (
     Retry,
     Start,
     StopJob,
+    Submit,
     Wait,
     ending,
     failed,
     lost,
+    submission,
     what_happened,
 )
 from service.records.model import MetaRun
@@ -72,7 +74,7 @@ class Tell:
     control: MetaControl
 
 
-MetaDecision = Wait | Start | Retry | Finish | Fail | Stop | Cancel | Tell | StopJob
+MetaDecision = Wait | Start | Submit | Retry | Finish | Fail | Stop | Cancel | Tell | StopJob
 
 
 def decide_meta_run(meta_run: MetaRun, seen: MetaObservation, limits: Limits) -> MetaDecision:
@@ -99,7 +101,10 @@ def decide_meta_run(meta_run: MetaRun, seen: MetaObservation, limits: Limits) ->
         return _ending(meta_run, seen, limits)
     if seen.job.status in ALIVE or seen.job.status == JobStatus.UNKNOWN:
         return _tell(meta_run.state, seen)
-    reason = what_happened(seen.job)
+    again = submission(seen, limits)
+    if again is not None:
+        return again
+    reason = what_happened(seen)
     if seen.num_in_a_row == 0:
         return Retry(reason, counts=False, afresh=True)
     num_lost = seen.num_in_a_row - 1 - meta_run.num_failures
@@ -107,7 +112,7 @@ def decide_meta_run(meta_run: MetaRun, seen: MetaObservation, limits: Limits) ->
         return Retry(reason, counts=False)
     if meta_run.num_failures + 1 < limits.max_attempts:
         return Retry(reason)
-    return Fail(lost(KIND, meta_run, seen.job, todo="resume the meta-run: it goes on from its last checkpoint"))
+    return Fail(lost(KIND, meta_run, seen, todo="resume the meta-run: it goes on from its last checkpoint"))
 
 
 def _ending(meta_run: MetaRun, seen: MetaObservation, limits: Limits) -> MetaDecision:

@@ -71,6 +71,7 @@ class Reconciler:
         meta_due = (*meta_running, *self._meta_waiting(meta_running)) if up else meta_running
         now_s = self.adaptations.records.now()
         self.adaptations.watch(running, now_s=now_s)
+        self.meta_runs.watch(meta_running)
         if running or waits:
             caps = self._caps(due, meta_due, capacity, now_s=now_s)
         else:

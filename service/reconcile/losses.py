@@ -14,7 +14,7 @@ class Past:
 
     Attributes:
         checkpoint_step: Of the last whole checkpoint that it knew of; None: it has told of none.
-        ended: Whether it ended by itself, with a manifest or a failure: it was not lost.
+        ended: Whether it came to an end, or never began, rather than being lost: what follows was begun on purpose.
     """
 
     checkpoint_step: int | None
@@ -24,17 +24,18 @@ class Past:
 def num_in_a_row(attempts: Iterable[Past]) -> int:
     """Return how many of the last attempts were lost and did not get beyond those before; 0: the last one did.
 
+    Those before an end do not count, but how far they came does: going on from there is no progress.
+
     Args:
         attempts: From the newest, which was lost, to the first; no more of them are taken than are needed.
     """
-    reached, num_since, num = 0, 0, 0
+    reached, num_since, num, counts = 0, 0, 0, True
     for past in attempts:
         step = past.checkpoint_step or 0
         if step and step >= reached:  # it had come as far already as those after it
             reached, num_since = step, num
         elif past.checkpoint_step is not None and step < reached:
             return num_since
-        if past.ended:
-            break
-        num += 1
+        counts = counts and not past.ended
+        num += counts
     return num_since if reached else num

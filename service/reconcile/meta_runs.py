@@ -1,8 +1,9 @@
 """Carries out what was decided about one meta-run."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from service.attempt_files import submission_id
@@ -21,7 +22,6 @@ from service.reconcile.decide_meta_run import (
     decide_meta_run,
 )
 from service.reconcile.decisions import (
-    EXHAUSTED,
     UNSEEN,
     Cancel,
     Fail,
@@ -29,19 +29,24 @@ from service.reconcile.decisions import (
     Retry,
     Start,
     StopJob,
+    Submit,
     Wait,
 )
 from service.reconcile.jobs import job_of, stop_late, stop_living, unreadable
 from service.reconcile.losses import Past, num_in_a_row
+from service.reconcile.submissions import Submissions
 from service.records.datasets import DatasetRecords
 from service.records.meta_runs import MetaRunRecords
 from service.records.model import MetaRun
 from service.records.transitions import MetaChange
 from service.schemas import Problem
 from workers.contracts.adaptations import Failure
+from workers.contracts.errors import CancelledError
 from workers.store.protocol import Store
 
 MAY_LIVE: Final = ALIVE | {JobStatus.UNKNOWN}
+STOPPED: Final = Failure(code=CancelledError.code, what="the meta-run was told to end, and its job left nothing")
+"""Left in the place of a job that said nothing, so that no attempt after a resume counts this one as lost."""
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +76,10 @@ class MetaRunSteps:
     store: Store
     limits: Limits
 
+    def watch(self, meta_runs: Iterable[MetaRun]) -> None:
+        """Forget what was noted of attempts that are not the current ones of these."""
+        self._submissions.keep(meta_runs)
+
     def advance(self, meta_run: MetaRun, jobs: JobClient, *, now_s: float, cap: Cap) -> None:
         """Take the next step of a meta-run that has not settled; one that waits has a slot.
 
@@ -91,11 +100,14 @@ class MetaRunSteps:
             decision = decide_meta_run(meta_run, seen, self.limits)
             if isinstance(decision, Fail | Stop | Cancel):
                 stop_living(jobs, meta_run, job)
-            self._execute(meta_run, decision, jobs)
+            self._execute(meta_run, decision, jobs, now_s=now_s)
         except InvalidAttemptFileError as error:
             stop_living(jobs, meta_run, job)
-            problem = unreadable(KIND, error, todo="resume the meta-run")
-            self._move(meta_run, MetaChange(state="FAILED", error=problem))
+            self._fail(meta_run, unreadable(KIND, error, todo="resume the meta-run"))
+
+    @cached_property
+    def _submissions(self) -> Submissions:
+        return Submissions(self.records)
 
     def _observe(self, meta_run: MetaRun, job: JobReport, *, now_s: float, cap: Cap) -> MetaObservation:
         if meta_run.state == "QUEUED":
@@ -104,6 +116,7 @@ class MetaRunSteps:
         manifest, failure, control = files.manifest(), files.failure(), files.control()
         if isinstance(cap, KeepCap):
             cap = None if control is None else control.max_workers
+        untaken = self._submissions.untaken(meta_run, job, now_s=now_s)
         is_lost = manifest is None and failure is None and job.status not in MAY_LIVE
         asked_at = meta_run.asked_at
         return MetaObservation(
@@ -113,6 +126,8 @@ class MetaRunSteps:
             control=control,
             max_workers=cap,
             asked_age_s=0.0 if asked_at is None else now_s - asked_at.timestamp(),
+            # A job that has begun was taken, whatever the cluster answered.
+            untaken=None if untaken is None or files.has_begun() else untaken,
             num_in_a_row=num_in_a_row(self._attempts(meta_run)) if is_lost else 0,
         )
 
@@ -125,29 +140,28 @@ class MetaRunSteps:
         return None
 
     def _attempts(self, meta_run: MetaRun) -> Iterator[Past]:
-        """Yield what the attempts that were started have left, from the current one back to the first."""
+        """Yield what the attempts have left, from the current one back to the first."""
         most = self.limits.max_attempts + self.limits.max_lost + 1  # beyond that, another one does not matter
         for number in range(meta_run.attempt, max(0, meta_run.attempt - most), -1):
             files = MetaAttemptFiles(self.store, meta_run, number)
-            if not files.was_started():
-                continue
+            # One that waited until it was stopped, or until its datasets were withdrawn, was never there to be lost.
+            ended = not files.was_started() or files.has_ended()
             try:
                 progress = files.progress()
-                yield Past(
-                    checkpoint_step=None if progress is None else progress.checkpoint_step,
-                    ended=files.manifest() is not None or files.failure() is not None,
-                )
             except InvalidAttemptFileError as error:  # of another version; it says nothing of this attempt
                 logger.warning("meta_run=%s attempt %d cannot be read: %s", meta_run.id, number, error)
-                yield Past(checkpoint_step=None, ended=False)
+                progress = None
+            yield Past(checkpoint_step=None if progress is None else progress.checkpoint_step, ended=ended)
 
-    def _execute(self, meta_run: MetaRun, decision: MetaDecision, jobs: JobClient) -> None:
+    def _execute(self, meta_run: MetaRun, decision: MetaDecision, jobs: JobClient, *, now_s: float) -> None:
         files = MetaAttemptFiles(self.store, meta_run)
         match decision:
             case Wait():
                 pass
             case Start():
-                self._start(meta_run, files, jobs)
+                self._start(meta_run, files, jobs, now_s=now_s)
+            case Submit():
+                self._submit(meta_run, jobs, now_s=now_s)
             case Tell(control):
                 files.write_control(control)
                 logger.info("meta_run=%s attempt=%d told %s", meta_run.id, meta_run.attempt, control.model_dump_json())
@@ -166,22 +180,28 @@ class MetaRunSteps:
                 )
                 self._move(meta_run, change)
             case Stop():
+                files.write_end(STOPPED)
                 self._move(meta_run, MetaChange(state="STOPPED", spent_s=_spent_s(files)))
             case Cancel():
                 self._move(meta_run, MetaChange(state="CANCELLED", spent_s=_spent_s(files)))
             case Fail(problem):
-                if problem.code == EXHAUSTED:  # so that the losses before a resume do not count after it
-                    files.write_failure(Failure(code=EXHAUSTED, what=problem.detail, todo=problem.todo))
-                self._move(meta_run, MetaChange(state="FAILED", spent_s=_spent_s(files), error=problem))
+                self._fail(meta_run, problem)
 
-    def _start(self, meta_run: MetaRun, files: MetaAttemptFiles, jobs: JobClient) -> None:
-        """Submit the attempt's job; recorded first, as with adaptations."""
+    def _start(self, meta_run: MetaRun, files: MetaAttemptFiles, jobs: JobClient, *, now_s: float) -> None:
         files.write_request()
-        if self._move(meta_run, MetaChange(state="RUNNING")):  # else it was stopped or cancelled meanwhile
-            about = metadata(meta_run, home=self.records.home)
-            jobs.submit(submission_id(meta_run), entrypoint(self.store, meta_run), about)
-            if not self.records.is_current(meta_run.id, meta_run.attempt):
-                jobs.stop(submission_id(meta_run))
+        if self._move(meta_run, MetaChange(state="RUNNING")):
+            self._submit(meta_run, jobs, now_s=now_s)
+        elif not self.records.is_current(meta_run.id, meta_run.attempt):  # it was stopped or cancelled meanwhile
+            files.write_end(STOPPED)
+
+    def _submit(self, meta_run: MetaRun, jobs: JobClient, *, now_s: float) -> None:
+        about = metadata(meta_run, home=self.records.home)
+        self._submissions.submit(jobs, meta_run, entrypoint(self.store, meta_run), about, now_s=now_s)
+
+    def _fail(self, meta_run: MetaRun, problem: Problem) -> None:
+        files = MetaAttemptFiles(self.store, meta_run)
+        files.write_end(Failure(code=problem.code, what=problem.detail or problem.title, todo=problem.todo))
+        self._move(meta_run, MetaChange(state="FAILED", spent_s=_spent_s(files), error=problem))
 
     def _move(self, meta_run: MetaRun, change: MetaChange) -> bool:
         try:

@@ -8,13 +8,12 @@ from sqlalchemy import insert, select
 from service.records.clock import DatabaseNow
 from service.records.database import Database
 from service.records.model import moment
-from service.records.pages import no_cursor
+from service.records.pages import newest_numbered
 from service.records.tables import AuditRow
 from service.schemas import AuditEntry
 
 MAX_ACTION: Final = 64
 MAX_PATH: Final = 512
-MAX_ID_DIGITS: Final = 18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +66,12 @@ class AuditRecords:
         Raises:
             InvalidRequestError: The cursor is none of ours.
         """
-        query = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit + 1)
+        query = select(AuditRow)
         if owner is not None:
             query = query.where(AuditRow.owner == owner)
-        if cursor is not None:
-            if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= MAX_ID_DIGITS):
-                raise no_cursor(cursor)
-            query = query.where(AuditRow.id < int(cursor))
         with self._database.transaction() as session:
-            rows = session.scalars(query).all()
-        return tuple(map(_entry, rows[:limit])), str(rows[limit - 1].id) if len(rows) > limit else None
+            rows, following = newest_numbered(session, query, AuditRow, limit=limit, cursor=cursor)
+        return tuple(map(_entry, rows)), following
 
 
 def _entry(row: AuditRow) -> AuditEntry:

@@ -17,15 +17,21 @@ UNFINISHED: Final[Mapping[type[WorkRow], tuple[str, ...]]] = {
 }
 
 
-def unfinished_by_state(database: Database) -> Mapping[str, WorkCounts]:
-    """Return how many works of every owner are in each unfinished state, by their tables' names.
+def unfinished_by_state(database: Database, *, owner: str | None = None) -> Mapping[str, WorkCounts]:
+    """Return how many works are in each unfinished state, by their tables' names.
 
     One question for each table, answered from an index.
+
+    Args:
+        database: Where the rows lie.
+        owner: Whose works; None: every owner's.
     """
     with database.transaction() as session:
         counts = {}
         for row, states in UNFINISHED.items():
             query = select(row.state, func.count()).where(row.state.in_(states)).group_by(row.state)
+            if owner is not None:
+                query = query.where(row.owner == owner)
             found = dict(session.execute(query).all())
             counts[row.__tablename__] = {state: found.get(state, 0) for state in states}
     return counts

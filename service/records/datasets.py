@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Final, get_args
 
 from pydantic import TypeAdapter
-from sqlalchemy import Select, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import NotFoundError
@@ -23,8 +23,6 @@ from service.schemas import DatasetChange, DatasetState, Problem
 from workers.contracts.datasets import DatasetFindings, DatasetReport
 
 VISIBLE: Final = get_args(DatasetState)
-NUM_LOOKED_AT: Final = 100
-"""Datasets that one look for what has arrived, or did not in time, returns at most."""
 
 SAID: Final = {"name", "meta_use", "terms"}
 """Of an arrival: what its sender says of the dataset."""
@@ -81,11 +79,11 @@ class DatasetRecords:
             add_owner(session, owner)  # of two that bring the same bytes at once, the second sees the first's
             known = _of_bytes(session, sha256, owner=owner)
             if known is not None:
-                return _entry(known).ready(), False
+                return entry_of(known).ready(), False
             require_room(session, owner, self._quotas, Usage(num_bytes=num_bytes))
             row = session.scalars(insert(DatasetRow).values(values).returning(DatasetRow)).one()
             record_event(session, work_id=row.id, owner=owner, kind="dataset.ready")
-            return _entry(row).ready(), True
+            return entry_of(row).ready(), True
 
     def expect(
         self,
@@ -116,7 +114,7 @@ class DatasetRecords:
 
         Raises:
             IdempotencyKeyReusedError: Another request had this key.
-            QuotaExceededError: Its owner may not have so many bytes.
+            QuotaExceededError: Its owner may not have so many bytes, or datasets that arrive.
         """
         values = {
             "id": dataset_id,
@@ -136,10 +134,10 @@ class DatasetRecords:
             if once is not None:
                 made = claim(session, once, owner=owner, work_id=dataset_id)
                 if made != dataset_id:
-                    return _entry(_visible(session, made, owner=owner))
+                    return entry_of(_visible(session, made, owner=owner))
             add_owner(session, owner)
-            require_room(session, owner, self._quotas, Usage(num_bytes=num_bytes))
-            return _entry(session.scalars(insert(DatasetRow).values(values).returning(DatasetRow)).one())
+            require_room(session, owner, self._quotas, Usage(num_bytes=num_bytes, num_arriving=1))
+            return entry_of(session.scalars(insert(DatasetRow).values(values).returning(DatasetRow)).one())
 
     def made_by(self, once: Once | None, *, owner: str) -> DatasetEntry | None:
         """Return what a request has made before, or None.
@@ -152,18 +150,18 @@ class DatasetRecords:
             return None
         with self._database.transaction() as session:
             made = made_by(session, once, owner=owner)
-            return None if made is None else _entry(_visible(session, made, owner=owner))
+            return None if made is None else entry_of(_visible(session, made, owner=owner))
 
-    def require_room(self, num_bytes: int, *, owner: str) -> None:
-        """Refuse bytes that would be refused if they were recorded now. Raises `QuotaExceededError`."""
+    def require_room(self, more: Usage, *, owner: str) -> None:
+        """Refuse what would be refused if it were recorded now. Raises `QuotaExceededError`."""
         with self._database.transaction() as session:
-            require_room(session, owner, self._quotas, Usage(num_bytes=num_bytes))
+            require_room(session, owner, self._quotas, more)
 
     def find(self, sha256: str, *, owner: str) -> Dataset | None:
         """Return the dataset with these bytes, or None."""
         with self._database.transaction() as session:
             row = _of_bytes(session, sha256, owner=owner)
-            return None if row is None else _entry(row).ready()
+            return None if row is None else entry_of(row).ready()
 
     def get(self, dataset_id: str, *, owner: str) -> Dataset:
         """Return one dataset that can be used; of an alias, the one that it stands for.
@@ -177,7 +175,7 @@ class DatasetRecords:
     def entry(self, dataset_id: str, *, owner: str) -> DatasetEntry:
         """Return one dataset in whatever state; of an alias, the one that it stands for. Raises `NotFoundError`."""
         with self._database.transaction() as session:
-            return _entry(_visible(session, dataset_id, owner=owner))
+            return entry_of(_visible(session, dataset_id, owner=owner))
 
     def change(self, dataset_id: str, change: DatasetChange, *, owner: str) -> DatasetEntry:
         """Change what may be changed of a dataset, and return it as it is then.
@@ -204,17 +202,7 @@ class DatasetRecords:
         )
         with self._database.transaction() as session:
             rows, following = newest(session, query, DatasetRow, limit=limit, cursor=cursor)
-        return tuple(map(_entry, rows)), following
-
-    def arrived(self) -> tuple[DatasetEntry, ...]:
-        """Return datasets of every owner that are to be checked, those first that have waited longest."""
-        query = select(DatasetRow).where(DatasetRow.state == "CHECKING")
-        return self._oldest(query)
-
-    def overdue(self, *, expires_s: float) -> tuple[DatasetEntry, ...]:
-        """Return datasets of every owner that were begun so many seconds ago and are still not complete."""
-        late = DatasetRow.changed_at < DatabaseNow() - expires_s
-        return self._oldest(select(DatasetRow).where(DatasetRow.state == "UPLOADING", late))
+        return tuple(map(entry_of, rows)), following
 
     def completed(self, seen: DatasetEntry) -> bool:
         """Say that all of a dataset has arrived; return whether it was still as seen."""
@@ -244,7 +232,7 @@ class DatasetRecords:
         with self._database.transaction() as session:
             add_owner(session, seen.owner)  # as in `add`
             known = _of_bytes(session, sha256, owner=seen.owner)
-            values: dict[str, object] = {"upload": None}
+            values: dict[str, object] = {"upload": None, "error": None}
             if known is None:
                 values |= {"sha256": sha256, "report": report.model_dump(mode="json")}
                 values["findings"] = findings.model_dump(mode="json")
@@ -265,11 +253,6 @@ class DatasetRecords:
         """Return whether a dataset of any owner has these bytes."""
         with self._database.transaction() as session:
             return session.scalar(select(DatasetRow.id).where(DatasetRow.sha256 == sha256).limit(1)) is not None
-
-    def _oldest(self, query: Select[DatasetRow]) -> tuple[DatasetEntry, ...]:
-        query = query.order_by(DatasetRow.changed_at, DatasetRow.id).limit(NUM_LOOKED_AT)
-        with self._database.transaction() as session:
-            return tuple(map(_entry, session.scalars(query)))
 
 
 def _of_bytes(session: Session, sha256: str, *, owner: str) -> DatasetRow | None:
@@ -292,7 +275,8 @@ def _row(session: Session, dataset_id: str, *, owner: str) -> DatasetRow | None:
     return session.scalar(select(DatasetRow).where(DatasetRow.id == dataset_id, *visible))
 
 
-def _entry(row: DatasetRow) -> DatasetEntry:
+def entry_of(row: DatasetRow) -> DatasetEntry:
+    """Return what a row holds. Raises pydantic's `ValidationError` where that is of another version, or damaged."""
     return DatasetEntry(
         id=row.id,
         owner=row.owner,
@@ -310,4 +294,6 @@ def _entry(row: DatasetRow) -> DatasetEntry:
         arrival=None if row.upload is None else Arrival.model_validate(row.upload),
         declared_sha256=row.declared_sha256,
         error=None if row.error is None else Problem.model_validate(row.error),
+        num_tries=row.num_tries,
+        num_waits=row.num_waits,
     )

@@ -39,6 +39,14 @@ class Delivery:
     num_tries: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Due:
+    """A message that is to be sent now, to this webhook."""
+
+    delivery_id: str
+    webhook: Webhook
+
+
 class DeliveryRecords:
     """What is on its way, and what has become of it.
 
@@ -56,38 +64,43 @@ class DeliveryRecords:
             query = select(DeliveryRow.id).join(WebhookRow, WebhookRow.id == DeliveryRow.webhook_id)
             return session.scalar(query.where(*self._is_due()).limit(1)) is not None
 
-    def claim(self, *, but_webhooks: Set[str], but_owners: Set[str]) -> Delivery | None:
-        """Return what has waited longest of what is to be sent, for whoever asks alone to send; None: nothing.
+    def next_due(self, *, but_webhooks: Set[str], but_owners: Set[str]) -> Due | None:
+        """Return what has waited longest of what is to be sent; None: nothing.
 
         Args:
             but_webhooks: That get nothing more now.
             but_owners: Whose webhooks get nothing more now.
         """
         oldest = (
-            select(DeliveryRow.id)
+            select(DeliveryRow.id, WebhookRow)
             .join(WebhookRow, WebhookRow.id == DeliveryRow.webhook_id)
             .where(*self._is_due(), WebhookRow.id.not_in(but_webhooks), WebhookRow.owner.not_in(but_owners))
             .order_by(DeliveryRow.next_at)
             .limit(1)
-            .scalar_subquery()
         )
+        with self._database.transaction() as session:
+            found = session.execute(oldest).one_or_none()
+            return None if found is None else Due(delivery_id=found[0], webhook=as_webhook(found[1]))
+
+    def claim(self, delivery_id: str) -> Delivery | None:
+        """Return what is due, for whoever asks alone to send; None: it is due no longer, or is given up now."""
         claimed = (
             update(DeliveryRow)
-            .where(DeliveryRow.id == oldest, DeliveryRow.next_at <= DatabaseNow())
+            .where(DeliveryRow.id == delivery_id, DeliveryRow.next_at <= DatabaseNow())
             .values(next_at=DatabaseNow() + CLAIMED_S, num_tries=DeliveryRow.num_tries + 1)
             .returning(DeliveryRow)
         )
-        while True:
-            with self._database.transaction() as session:
-                row = session.scalars(claimed).one_or_none()
-                if row is None:
-                    return None
-                found = _delivery(session, row)
-                if found is not None and found.num_tries <= self._max_tries:
-                    return found
-                error = COLLECTED if found is None else NEVER_ENDED
-                given_up = update(DeliveryRow).where(DeliveryRow.id == row.id)
-                session.execute(given_up.values(next_at=None, last_error=error))
+        with self._database.transaction() as session:
+            row = session.scalars(claimed).one_or_none()
+            if row is None:
+                return None
+            found = _delivery(session, row)
+            if found is not None and found.num_tries <= self._max_tries:
+                return found
+            error = COLLECTED if found is None else NEVER_ENDED
+            given_up = update(DeliveryRow).where(DeliveryRow.id == row.id)
+            session.execute(given_up.values(next_at=None, last_error=error))
+            return None
 
     def add_test(self, webhook: Webhook) -> Delivery:
         """Record a `webhook.test` event about a webhook, which is sent to that one alone; it is claimed already."""
@@ -106,7 +119,9 @@ class DeliveryRecords:
         """Record that a message was taken."""
         return self._mark(delivery_id, delivered_at=DatabaseNow(), next_at=None, last_status=status, last_error=None)
 
-    def failed(self, delivery_id: str, *, status: int | None, error: str, again_s: float | None) -> DeliveryView:
+    def failed(
+        self, delivery_id: str, *, status: int | None, error: str, again_s: float | None, rest_s: float = 0.0
+    ) -> DeliveryView:
         """Record that a message was not taken.
 
         Args:
@@ -114,10 +129,18 @@ class DeliveryRecords:
             status: Of the answer, if one came.
             error: Why.
             again_s: Seconds until it is sent again; None: never.
+            rest_s: Seconds for which its receiver asks to be left alone: all that waits for it waits as long.
         """
         # One whose webhook was deleted or disabled meanwhile stays given up.
         next_at = None if again_s is None else case((DeliveryRow.next_at.is_not(None), DatabaseNow() + again_s))
-        return self._mark(delivery_id, next_at=next_at, last_status=status, last_error=error[:MAX_ERROR])
+        view = self._mark(delivery_id, next_at=next_at, last_status=status, last_error=error[:MAX_ERROR])
+        if rest_s > 0.0:
+            rested_at = DatabaseNow() + rest_s
+            others = (DeliveryRow.webhook_id == view.webhook_id, DeliveryRow.id != view.id)
+            waiting = update(DeliveryRow).where(*others, DeliveryRow.next_at < rested_at)
+            with self._database.transaction() as session:
+                session.execute(waiting.values(next_at=rested_at))
+        return view
 
     def disable(self, webhook_id: str, error: str) -> None:
         """Send nothing more to a webhook whose receiver wants nothing more."""

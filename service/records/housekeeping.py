@@ -1,6 +1,7 @@
 """Deleting a dataset, and what the records say of objects and rows that nobody may need any more."""
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Final
 
 from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, inspect, or_, select, tuple_, update
@@ -28,7 +29,7 @@ from service.records.tables import (
     WebhookRow,
     WorkRow,
 )
-from service.records.uses import no_such_dataset, users_of
+from service.records.uses import checkpoints_of, no_such_dataset, users_of
 
 NUM_ROWS: Final = 1000
 """Rows that one transaction removes, so that nobody waits long for it."""
@@ -94,6 +95,10 @@ class HousekeepingRecords:
         with self._database.transaction() as session:
             session.execute(update(DatasetRow).where(*own).values(upload=None))
             move(session, remains.dataset_id, owner=remains.owner, seen="DELETING", to="DELETED", values=nothing)
+
+    def checkpoints(self, meta_run_id: str) -> AbstractContextManager[None]:
+        """Hold the right to remove a meta-run's checkpoints: nobody has it go on from them meanwhile."""
+        return checkpoints_of(self._database, meta_run_id)
 
     def now(self) -> float:
         """Return the database's time, in seconds since the epoch."""

@@ -19,7 +19,7 @@ from service.records.priors import id_taken, insert_prior, is_taken, use_prior
 from service.records.tables import MetaRunRow
 from service.records.transitions import MetaChange, meta_transition
 from service.records.turns import META_RUNS, PRIOR_IDS, take_turn
-from service.records.uses import require_datasets
+from service.records.uses import checkpoints_of, require_datasets
 from service.records.work import WorkRecords
 from service.schemas import ACTIVE_META_STATES, SETTLED_META_STATES, MetaResult, MetaRunState, Problem
 from workers.contracts.artifacts import Artifact
@@ -170,7 +170,8 @@ class MetaRunRecords(WorkRecords[MetaRunRow, MetaRun, MetaRunState]):
                 return seen
             if seen.state not in {"STOPPED", "FAILED"}:
                 raise _impossible("resumed", seen)
-            with self._database.transaction() as session:
+            # Its checkpoints are all there, or are gone before it goes on.
+            with checkpoints_of(self._database, seen.id), self._database.transaction() as session:
                 self._admit(session, owner)
                 require_datasets(session, (dataset.dataset_id for dataset in seen.datasets))
                 if not meta_transition(session, seen, MetaChange(state="QUEUED", afresh=True)):

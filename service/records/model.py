@@ -73,7 +73,9 @@ class DatasetEntry:
         changed_at: When it came into its state; None: a version of the service recorded it that did not look.
         arrival: How it arrives, or has, before it was refused.
         declared_sha256: What its sender says its hash is.
-        error: Why it is REJECTED.
+        error: Why it is REJECTED, or why it is still CHECKING although that was tried.
+        num_tries: Tries of its check that were begun and may have failed because of it.
+        num_waits: All tries that ended without a verdict.
         owner, name, num_bytes, findings, source, created_at, meta_use, terms: As of `Dataset`.
     """
 
@@ -93,6 +95,8 @@ class DatasetEntry:
     arrival: Arrival | None = None
     declared_sha256: str | None = None
     error: Problem | None = None
+    num_tries: int = 0
+    num_waits: int = 0
 
     def ready(self) -> Dataset:
         """Return it as what can be used. Raises `DatasetNotReadyError`."""

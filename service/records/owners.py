@@ -16,8 +16,10 @@ from service.records.database import Database
 from service.records.tables import DatasetRow, OwnerRow
 from workers.contracts.base import Contract
 
-HELD: Final = ("UPLOADING", "CHECKING", "READY")
-"""States of datasets that count: those whose bytes are here, or on their way."""
+ARRIVING: Final = ("UPLOADING", "CHECKING")
+"""States of datasets that are not settled."""
+HELD: Final = (*ARRIVING, "READY")
+"""States of datasets whose bytes count: they are here, or on their way."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -113,33 +115,46 @@ def require_room(session: Session, owner: str, defaults: Quotas, more: Usage) ->
     quotas = Quotas(
         max_bytes=defaults.max_bytes if own.max_bytes is None else own.max_bytes,
         max_unfinished=defaults.max_unfinished if own.max_unfinished is None else own.max_unfinished,
+        max_arriving=defaults.max_arriving,
     )
-    if quotas != UNLIMITED:
-        check(quotas, _usage(session, owner), more)
+    # Nothing is counted that no quota bounds, or of which nothing is asked for.
+    usage = Usage(
+        num_bytes=_num_bytes(session, owner) if more.num_bytes and quotas.max_bytes is not None else 0,
+        num_unfinished=_num_unfinished(session, owner)
+        if more.num_unfinished and quotas.max_unfinished is not None
+        else 0,
+        num_arriving=_num_arriving(session, owner) if more.num_arriving and quotas.max_arriving is not None else 0,
+    )
+    check(quotas, usage, more)
 
 
-def _usage(session: Session, owner: str) -> Usage:
-    num_bytes = select(func.coalesce(func.sum(DatasetRow.num_bytes), 0)).where(
+def _num_bytes(session: Session, owner: str) -> int:
+    total = select(func.coalesce(func.sum(DatasetRow.num_bytes), 0)).where(
         DatasetRow.owner == owner, DatasetRow.state.in_(HELD), DatasetRow.alias_of.is_(None)
     )
+    return int(session.scalar(total) or 0)
+
+
+def _num_unfinished(session: Session, owner: str) -> int:
     unfinished = (
         select(func.count(row.id)).where(row.owner == owner, row.state.in_(states))
         for row, states in UNFINISHED.items()
     )
-    return Usage(
-        num_bytes=int(session.scalar(num_bytes) or 0),
-        num_unfinished=sum(session.scalar(query) or 0 for query in unfinished),
-    )
+    return sum(session.scalar(query) or 0 for query in unfinished)
+
+
+def _num_arriving(session: Session, owner: str) -> int:
+    arriving = select(func.count(DatasetRow.id)).where(DatasetRow.owner == owner, DatasetRow.state.in_(ARRIVING))
+    return session.scalar(arriving) or 0
 
 
 def _owner(session: Session, row: OwnerRow) -> Owner:
-    usage = _usage(session, row.id)
     return Owner(
         id=row.id,
         max_bytes=row.max_bytes,
         max_unfinished=row.max_unfinished,
-        num_bytes=usage.num_bytes,
-        num_unfinished=usage.num_unfinished,
+        num_bytes=_num_bytes(session, row.id),
+        num_unfinished=_num_unfinished(session, row.id),
     )
 
 

@@ -8,11 +8,15 @@ from sqlalchemy import Select, tuple_
 from sqlalchemy.orm import Session
 
 from service.errors import InvalidRequestError
-from service.records.tables import DatasetRow, DeliveryRow, WebhookRow, WorkRow
+from service.records.tables import AuditRow, DatasetRow, DeliveryRow, PromotionRow, WebhookRow, WorkRow
 
 Listed = DatasetRow | WorkRow | WebhookRow | DeliveryRow
 Row = TypeVar("Row", bound=Listed)
+Numbered = TypeVar("Numbered", bound=AuditRow | PromotionRow)
 
+MAX_NUMBER: Final = 2**31 - 1
+"""The largest that PostgreSQL compares with an `INTEGER` column."""
+_NUMBER: Final = re.compile(r"[0-9]{1,10}")
 _CURSOR: Final = re.compile(r"([0-9]{1,12}\.[0-9]{1,20}):([a-z]{2}-[0-9a-f]{1,32})")
 
 
@@ -35,6 +39,18 @@ def newest(
         query = query.where(tuple_(row.created_at, row.id) < tuple_(*_decode(cursor)))
     rows = session.scalars(query.order_by(row.created_at.desc(), row.id.desc()).limit(limit + 1)).all()
     return rows[:limit], _encode(rows[limit - 1]) if len(rows) > limit else None
+
+
+def newest_numbered(
+    session: Session, query: Select[Numbered], row: type[Numbered], *, limit: int, cursor: str | None
+) -> tuple[Sequence[Numbered], str | None]:
+    """Return as `newest` does, of rows to which the database gives numbers. Raises `InvalidRequestError`."""
+    if cursor is not None:
+        if not _NUMBER.fullmatch(cursor) or int(cursor) > MAX_NUMBER:
+            raise no_cursor(cursor)
+        query = query.where(row.id < int(cursor))
+    rows = session.scalars(query.order_by(row.id.desc()).limit(limit + 1)).all()
+    return rows[:limit], str(rows[limit - 1].id) if len(rows) > limit else None
 
 
 def no_cursor(cursor: str) -> InvalidRequestError:

@@ -17,7 +17,7 @@ from service.errors import ConflictError, NotFoundError
 from service.records.clock import DatabaseNow
 from service.records.database import Database
 from service.records.model import moment
-from service.records.pages import no_cursor
+from service.records.pages import newest_numbered, no_cursor
 from service.records.tables import AdaptationRow, MetaRunRow, PriorRow, PromotionRow
 from service.records.turns import PRIOR_IDS, take_turn
 from service.schemas import FINAL_STATES, SETTLED_META_STATES, PromotionView
@@ -171,22 +171,26 @@ class PriorRecords:
             use_prior(session, prior_id, owner=owner)
             session.execute(insert(PromotionRow).values(values))
 
-    def promotions(self, search_space: str | None, *, owner: str, limit: int) -> tuple[PromotionView, ...]:
-        """Return the last promotions, of one space or of all, newest first."""
+    def promotions(
+        self, search_space: str | None, *, owner: str, limit: int, cursor: str | None = None
+    ) -> tuple[tuple[PromotionView, ...], str | None]:
+        """Return at most `limit` promotions, newest first, and the cursor of the next part if there is one.
+
+        Args:
+            search_space: Of which space; None: of all.
+            owner: Whose.
+            limit: Most promotions.
+            cursor: Of the part, as the part before has given it; None: the first part.
+
+        Raises:
+            InvalidRequestError: The cursor is none of ours.
+        """
         query = select(PromotionRow).where(PromotionRow.owner == owner)
         if search_space is not None:
             query = query.where(PromotionRow.search_space == search_space)
         with self._database.transaction() as session:
-            rows = session.scalars(query.order_by(PromotionRow.id.desc()).limit(limit)).all()
-        return tuple(
-            PromotionView(
-                search_space=row.search_space,
-                prior_id=row.prior_id,
-                promoted_at=moment(row.created_at),
-                promoted_by=row.owner,
-            )
-            for row in rows
-        )
+            rows, following = newest_numbered(session, query, PromotionRow, limit=limit, cursor=cursor)
+        return tuple(map(_promotion, rows)), following
 
     def delete(self, prior_id: str, *, owner: str) -> None:
         """Mark a prior as deleted: from then on nobody can begin to use it.
@@ -212,6 +216,15 @@ class PriorRecords:
                     f"the prior is used by {user}", got=prior_id, todo="Wait until that has ended, or cancel it."
                 )
             session.execute(update(PriorRow).where(PriorRow.id == prior_id).values(deleted_at=DatabaseNow()))
+
+
+def _promotion(row: PromotionRow) -> PromotionView:
+    return PromotionView(
+        search_space=row.search_space,
+        prior_id=row.prior_id,
+        promoted_at=moment(row.created_at),
+        promoted_by=row.owner,
+    )
 
 
 def _is_awaited(session: Session, prior_id: str, *, besides: str | None = None) -> bool:

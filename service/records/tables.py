@@ -69,6 +69,11 @@ class DatasetRow(Base):
     error: Mapped[dict[str, object] | None]
     # The owner's older dataset of the same bytes, which stands for this one.
     alias_of: Mapped[str | None] = mapped_column(String(64))
+    # While it is CHECKING: tries that ended without a verdict and may have done so because of it, all tries that did,
+    # before when there is no other one, and in `error`, why.
+    num_tries: Mapped[int] = mapped_column(Integer, server_default="0")
+    num_waits: Mapped[int] = mapped_column(Integer, server_default="0")
+    check_after: Mapped[float | None] = mapped_column(Float)
 
 
 class WorkRow(Base):

@@ -1,16 +1,18 @@
-"""Which datasets unfinished work needs.
+"""What unfinished work needs: datasets, and the checkpoints from which it goes on.
 
 Whoever records such work, and whoever deletes a dataset, has its owner's transactions follow one another first
 (`add_owner`): of two that happen at once, the second sees what the first has done.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.errors import NotFoundError
 from service.records.counts import UNFINISHED
+from service.records.database import Database
 from service.records.tables import AdaptationRow, DatasetRow, MetaRunRow
 
 
@@ -36,6 +38,11 @@ def users_of(session: Session, dataset_id: str, *, owner: str) -> Iterator[str]:
     for meta_run_id, datasets in session.execute(meta_runs):
         if any(isinstance(one, dict) and one.get("dataset_id") == dataset_id for one in datasets):
             yield meta_run_id
+
+
+def checkpoints_of(database: Database, meta_run_id: str) -> AbstractContextManager[None]:
+    """Hold the right to have a meta-run go on from its checkpoints, or to remove them: never both at once."""
+    return database.exclusive(f"checkpoints {meta_run_id}")
 
 
 def no_such_dataset(dataset_id: str) -> NotFoundError:

@@ -24,6 +24,7 @@ Work = TypeVar("Work", bound=Attempted)
 State = TypeVar("State", bound=str)
 
 QUEUED: Final = "QUEUED"
+FAILED: Final = "FAILED"
 ONE_MORE: Final = Usage(num_unfinished=1)
 
 logger = logging.getLogger(__name__)
@@ -102,23 +103,40 @@ class WorkRecords(Generic[Row, Work, State]):
             rows, following = newest(session, query, self._row, limit=limit, cursor=cursor)
         return self._readable(rows), following
 
-    def active(self) -> tuple[Work, ...]:
-        """Return every owner's work that has a job, in the order of its arrival."""
-        query = select(self._row).where(self._row.state.in_(self._active)).order_by(self._row.arrival, self._row.id)
-        with self._database.transaction() as session:
-            return self._readable(session.scalars(query))
+    def active(self, *, owner: str | None = None, limit: int | None = None) -> tuple[Work, ...]:
+        """Return work that has a job, in the order of its arrival.
 
-    def waiting(self, limit: int | None = None, *, queue: str | None = None) -> tuple[Work, ...]:
-        """Return every owner's work that waits, in the order in which it is served.
+        Args:
+            owner: Whose; None: every owner's.
+            limit: Most of it; None: all.
+        """
+        row = self._row
+        query = select(row).where(row.state.in_(self._active), *self._of(owner))
+        with self._database.transaction() as session:
+            return self._readable(session.scalars(query.order_by(row.arrival, row.id).limit(limit)))
+
+    def failed(self, *, owner: str, limit: int) -> tuple[Work, ...]:
+        """Return what has FAILED, the last first."""
+        row = self._row
+        query = select(row).where(row.state == FAILED, row.owner == owner)
+        with self._database.transaction() as session:
+            return self._readable(session.scalars(query.order_by(row.finished_at.desc(), row.id).limit(limit)))
+
+    def waiting(
+        self, limit: int | None = None, *, queue: str | None = None, owner: str | None = None
+    ) -> tuple[Work, ...]:
+        """Return work that waits, in the order in which it is served.
 
         Args:
             limit: Most of it; None: all.
             queue: In which queue of the table; None: in any.
+            owner: Whose; None: every owner's.
         """
         if limit == 0:
             return ()
         row = self._row
-        query = select(row).where(row.state == QUEUED).order_by(row.priority.desc(), row.arrival, row.id)
+        query = select(row).where(row.state == QUEUED, *self._of(owner))
+        query = query.order_by(row.priority.desc(), row.arrival, row.id)
         if queue is not None and self._queue is not None:
             query = query.where(self._queue == queue)
         while True:
@@ -129,6 +147,9 @@ class WorkRecords(Generic[Row, Work, State]):
             found = self._readable(rows)
             if len(found) == len(rows):
                 return found
+
+    def _of(self, owner: str | None) -> tuple[ColumnElement[bool], ...]:
+        return () if owner is None else (self._row.owner == owner,)
 
     @cached_property
     def home(self) -> str:

@@ -16,7 +16,7 @@ from service.prior_catalog import PRIORS
 from service.problems import responses
 from service.routes.bodies import PRIOR_FORM, prior_files
 from service.routes.queries import Cursor, Limit
-from service.schemas import PriorPage, PriorView, PromotionView
+from service.schemas import PriorPage, PriorView, PromotionPage
 from service.uploads import receive
 
 router = APIRouter(prefix=PRIORS, tags=["priors"])
@@ -67,10 +67,15 @@ async def import_prior(
 # Before the routes with an id: no prior is called so.
 @router.get("/promotions", summary="List promotions", responses=responses(HTTPStatus.UNPROCESSABLE_ENTITY))
 def list_promotions(
-    parts: PartsDependency, caller: CallerDependency, search_space: SpaceName = None, limit: Limit = 20
-) -> tuple[PromotionView, ...]:
-    """The last times that a meta-prior was made its space's default, newest first."""
-    return parts.prior_catalog.promotions(search_space, owner=caller.owner, limit=limit)
+    parts: PartsDependency,
+    caller: CallerDependency,
+    search_space: SpaceName = None,
+    limit: Limit = 20,
+    cursor: Cursor = None,
+) -> PromotionPage:
+    """Each time that a meta-prior was made its space's default, in parts: newest first."""
+    views, following = parts.prior_catalog.promotions(search_space, owner=caller.owner, limit=limit, cursor=cursor)
+    return PromotionPage(items=views, next_cursor=following)
 
 
 @router.get(

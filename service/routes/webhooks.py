@@ -73,11 +73,18 @@ def delete_webhook(webhook_id: str, parts: PartsDependency, caller: CallerDepend
     parts.webhooks.delete(webhook_id, owner=caller.owner)
 
 
-@router.post("/{webhook_id}/test", summary="Try a webhook", responses=responses(HTTPStatus.NOT_FOUND))
+@router.post(
+    "/{webhook_id}/test",
+    summary="Try a webhook",
+    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.TOO_MANY_REQUESTS),
+)
 async def test_webhook(webhook_id: str, parts: PartsDependency, caller: CallerDependency) -> DeliveryView:
-    """Send a `webhook.test` event now, once, and say what became of it: the answer comes within some seconds."""
+    """Send a `webhook.test` event now, once, and say what became of it: the answer comes within some seconds.
+
+    An owner may try one webhook at a time.
+    """
     webhook = await run_in_threadpool(partial(parts.webhooks.get, webhook_id, owner=caller.owner))
-    async with parts.webhook_tests:
+    async with parts.webhook_trials.one_of(caller.owner):
         delivery = await run_in_threadpool(parts.deliveries.add_test, webhook)
         return await parts.delivery_loop.deliver(delivery, again=False)
 

@@ -35,12 +35,21 @@ class Result(Contract):
 
 
 class Links(Contract):
-    """Where to look further; `dashboard` points to the job in the Ray dashboard once there is one."""
+    """Where to look further.
+
+    Attributes:
+        dashboard: Page of the current attempt's job in the Ray dashboard, once there is one.
+        job_id: What Ray knows that job by.
+        log: Path of what it has printed.
+        actors: Path of the list of its actors.
+    """
 
     self: str
     artifacts: str
     dashboard: str | None = None
     job_id: str | None = None
+    log: str | None = None
+    actors: str | None = None
 
 
 class AdaptationForm(AdaptationRequest):

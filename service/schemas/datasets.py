@@ -43,6 +43,7 @@ class DatasetView(Contract):
         thumbnails: Path of a picture of some of its images.
         source: Where it was copied from.
         upload: How its parts arrive, while they do.
+        error: Why it is REJECTED; while it is CHECKING, why the last try brought no verdict. It is tried again then.
         meta_use: Whether meta-runs may learn from it.
         terms: Under which its images stand, for the cards of priors that learn from it.
     """

@@ -46,7 +46,15 @@ class MetaResult(Contract):
 
 
 class MetaRunLinks(Contract):
-    """Where to look further; `dashboard` points to the job in the Ray dashboard once there is one."""
+    """Where to look further.
+
+    Attributes:
+        prior: Path of the prior that it has made.
+        dashboard: Page of the current attempt's job in the Ray dashboard, once there is one.
+        job_id: What Ray knows that job by.
+        log: Path of what it has printed.
+        actors: Path of the list of its actors.
+    """
 
     self: str
     events: str
@@ -54,6 +62,8 @@ class MetaRunLinks(Contract):
     prior: str | None = None
     dashboard: str | None = None
     job_id: str | None = None
+    log: str | None = None
+    actors: str | None = None
 
 
 class MetaRunForm(MetaRunRequest):

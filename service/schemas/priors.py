@@ -34,3 +34,9 @@ class PromotionView(Contract):
     prior_id: str
     promoted_at: datetime
     promoted_by: str
+
+
+class PromotionPage(Page):
+    """Promotions, newest first."""
+
+    items: tuple[PromotionView, ...]

@@ -5,33 +5,27 @@ import json
 import logging
 import random
 import threading
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
-from anyio import to_thread
 from sqlalchemy.exc import SQLAlchemyError
 
+from service.background import in_background
 from service.metrics import DeliveryMetrics
 from service.records.deliveries import Delivery, DeliveryRecords
 from service.records.lease import Lease
 from service.schemas import DeliveryView
+from service.webhooks.delays import DELAYS_S, next_try_s
+from service.webhooks.places import MAX_AT_ONCE, full, host_of
 from service.webhooks.sender import Message, Outcome, Sender
 
-DELAYS_S: Final = (5.0, 60.0, 300.0, 1800.0, 2 * 3600.0, 8 * 3600.0, 24 * 3600.0)
-"""Seconds before each further try: a receiver may be away for a day."""
-MAX_TRIES: Final = len(DELAYS_S) + 1
 JITTER: Final = (0.8, 1.2)
 """What failed together is not to come back together."""
 INTERVAL_S: Final = 1.0
 PAUSE_AFTER_ERROR_S: Final = 3.0
 JOIN_TIMEOUT_S: Final = 10.0
-MAX_AT_ONCE: Final = 8
-MAX_OF_OWNER: Final = 4
 PATHS: Final = {"dataset": "/v1/datasets", "adaptation": "/v1/adaptations", "meta_run": "/v1/meta-runs"}
-
-Answer = TypeVar("Answer")
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +45,7 @@ def _jitter() -> float:
 
 
 class DeliveryLoop:
-    """Sends what is due, a handful at once. A slow webhook holds up no other: each gets one at a time.
+    """Sends what is due, a handful at once. A slow receiver holds up few: see `places`.
 
     Messages arrive at least once, not always in order. Of several services on the same records one sends.
 
@@ -107,21 +101,23 @@ class DeliveryLoop:
             again: Whether it is sent again later if it is not taken.
         """
         outcome = await self._sender.send(delivery.webhook.url, delivery.webhook.secret, message(delivery))
-        return await to_thread.run_sync(self._record, delivery, outcome, again)
+        return await in_background(partial(self._record, delivery, outcome, again))
 
     def _record(self, delivery: Delivery, outcome: Outcome, again: bool) -> DeliveryView:
         if outcome.error is None:
             self._metrics.note("delivered")
             return self._records.taken(delivery.id, status=outcome.status)
         num_failures = delivery.num_tries
-        retried = again and not outcome.is_gone and num_failures <= len(self._delays_s)
-        again_s = self._delays_s[num_failures - 1] * self._vary() if retried else None
-        self._metrics.note("failed" if retried else "gone" if outcome.is_gone else "given_up")
+        again_s = None
+        if again and not outcome.is_gone:
+            again_s = next_try_s(num_failures, asked_s=outcome.asked_s, factor=self._vary(), delays_s=self._delays_s)
+        self._metrics.note("failed" if again_s is not None else "gone" if outcome.is_gone else "given_up")
         where = f"webhook={delivery.webhook.id} delivery={delivery.id} try={num_failures}"
-        logger.info(
-            "%s not taken: %s; %s", where, outcome.error, f"again in {again_s:.0f} s" if again_s else "given up"
+        then = "given up" if again_s is None else f"again in {again_s:.0f} s"
+        logger.info("%s not taken: %s; %s", where, outcome.error, then)
+        view = self._records.failed(
+            delivery.id, status=outcome.status, error=outcome.error, again_s=again_s, rest_s=outcome.asked_s
         )
-        view = self._records.failed(delivery.id, status=outcome.status, error=outcome.error, again_s=again_s)
         if outcome.is_gone:
             logger.warning("%s is disabled: its receiver answers 410", where)
             self._records.disable(delivery.webhook.id, outcome.error)
@@ -157,18 +153,21 @@ class DeliveryLoop:
 
     async def _send_due(self, sending: dict[asyncio.Task[None], Delivery]) -> None:
         """Begin to send what is due, as far as there is room."""
-        if not await to_thread.run_sync(self._records.has_due) or not await to_thread.run_sync(self._lease.acquire):
+        if not await in_background(self._records.has_due) or not await in_background(self._lease.acquire):
             return
+        passed: set[str] = set()
         while len(sending) < MAX_AT_ONCE:
-            now = sending.values()
-            of_owner = Counter(one.webhook.owner for one in now)
-            full = frozenset(owner for owner, number in of_owner.items() if number >= MAX_OF_OWNER)
-            busy = frozenset(one.webhook.id for one in now)
-            claim = partial(self._records.claim, but_webhooks=busy, but_owners=full)
-            delivery = await to_thread.run_sync(claim)
-            if delivery is None:
+            now = full(one.webhook for one in sending.values())
+            busy = now.webhooks | passed
+            due = await in_background(partial(self._records.next_due, but_webhooks=busy, but_owners=now.owners))
+            if due is None:
                 return
-            sending[asyncio.create_task(self._deliver(delivery))] = delivery
+            if host_of(due.webhook.url) in now.hosts:
+                passed.add(due.webhook.id)  # those of other hosts overtake it
+                continue
+            delivery = await in_background(partial(self._records.claim, due.delivery_id))
+            if delivery is not None:
+                sending[asyncio.create_task(self._deliver(delivery))] = delivery
 
     async def _deliver(self, delivery: Delivery) -> None:
         try:

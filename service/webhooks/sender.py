@@ -10,11 +10,12 @@ from http import HTTPStatus
 from typing import Final
 
 import httpx
-from anyio import CapacityLimiter, to_thread
 
 from search_spaces.errors import ArchPriorError
+from service.background import in_background
 from service.errors import InvalidRequestError
 from service.webhooks.addresses import Resolve, allowed_addresses, parsed, resolve
+from service.webhooks.delays import asked_s
 from service.webhooks.signing import signed_headers
 
 TIMEOUT_S: Final = 10.0
@@ -48,10 +49,12 @@ class Outcome:
     Attributes:
         status: Of the answer, if one came.
         error: Why the message was not taken; None: it was.
+        asked_s: Seconds for which the receiver asks to be left alone.
     """
 
     status: int | None = None
     error: str | None = None
+    asked_s: float = 0.0
 
     @property
     def is_gone(self) -> bool:
@@ -96,8 +99,7 @@ class Sender:
     async def _send(self, url: str, secret: str, message: Message) -> Outcome:
         named = parsed(url, allow_private=self.allow_private)
         find = partial(allowed_addresses, named, self.resolve, allow_private=self.allow_private)
-        # A resolver may hang for longer than a try lasts.
-        addresses = await to_thread.run_sync(find, abandon_on_cancel=True, limiter=CapacityLimiter(1))
+        addresses = await in_background(find)  # a resolver may hang for longer than a try lasts
         timeout = httpx.Timeout(self.timeout_s, connect=CONNECT_TIMEOUT_S)
         async with httpx.AsyncClient(verify=self.tls, trust_env=False, timeout=timeout) as client:
             for address in addresses[:-1]:
@@ -136,4 +138,8 @@ class Sender:
         if answer.is_success:
             return Outcome(status=answer.status_code)
         what = "a redirect, which is not followed" if answer.is_redirect else "a refusal"
-        return Outcome(status=answer.status_code, error=f"{what}: status {answer.status_code}")
+        return Outcome(
+            status=answer.status_code,
+            error=f"{what}: status {answer.status_code}",
+            asked_s=asked_s(answer.headers.get("Retry-After", ""), now_s=self.now()),
+        )

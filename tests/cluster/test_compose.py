@@ -103,7 +103,7 @@ def test_the_dashboard_shows_a_person_the_runs_actors_on_both_workers(cluster, m
     learning(cluster, meta_run.id, step=3)
     with cluster.browser("/#/actors") as page:
         for name in ("parameters-1", "worker-1", "worker-2"):
-            page.get_by_text(f"{name} {meta_run.id}").wait_for()
+            page.get_by_text(f"{meta_run.id}-a1 {name}").wait_for()
         page.screenshot(path=IMAGES / "dashboard.png")
 
 

@@ -57,6 +57,43 @@ def digits(served, digits_zip) -> str:
     return served.client.create_dataset(digits_zip, name="digits", meta_use=True).id
 
 
+def test_a_running_run_can_be_found_in_the_dashboard_and_its_log_read(served, digits):
+    posted = served.client.create_meta_run(ask(digits, FOREVER, max_workers=2, name="watched"))
+    running = learning(served, posted.id, num_workers=2, step=2)
+    job_id = running.links.job_id
+    assert job_id == f"{posted.id}-a1"
+    actors = served.client.meta_run_actors(posted.id)
+    ours = {actor.name: actor for actor in actors.items if actor.name}
+    assert set(ours) == {f"{job_id} {name}" for name in ("parameters-1", "worker-1", "worker-2")}
+    by_id = {worker.actor_id: worker for worker in running.progress.workers}
+    for number in (1, 2):
+        worker = ours[f"{job_id} worker-{number}"]
+        assert (worker.kind, worker.state, worker.pid) == ("GradientWorker", "ALIVE", by_id[worker.id].pid)
+        assert worker.dashboard == f"{served.ray().dashboard_url}/#/actors/{worker.id}"
+    # The page's list is filtered by what stands in its address, and actors bear Ray's id of the job.
+    ray_id = actors.dashboard.removeprefix(f"{served.ray().dashboard_url}/#/jobs/").removesuffix("/actors")
+    listed = served.ask_ray("/logical/actors")["data"]["actors"].values()
+    assert {actor["name"] for actor in listed if actor["jobId"] == ray_id} >= set(ours)
+
+    tasks = served.ask_ray("/api/v0/tasks?limit=10000&detail=true")["data"]["result"]["result"]
+    names = {task["name"] for task in tasks if task["job_id"] == ray_id}
+    assert {f"{job_id} {what}" for what in ("compute a slot", "take a gradient", "load the datasets")} <= names
+
+    end = served.client.meta_run_log(posted.id, max_bytes=200)
+    log = served.client.meta_run_log(posted.id)
+    assert 0 < len(end) <= 200
+    assert end in log
+    # Ray itself learns every few seconds only what is in use.
+    overview = served.until(served.client.overview, lambda seen: (seen.cluster.cpus.used or 0.0) > 0.0)
+    assert (overview.cluster.num_nodes, overview.cluster.cpus.total) == (1, 2.0)
+    assert overview.cluster.cpus.used <= 2.0
+    (shown,) = overview.running
+    assert (shown.id, shown.name, shown.phase) == (posted.id, "watched", "learning")
+    served.client.cancel_meta_run(posted.id)
+    settled(served, posted.id, "CANCELLED")
+    assert log[:100] in served.client.meta_run_log(posted.id, max_bytes=1 << 20)
+
+
 def test_a_run_of_two_processes_makes_a_prior_that_is_promoted_and_used(served, digits):
     posted = served.client.create_meta_run(ask(digits, max_workers=2, name="two workers"))
     running = learning(served, posted.id, num_workers=2, step=3)
@@ -68,7 +105,8 @@ def test_a_run_of_two_processes_makes_a_prior_that_is_promoted_and_used(served, 
     job = served.ask_ray(f"/api/jobs/{running.links.job_id}")
     assert job["metadata"].pop("service")  # whose records it is in
     assert job["metadata"] == {
-        "kind": "meta-run", "id": posted.id, "attempt": "1", "owner": "local", "name": "two workers"
+        "kind": "meta-run", "id": posted.id, "attempt": "1", "owner": "local", "name": "two workers",
+        "job_name": "meta-run two workers of local",
     }  # fmt: skip
     done = settled(served, posted.id, "SUCCEEDED")
     assert done.result.complete

@@ -39,11 +39,17 @@ def test_a_posted_zip_becomes_a_network_that_can_be_fetched(served, digits_zip, 
     job = served.ended_job(job_id)
     assert job["status"] == "SUCCEEDED"
     assert job["metadata"].pop("service")  # whose records it is in
-    assert job["metadata"] == {"kind": "adaptation", "id": view.id, "attempt": "1", "owner": "local"}
+    named = f"adaptation {view.id} of local"
+    assert job["metadata"] == {
+        "kind": "adaptation", "id": view.id, "attempt": "1", "owner": "local", "job_name": named
+    }  # fmt: skip
     assert view.links.dashboard == f"{served.ray().dashboard_url}/#/jobs/{job_id}"
     run = served.train_run(job_id)
     assert run["status"] == "FINISHED"
     assert [len(attempt["workers"]) for attempt in run["attempts"]] == [1]
+    log = httpx.get(f"{served.url}{view.links.log}", trust_env=False)
+    assert "1 workers with" in log.text
+    assert {actor.kind for actor in served.client.adaptation_actors(view.id).items} >= {"TrainController"}
 
     assert {artifact.name for artifact in view.artifacts} == set(MEDIA_TYPES)
     paths = {one.name: served.client.download(view.id, one, tmp_path) for one in view.artifacts}

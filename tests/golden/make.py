@@ -1,7 +1,8 @@
 """What is stored, as this version writes it: `python tests/golden/make.py tests/golden/v1` from the repository's root.
 
 Runs the real code on a made-up dataset: the archive check, four steps of meta-learning with a checkpoint, an adaptation
-from the prior that came of them, and the memory of a local Ray. The folder is then read by `test_golden_files.py`.
+from the prior that came of them, the memory of a local Ray, and a backup of a few records and objects. The folder is
+then read by `test_golden_files.py`.
 """
 
 import hashlib
@@ -17,10 +18,15 @@ import torch
 from PIL import Image
 
 from search_spaces.standalone.predict import Classifier, find_images
+from service.housekeeping.backup import back_up
 from service.ray_process import RayProcess
+from service.records.database import Database
+from service.records.datasets import DatasetRecords
+from service.records.priors import PriorRecords
 from workers.adapt.attempt import run_attempt
 from workers.adapt.sync import Group
 from workers.contracts.adaptations import AdaptationRequest, AttemptRequest
+from workers.contracts.datasets import DatasetReport
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.priors import LearnedFrom, MacroSpec
 from workers.meta.checkpoints import Checkpoints
@@ -112,6 +118,26 @@ def put_adaptation(store: FolderStore, sha256: str) -> None:
     run_attempt(store, key, Group(), torch.device("cpu"))
 
 
+def put_backup(target: Path) -> None:
+    """Back up a dataset, a promoted prior, and two objects."""
+    sha256 = hashlib.sha256(b"golden").hexdigest()
+    with tempfile.TemporaryDirectory() as made:
+        database = Database(f"sqlite:///{made}/records.sqlite3")
+        database.migrate()
+        report = DatasetReport(
+            classes=CLASSES, num_images=(4, 4, 4), median_size=8, min_size=8, max_size=8, modes={"RGB": 12}
+        )
+        DatasetRecords(database).add(name="colors", sha256=sha256, num_bytes=6, report=report, owner="local")
+        priors = PriorRecords(database)
+        priors.add(PRIOR, owner="local", search_space="nas_bench_201")
+        priors.promote(PRIOR, search_space="nas_bench_201", owner="local")
+        store = FolderStore(Path(made) / "objects", create=True)
+        store.put_bytes(layout.dataset_archive(sha256), b"golden")
+        store.put_bytes(f"{layout.prior(PRIOR)}/{CARD}", b"{}")
+        back_up(database, store, target, tell=lambda _: None)
+        database.close()
+
+
 def main(target: Path) -> None:
     """Write everything into an empty folder."""
     torch.set_num_threads(1)
@@ -128,6 +154,7 @@ def main(target: Path) -> None:
         bundle = target / "store" / layout.attempt(ADAPTATION, 1)
         found = Classifier(bundle).predict(find_images([Path(made) / name for name in CLASSES]), top=len(CLASSES))
         expected = [{label: round(probability, 6) for label, probability in one.top} for one in found]
+    put_backup(target / "backup")
     (target / "predictions.json").write_text(json.dumps(expected, indent=1))
     folder = Path("/tmp/archprior-ray-golden")
     RayProcess(

@@ -21,7 +21,11 @@ from search_spaces.export import load_network, load_onnx, load_torch
 from search_spaces.registry import SPACES
 from search_spaces.standalone.predict import Classifier, UnusableError
 from service.attempt_files import JobFiles
+from service.housekeeping.backup import back_up, restore
 from service.ray_process import RayProcess
+from service.records.database import Database
+from service.records.datasets import DatasetRecords
+from service.records.priors import PriorRecords
 from workers.adapt.choice import predict
 from workers.adapt.data import Part
 from workers.adapt.staging import read_report
@@ -285,3 +289,26 @@ def test_a_local_ray_that_a_newer_version_remembers_is_left_alone(kept: Kept, ca
         assert RayProcess.remembered(kept.folder / "ray.json") is None
 
     assert "ray.json was written by a newer ArchPrior: got 'format version 2'" in caplog.text
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_backup_is_restored_and_brought_up_to_date(version: str, tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN.parent / version / "backup", tmp_path / "backup")
+    database = Database(f"sqlite:///{tmp_path / 'records.sqlite3'}")
+    store = FolderStore(tmp_path / "objects", create=True)
+
+    restored = restore(database, store, tmp_path / "backup", tell=lambda _: None)
+
+    assert f"v{restored.format_version}" == version
+    (dataset,), _ = DatasetRecords(database).page(owner="local", limit=10)
+    assert store.get_bytes(layout.dataset_archive(dataset.sha256)) == b"golden"
+    assert PriorRecords(database).default_for("nas_bench_201", owner="local") == "golden-v1"
+    assert store.get_bytes("priors/golden-v1/card.json") == b"{}"
+
+    num_there: list[int] = []
+    for _ in range(2):
+        again = back_up(database, store, tmp_path / "backup", tell=lambda told: num_there.append(told.num_there))
+    database.close()
+
+    assert again.format_version == 2
+    assert num_there == [0, 0, 1, 2], "what no version is known of is copied once more"

@@ -19,8 +19,9 @@ from fastapi import FastAPI
 from PIL import Image
 
 from service.app import create_app
-from service.errors import ClusterUnavailableError
+from service.errors import ClusterUnavailableError, NotFoundError
 from service.jobs import ALIVE, Capacity, JobReport, JobStatus, LivingJob
+from service.observer import Amount, ClusterLoad, JobActors
 from service.records.adaptations import AdaptationRecords
 from service.records.database import Database
 from service.records.datasets import DatasetRecords
@@ -91,12 +92,40 @@ class FakeJobs:
             raise ClusterUnavailableError("Ray does not answer")
 
 
+class FakeObserver:
+    """Sees of a cluster what a test has put there: jobs' logs and actors, and how much is in use."""
+
+    def __init__(self, cluster: "FakeCluster") -> None:
+        self._cluster = cluster
+        self.logs: dict[str, bytes] = {}
+        self.of_jobs: dict[str, JobActors] = {}
+        self.used: float | None = 1.0
+
+    def load(self) -> ClusterLoad:
+        self._cluster.check()
+        cpus, gpus = (Amount(float(total), self.used) for total in (self._cluster.cpus, self._cluster.gpus))
+        return ClusterLoad(num_nodes=3, cpus=cpus, gpus=gpus)
+
+    def actors(self, submission_id: str) -> JobActors:
+        self._find(submission_id)
+        return self.of_jobs.get(submission_id, JobActors(ray_id=None, actors=()))
+
+    def log(self, submission_id: str, *, num_bytes: int) -> bytes:
+        self._find(submission_id)
+        return self.logs.get(submission_id, b"")[-num_bytes:]
+
+    def _find(self, submission_id: str) -> None:
+        if self._cluster.jobs.report(submission_id).status == JobStatus.MISSING:
+            raise NotFoundError("Ray does not know this job any more", got=submission_id)
+
+
 class FakeCluster:
     """A cluster of a given size with those jobs."""
 
     def __init__(self, jobs: FakeJobs, *, num_cpus: int = 2, num_gpus: int = 0) -> None:
         self.jobs, self.cpus, self.gpus, self.closed = jobs, num_cpus, num_gpus, False
         self.dashboard_url: str | None = "http://ray.test:8265"
+        self.observed = FakeObserver(self)
 
     def connect(self) -> FakeJobs:
         self.check()
@@ -104,6 +133,10 @@ class FakeCluster:
 
     def capacity(self) -> Capacity:
         return Capacity(self.cpus, self.gpus)
+
+    def observer(self) -> FakeObserver:
+        self.check()
+        return self.observed
 
     def check(self) -> None:
         if self.jobs.down:

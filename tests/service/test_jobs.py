@@ -99,9 +99,9 @@ def test_a_list_that_cannot_be_read_is_a_failure_of_the_cluster(dashboard, ray_j
 
 
 def test_a_list_beyond_every_bound_is_not_read_to_its_end(dashboard, ray_jobs, monkeypatch):
-    monkeypatch.setattr("service.jobs.MAX_LIST_BYTES", 1000)
+    monkeypatch.setattr("service.ray_http.MAX_ANSWER_BYTES", 1000)
     dashboard.answers["GET /api/jobs/"] = (200, [DETAILS] * 1000)
-    with pytest.raises(ClusterUnavailableError, match="too many"):
+    with pytest.raises(ClusterUnavailableError, match="too large"):
         ray_jobs.living()
 
 

@@ -108,7 +108,7 @@ def _run(
         partial(open_checkpoints, store_url, request.meta_run_id),
         share=share,
         parent=parent,
-        label=request.meta_run_id,
+        label=f"{request.meta_run_id}-a{request.attempt}",
         timeouts=Timeouts(save_s=STORE_PATIENCE_S + 210.0),
     )
     attempt = Attempt(

@@ -94,7 +94,7 @@ class RayCrew:
         open_checkpoints: Returns the run's, in the parameter actor.
         share: CPUs and GPUs of each worker; a worker has as many threads as CPUs.
         parent: Tensors of the prior to begin from, packed.
-        label: Ends the speaking names of the actors: the run's id.
+        label: Begins the speaking names of the actors and of their tasks: the id of the attempt's job.
         timeouts: How long to wait.
     """
 
@@ -119,11 +119,11 @@ class RayCrew:
     def start_server(self, class_names: Sequence[str]) -> None:
         self._end_server()
         self._num_servers += 1
-        name = f"parameters-{self._num_servers} {self._label}"
+        name = f"{self._label} parameters-{self._num_servers}"
         # No CPU of its own: a step takes milliseconds, and the CPUs are the workers'.
         server = ray.remote(ParameterServer).options(num_cpus=0, name=name)
         self._server = server.remote(self._config, tuple(class_names), self._open_checkpoints, self._parent)
-        standing, prior = self._server.begin.options(num_returns=2).remote()
+        standing, prior = self._named(self._server.begin, "read a checkpoint", num_returns=2).remote()
 
         def read(result: Any, error: RayError | None) -> Event:
             return ServerReady(result, prior) if error is None else self._server_failed(error)
@@ -135,7 +135,7 @@ class RayCrew:
             num_cpus=self._share.cpus,
             num_gpus=self._share.gpus,
             max_concurrency=NUM_CALLS,
-            name=f"{worker} {self._label}",
+            name=f"{self._label} {worker}",
         )
         threads, use_gpu = self._share.cpus, self._share.gpus > 0
         handle: _Actor = remote.remote(self._config, self._load, num_threads=threads, use_gpu=use_gpu)
@@ -147,7 +147,8 @@ class RayCrew:
             return self._worker_failed(worker, error)
 
         # A worker without a place waits for one for as long as it takes: the coordinator decides whether to go on.
-        self._expect(handle.prepare.remote(), f"{worker} to come up", worker, None, read)
+        prepared = self._named(handle.prepare, "load the datasets").remote()
+        self._expect(prepared, f"{worker} to come up", worker, None, read)
 
     def stop_worker(self, worker: str) -> None:
         handle = self._workers.pop(worker, None)
@@ -156,7 +157,7 @@ class RayCrew:
             ray.kill(handle)
 
     def compute(self, worker: str, slot: Slot, *, prior: Handle, version: int, hint: Slot | None, divisor: int) -> None:
-        call = self._workers[worker].compute.options(num_returns=2)
+        call = self._named(self._workers[worker].compute, "compute a slot", num_returns=2)
         report, gradient = call.remote(prior, version, slot, hint, divisor)
 
         def read(result: Any, error: RayError | None) -> Event:
@@ -181,7 +182,7 @@ class RayCrew:
                 return Failed(CrewTimeoutError(f"{judgement.subject} was lost with its node", todo=todo))
             return self._worker_failed(worker, error)
 
-        call = self._workers[worker].judge.remote(prior, judgement.number)
+        call = self._named(self._workers[worker].judge, "judge a prior").remote(prior, judgement.number)
         self._expect(call, f"{worker} to judge {judgement}", worker, None, read)
 
     def push(self, report: SlotReport, gradient: Handle) -> None:
@@ -190,7 +191,7 @@ class RayCrew:
     def _push(self, report: SlotReport, gradient: Handle, deadline_s: float) -> None:
         if self._server is None:
             return  # its successor begins at a checkpoint, and has this slot computed again
-        pushed, prior = self._server.push.options(num_returns=2).remote(report, gradient)
+        pushed, prior = self._named(self._server.push, "take a gradient", num_returns=2).remote(report, gradient)
 
         def read(result: Any, error: RayError | None) -> Event | None:
             if error is None:
@@ -211,23 +212,25 @@ class RayCrew:
                 return Saved(result) if error is None else self._server_failed(error)
 
             what = f"{SERVER} to write a checkpoint"
-            self._expect(self._server.save.remote(), what, SERVER, self._timeouts.save_s, read, is_long=True)
+            call = self._named(self._server.save, "write a checkpoint").remote()
+            self._expect(call, what, SERVER, self._timeouts.save_s, read, is_long=True)
 
     def adjust(self, adjustment: Adjustment) -> None:
         if self._server is not None:
-            call = self._server.adjust.remote(adjustment)
+            call = self._named(self._server.adjust, "note an adjustment").remote(adjustment)
             self._expect(call, f"{SERVER} to note an adjustment", SERVER, self._timeouts.answer_s, self._silent)
 
     def note_judged(self, version: int, accuracy: dict[int, float]) -> None:
         if self._server is not None:
-            call = self._server.judged.remote(version, accuracy)
+            call = self._named(self._server.judged, "note a judgement").remote(version, accuracy)
             self._expect(call, f"{SERVER} to note a judgement", SERVER, self._timeouts.answer_s, self._silent)
 
     def log(self) -> tuple[StepEntry, ...]:
         if self._server is None:
             return ()
         try:
-            entries: tuple[StepEntry, ...] = ray.get(self._server.log.remote(), timeout=self._timeouts.answer_s)
+            call = self._named(self._server.log, "hand out the log").remote()
+            entries: tuple[StepEntry, ...] = ray.get(call, timeout=self._timeouts.answer_s)
         except RayError as error:
             raise _timed_out(f"{SERVER} to hand out its log", self._timeouts.answer_s) from error
         return entries
@@ -264,6 +267,10 @@ class RayCrew:
         for worker in tuple(self._workers):
             self.stop_worker(worker)
         self._end_server()
+
+    def _named(self, method: Any, what: str, *, num_returns: int = 1) -> Any:
+        """Return a method whose tasks bear that name in the dashboard; each name is a series of its metrics, too."""
+        return method.options(name=f"{self._label} {what}", num_returns=num_returns)
 
     def _read(self, ref: "ObjectRef[Any]") -> Iterable[Event]:
         call = self._calls.pop(ref, None)

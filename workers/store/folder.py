@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -14,15 +15,18 @@ from typing import BinaryIO
 
 from search_spaces.errors import InvalidOptionError
 from workers.contracts.errors import ObjectMissingError, StoreError
-from workers.store.keys import PARTIAL, check_key, check_prefix
+from workers.store.keys import FOREIGN, PARTIAL, check_key, check_prefix, is_key
 from workers.store.multipart import MultipartUpload, StoredPart, check_number, check_whole, part_bytes_of
 from workers.store.protocol import StoredObject
+from workers.store.walk import files_in_order
 
 CHUNK_BYTES = 1 << 20
 LEFT_BEHIND_S = 86_400.0
 # Of another file system, or of one without links.
 NOT_LINKED = frozenset({errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK})
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
+
+logger = logging.getLogger(__name__)
 
 
 class FolderStore:
@@ -50,12 +54,23 @@ class FolderStore:
                 "the store's folder does not exist", got=str(self._root), todo="Create it, or mend the URL."
             )
 
-    def sweep(self, *, left_behind_s: float = LEFT_BEHIND_S) -> None:
-        """Remove what was begun and never finished: older files, and uploads that got no part for so many seconds."""
+    @property
+    def folder(self) -> Path:
+        """Where the objects lie."""
+        return self._root
+
+    def sweep(self, *, keep: Iterable[tuple[str, str]] = (), left_behind_s: float = LEFT_BEHIND_S) -> None:
+        """Remove what was begun and never finished: older files, and uploads that got no part for so many seconds.
+
+        Args:
+            keep: Key and id of each upload that somebody still means to complete, however long that has waited.
+            left_behind_s: How old what is removed must be.
+        """
+        kept = {_upload_name(key, upload_id) for key, upload_id in keep}
         with _write_errors(PARTIAL):
             for partial in (self._root / PARTIAL).glob("*"):
                 with suppress(FileNotFoundError):  # of a writer that has just finished
-                    if partial.stat().st_mtime < time.time() - left_behind_s:
+                    if partial.name not in kept and partial.stat().st_mtime < time.time() - left_behind_s:
                         if partial.is_dir():
                             shutil.rmtree(partial)
                         else:
@@ -113,21 +128,16 @@ class FolderStore:
     def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
         check_prefix(prefix)
         check_prefix(after)
-        folder = self._root / prefix.rpartition("/")[0]
-        found = []
         with _read_errors(prefix):
-            for parent, folders, names in os.walk(folder, onerror=_tell_unless_gone):
-                if Path(parent) == self._root and PARTIAL in folders:
-                    folders.remove(PARTIAL)
-                found += [key for name in names if (key := self._key(parent, name)).startswith(prefix) and key > after]
-        # The order of keys is that of S3: by characters of the whole key, which a walk by folders does not give.
-        for key in sorted(found):
-            try:
-                with _read_errors(key):
-                    file = self._path(key).stat()
-            except ObjectMissingError:  # deleted since
-                continue
-            yield StoredObject(key=key, num_bytes=file.st_size, modified_at=file.st_mtime)
+            for key, path in files_in_order(self._root, prefix=prefix, after=after, left_out=PARTIAL):
+                if not is_key(key):
+                    logger.warning(FOREIGN, key)
+                    continue
+                try:
+                    file = path.stat()
+                except (FileNotFoundError, NotADirectoryError):  # deleted since
+                    continue
+                yield StoredObject(key=key, num_bytes=file.st_size, modified_at=file.st_mtime, version=_version(file))
 
     def delete(self, key: str) -> None:
         path = self._path(key)
@@ -155,8 +165,8 @@ class FolderStore:
             self._upload(key, upload.id).mkdir(parents=True)
         return upload
 
-    def presigned_part(self, key: str, upload_id: str, number: int, *, expires_s: int) -> None:
-        del upload_id, expires_s
+    def presigned_part(self, key: str, upload_id: str, number: int, *, num_bytes: int, expires_s: int) -> None:
+        del upload_id, num_bytes, expires_s
         check_key(key)
         check_number(number)
 
@@ -204,17 +214,14 @@ class FolderStore:
         return self._root / check_key(key)
 
     def _upload(self, key: str, upload_id: str) -> Path:
-        """Return the folder of an upload's parts. Its name holds the key too: an upload is of one object only."""
+        """Return the folder of an upload's parts."""
         check_key(key)
         if not _UPLOAD_ID.fullmatch(upload_id):
             raise _no_upload(key)
-        return self._root / PARTIAL / f"{upload_id}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+        return self._root / PARTIAL / _upload_name(key, upload_id)
 
     def _part(self, key: str, upload_id: str, number: int) -> Path:
         return self._upload(key, upload_id) / f"{number:05d}"
-
-    def _key(self, parent: str, name: str) -> str:
-        return (Path(parent) / name).relative_to(self._root).as_posix()
 
     def _chunks(self, key: str, start: int, length: int | None) -> Iterator[bytes]:
         with _read_errors(key), self._path(key).open("rb") as source:
@@ -244,6 +251,11 @@ class FolderStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.replace(path)
         _sync(path.parent)
+
+
+def _upload_name(key: str, upload_id: str) -> str:
+    """Return the name of the folder of an upload's parts. It holds the key too: an upload is of one object only."""
+    return f"{upload_id}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -295,9 +307,9 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _tell_unless_gone(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        raise error
+def _version(file: os.stat_result) -> str:
+    """Return what no other file under this name has had: each write makes a file, and nobody sets its `ctime`."""
+    return f"{file.st_ino:x}-{file.st_ctime_ns:x}"
 
 
 @contextmanager

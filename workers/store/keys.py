@@ -1,10 +1,14 @@
 """Which keys a store accepts: the same rules for every backend, so that objects can move between them."""
 
+from typing import Final
+
 from search_spaces.errors import InvalidOptionError
 
 PARTIAL = ".partial"
 MAX_KEY_BYTES = 1024
 MAX_SEGMENT_BYTES = 255
+FOREIGN: Final = "left out of the list of objects, as no object of ours is called so: %r"
+"""Told of what others have put into the store."""
 
 
 def check_key(key: str) -> str:
@@ -19,6 +23,11 @@ def check_key(key: str) -> str:
             f"unsafe store key ({reason})", got=key[:200], expected="a relative key such as datasets/abc/archive.zip"
         )
     return key
+
+
+def is_key(key: str) -> bool:
+    """Return whether `check_key` takes it."""
+    return not _objection(key)
 
 
 def check_prefix(prefix: str) -> str:

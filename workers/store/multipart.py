@@ -69,9 +69,8 @@ def check_whole(parts: Sequence[StoredPart], num_bytes: int) -> None:
         InvalidOptionError: A part is missing, too many, or of another size.
     """
     part_bytes = part_bytes_of(num_bytes)
-    num_parts = -(-num_bytes // part_bytes)
-    expected = dict.fromkeys(range(1, num_parts), part_bytes)
-    expected[num_parts] = num_bytes - (num_parts - 1) * part_bytes
+    expected = _expected(num_bytes)
+    num_parts = len(expected)
     found = {part.number: part.num_bytes for part in parts}
     wrong = sorted(number for number in expected | found if expected.get(number) != found.get(number))
     if wrong:
@@ -82,3 +81,18 @@ def check_whole(parts: Sequence[StoredPart], num_bytes: int) -> None:
             expected=f"{num_parts} parts of {part_bytes} bytes, the last of {expected[num_parts]}",
             todo="Send these parts and complete it again, or abort it and begin another.",
         )
+
+
+def exceed(parts: Sequence[StoredPart], num_bytes: int) -> bool:
+    """Return whether a part of an object has more bytes than it should, or should not be there."""
+    expected = _expected(num_bytes)
+    return any(part.num_bytes > expected.get(part.number, -1) for part in parts)
+
+
+def _expected(num_bytes: int) -> dict[int, int]:
+    """Return the sizes of an object's parts, by their numbers."""
+    part_bytes = part_bytes_of(num_bytes)
+    num_parts = -(-num_bytes // part_bytes)
+    expected = dict.fromkeys(range(1, num_parts), part_bytes)
+    expected[num_parts] = num_bytes - (num_parts - 1) * part_bytes
+    return expected

@@ -12,7 +12,14 @@ from workers.store.protocol import Store
 ENDPOINT_VARIABLE = "ARCHPRIOR_S3_ENDPOINT_URL"
 
 
-def open_store(url: str, *, endpoint_url: str | None = None, create: bool = False, prompt: bool = False) -> Store:
+def open_store(
+    url: str,
+    *,
+    endpoint_url: str | None = None,
+    create: bool = False,
+    prompt: bool = False,
+    serving: bool = False,
+) -> Store:
     """Return the store at an address.
 
     How to speak with an S3 server is said by the environment (`S3Options`), which a job shares with the service.
@@ -22,6 +29,8 @@ def open_store(url: str, *, endpoint_url: str | None = None, create: bool = Fals
         endpoint_url: Of the S3 server; None: what the environment's `ARCHPRIOR_S3_ENDPOINT_URL` says, else Amazon's.
         create: Make the folder or the bucket where it is missing.
         prompt: Fail within seconds where the server does not answer: for what is better left out than waited for.
+        serving: Fail within half a minute where it does not answer what is answered at once: for whoever serves
+            requests. Not for large objects: `rclone serve s3` reads them whole before it says a word of them.
 
     Raises:
         InvalidOptionError: `url` has none of these forms, or a variable of the environment cannot be used.
@@ -37,11 +46,15 @@ def open_store(url: str, *, endpoint_url: str | None = None, create: bool = Fals
         from workers.store.s3 import S3Store
 
         options = s3_options(os.environ)
+        if prompt:
+            options = options.prompt()
+        elif serving:
+            options = options.serving()
         return S3Store(
             parts.netloc,
             unquote(parts.path).strip("/"),
             endpoint_url=endpoint_url or os.environ.get(ENDPOINT_VARIABLE) or None,
-            options=options.prompt() if prompt else options,
+            options=options,
             create=create,
         )
     raise InvalidOptionError(

@@ -17,6 +17,25 @@ PROMPT_READ_TIMEOUT_S: Final = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
+class Waits:
+    """How long a silent server is waited for.
+
+    Attributes:
+        max_attempts: How often a request is made before it counts as failed.
+        connect_timeout_s: Seconds that a connection may take.
+        read_timeout_s: Seconds without a byte of an answer.
+    """
+
+    max_attempts: int
+    connect_timeout_s: float
+    read_timeout_s: float
+
+
+SERVING: Final = Waits(max_attempts=3, connect_timeout_s=3.0, read_timeout_s=8.0)
+"""While somebody waits for an answer: 27 s at most, with the pauses between the tries."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class S3Options:
     """How to speak with an S3 server. Fields may be given as `ARCHPRIOR_S3_<NAME>`.
 
@@ -30,6 +49,8 @@ class S3Options:
         max_attempts: How often a request is made before it counts as failed.
         connect_timeout_s: Seconds that a connection may take. Not in the environment, as the next one.
         read_timeout_s: Seconds without a byte of an answer.
+        at_once: How long to wait for what a server answers at once: all but files that go up or down, copies, and
+            completed uploads, over which it may be busy for a while without a word. None: as long as for these.
 
     Raises:
         InvalidOptionError: A value is not one of these.
@@ -42,6 +63,20 @@ class S3Options:
     max_attempts: int = 5
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 60.0
+    at_once: Waits | None = None
+
+    @property
+    def waits(self) -> Waits:
+        """How long to wait for what may take the server a while."""
+        return Waits(
+            max_attempts=self.max_attempts,
+            connect_timeout_s=self.connect_timeout_s,
+            read_timeout_s=self.read_timeout_s,
+        )
+
+    def serving(self) -> Self:
+        """Return these options for one who serves requests, of whom somebody waits for each answer."""
+        return replace(self, at_once=replace(SERVING, max_attempts=min(self.max_attempts, SERVING.max_attempts)))
 
     def prompt(self) -> Self:
         """Return these options for one short try."""

@@ -132,8 +132,8 @@ class PatientStore:
     ) -> MultipartUpload:
         return self._patiently(lambda: self._store.begin_upload(key, num_bytes=num_bytes, media_type=media_type))
 
-    def presigned_part(self, key: str, upload_id: str, number: int, *, expires_s: int) -> str | None:
-        return self._store.presigned_part(key, upload_id, number, expires_s=expires_s)
+    def presigned_part(self, key: str, upload_id: str, number: int, *, num_bytes: int, expires_s: int) -> str | None:
+        return self._store.presigned_part(key, upload_id, number, num_bytes=num_bytes, expires_s=expires_s)
 
     def put_part(self, key: str, upload_id: str, number: int, data: bytes | Path) -> None:
         self._patiently(lambda: self._store.put_part(key, upload_id, number, data))

@@ -10,11 +10,19 @@ from workers.store.multipart import MultipartUpload, StoredPart
 
 @dataclass(frozen=True, kw_only=True)
 class StoredObject:
-    """One object: its key, its size, and when it was written, in seconds since the epoch."""
+    """One object.
+
+    Attributes:
+        key: Of the object.
+        num_bytes: Its size.
+        modified_at: When it was written, in seconds since the epoch.
+        version: What tells these bytes from others that lay, or will lie, under the key, in this store; empty: unknown.
+    """
 
     key: str
     num_bytes: int
     modified_at: float
+    version: str = ""
 
 
 class Store(Protocol):
@@ -77,7 +85,12 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
-        """Yield the objects whose keys begin with `prefix` and come behind the key `after`, in the order of keys."""
+        """Yield the objects whose keys begin with `prefix` and come behind the key `after`, in the order of keys.
+
+        The order is by the characters of whole keys, which is that of their bytes in UTF-8. A list of any length takes
+        constant memory, or that of one folder's names. What lies there under a name that is no key is told to the log
+        and left out.
+        """
         ...
 
     def delete(self, key: str) -> None:
@@ -116,8 +129,19 @@ class Store(Protocol):
         """
         ...
 
-    def presigned_part(self, key: str, upload_id: str, number: int, *, expires_s: int) -> str | None:
-        """Return an address to which anyone may PUT a part; None where the store has no public one."""
+    def presigned_part(self, key: str, upload_id: str, number: int, *, num_bytes: int, expires_s: int) -> str | None:
+        """Return an address to which anyone may PUT a part; None where the store has no public one.
+
+        The size is signed: S3 refuses a body of another one, or of none that is told before. A server that heeds no
+        signed headers takes it, and completing finds out.
+
+        Args:
+            key: Of the object.
+            upload_id: Of the upload.
+            number: Of the part.
+            num_bytes: Of the part.
+            expires_s: Seconds for which it may be sent there.
+        """
         ...
 
     def put_part(self, key: str, upload_id: str, number: int, data: bytes | Path) -> None:

@@ -1,5 +1,6 @@
 """Objects in a bucket of any S3 server."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, suppress
 from functools import cached_property
@@ -13,7 +14,7 @@ from botocore.config import Config
 
 from search_spaces.errors import InvalidOptionError
 from workers.contracts.errors import ObjectMissingError, StoreError
-from workers.store.keys import check_key, check_prefix
+from workers.store.keys import FOREIGN, check_key, check_prefix, is_key
 from workers.store.multipart import (
     PART_BYTES,
     MultipartUpload,
@@ -22,7 +23,7 @@ from workers.store.multipart import (
     check_whole,
     part_bytes_of,
 )
-from workers.store.options import S3Options
+from workers.store.options import S3Options, Waits
 from workers.store.protocol import StoredObject
 from workers.store.s3_errors import AlreadyThereError, PastTheEndError, missing, store_errors
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1 << 20
 MAX_COPIED_BYTES = 5 << 30
 """What S3 copies by one request; more is copied in parts, which not all servers can."""
+
+logger = logging.getLogger(__name__)
 
 
 class _Encryption(TypedDict, total=False):
@@ -79,8 +82,11 @@ class S3Store:
         if self._options.sse_kms_key_id is not None:
             self._encryption["SSEKMSKeyId"] = self._options.sse_kms_key_id
         with self._errors(bucket):
-            self._client = self._new_client(endpoint_url)
-        self._transfer = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES)
+            self._transfers = self._new_client(endpoint_url, self._options.waits)
+            self._client = self._transfers
+            if self._options.at_once is not None:
+                self._client = self._new_client(endpoint_url, self._options.at_once)
+        self._in_parts = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES)
         self._open_bucket(create)
 
     @property
@@ -101,7 +107,7 @@ class S3Store:
         name = self._name(key)
         # The manager reads the parts of a named file from the disk as they are sent; of an open file it would hold ten
         # in memory. The client's own `upload_file` turns a server's refusal into mere text.
-        with self._errors(key), create_transfer_manager(self._client, self._transfer) as manager:
+        with self._errors(key), create_transfer_manager(self._transfers, self._in_parts) as manager:
             extra = {"ContentType": media_type, **self._encryption}
             manager.upload(str(path), self._bucket, name, extra_args=extra).result()
 
@@ -113,7 +119,7 @@ class S3Store:
     def get_file(self, key: str, path: Path) -> None:
         name = self._name(key)
         with self._errors(key):
-            self._client.download_file(self._bucket, name, str(path), Config=self._transfer)
+            self._transfers.download_file(self._bucket, name, str(path), Config=self._in_parts)
 
     def local_path(self, key: str) -> None:
         check_key(key)
@@ -145,13 +151,19 @@ class S3Store:
             for page in pages:
                 for entry in page.get("Contents", ()):
                     # `rclone serve s3` names an object twice while it is being replaced.
-                    if entry["Key"] != last:
-                        last = entry["Key"]
+                    if entry["Key"] == last:
+                        continue
+                    last = entry["Key"]
+                    key = last.removeprefix(self._prefix)
+                    if is_key(key):
                         yield StoredObject(
-                            key=last.removeprefix(self._prefix),
+                            key=key,
                             num_bytes=entry["Size"],
                             modified_at=entry["LastModified"].timestamp(),
+                            version=entry.get("ETag", "").strip('"'),
                         )
+                    else:  # such as `folder/`, which consoles make
+                        logger.warning(FOREIGN, key)
 
     def delete(self, key: str) -> None:
         name = self._name(key)
@@ -161,7 +173,7 @@ class S3Store:
     def copy(self, source_key: str, target_key: str) -> None:
         source, target = self._name(source_key), self._name(target_key)
         with self._errors(source_key):
-            self._client.copy(
+            self._transfers.copy(
                 {"Bucket": self._bucket, "Key": source},
                 self._bucket,
                 target,
@@ -192,9 +204,10 @@ class S3Store:
             )
         return MultipartUpload(id=begun["UploadId"], part_bytes=part_bytes)
 
-    def presigned_part(self, key: str, upload_id: str, number: int, *, expires_s: int) -> str | None:
+    def presigned_part(self, key: str, upload_id: str, number: int, *, num_bytes: int, expires_s: int) -> str | None:
         name = self._name(key)
         part = {"Bucket": self._bucket, "Key": name, "UploadId": upload_id, "PartNumber": check_number(number)}
+        part["ContentLength"] = num_bytes  # a header, which is signed
         if self._public is None:
             return None
         with self._errors(key):
@@ -215,7 +228,7 @@ class S3Store:
             entries = self._part_entries(key, upload_id)
             check_whole(tuple(map(_stored, entries)), num_bytes)
             with self._errors(key):
-                self._client.complete_multipart_upload(
+                self._transfers.complete_multipart_upload(
                     Bucket=self._bucket,
                     Key=name,
                     UploadId=upload_id,
@@ -237,14 +250,14 @@ class S3Store:
     def _public(self) -> "S3Client | None":
         """What signs addresses: a signature holds for the host it was made for."""
         url = self._options.public_endpoint_url
-        return None if url is None else self._new_client(url)
+        return None if url is None else self._new_client(url, self._options.waits)
 
-    def _new_client(self, endpoint_url: str | None) -> "S3Client":
+    def _new_client(self, endpoint_url: str | None, waits: Waits) -> "S3Client":
         config = Config(
-            connect_timeout=self._options.connect_timeout_s,
-            read_timeout=self._options.read_timeout_s,
+            connect_timeout=waits.connect_timeout_s,
+            read_timeout=waits.read_timeout_s,
             max_pool_connections=32,
-            retries={"mode": "standard", "total_max_attempts": self._options.max_attempts},
+            retries={"mode": "standard", "total_max_attempts": waits.max_attempts},
             signature_version="s3v4",
             # Servers other than Amazon's know buckets by path only, and not all of them the newer checksums.
             s3={"addressing_style": self._options.addressing_style or ("path" if endpoint_url else "auto")},

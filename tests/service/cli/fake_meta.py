@@ -21,6 +21,7 @@ from service.schemas import (
     PriorPage,
     PriorView,
     Problem,
+    PromotionPage,
     PromotionView,
 )
 from workers.contracts.meta_runs import (
@@ -240,9 +241,10 @@ def add_priors(app: FastAPI, meta: Meta) -> None:
         return PriorPage(items=tuple(map(meta.prior, meta.priors)))
 
     @app.get("/v1/priors/promotions")
-    async def promotions() -> tuple[PromotionView, ...]:
+    async def promotions(limit: int = 20, cursor: str = "9") -> PromotionPage:
         space = "nas_bench_201"
-        return (PromotionView(search_space=space, prior_id=meta.default, promoted_at=NOW, promoted_by="local"),)
+        view = PromotionView(search_space=space, prior_id=meta.default, promoted_at=NOW, promoted_by="local")
+        return PromotionPage(items=(view,) * limit, next_cursor=f"{int(cursor) - limit}")
 
     @app.post("/v1/priors/compare")
     async def compare(comparison: Comparison) -> Response:

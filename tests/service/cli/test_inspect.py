@@ -85,6 +85,14 @@ def test_text_draws_the_cell_and_tells_the_numbers(run_cli, tmp_path):
     assert (tmp_path / "cell.svg").read_text().startswith("<svg")
 
 
+def test_a_chain_of_mobile_blocks_is_told_by_its_string_form(run_cli, last_json):
+    chain = "+".join(["|mbconv_k3_e3|skip_connect|skip_connect|"] * 4)
+    document = last_json(run_cli("inspect", chain, "--json"))
+    assert document["params"] == 42_538
+    assert document["architecture"]["stages"] == [["mbconv_k3_e3", "skip_connect", "skip_connect"]] * 4
+    assert "stage 4" in run_cli("inspect", chain).stdout
+
+
 @pytest.mark.parametrize(
     "argument",
     [

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from service.schemas import MetaRunView, PriorView
+from service.schemas import MetaRunView, PriorView, PromotionPage
 from workers.priors.registry import bundled_cards
 
 
@@ -50,6 +50,18 @@ def test_a_promoted_prior_is_the_default(priors, last_json):
     assert last_json(priors("promote", "made", "--json"))["default"] is True
     assert last_json(priors("show", "base-v1", "--json"))["default"] is False
     assert "gets base-v1 from now on" in priors("promote", "base-v1").stdout
+
+
+def test_promotions_are_listed_in_parts(priors, last_json):
+    priors("promote", "made")
+    shown = priors("promotions", "--limit", 2)
+    assert shown.exit_code == 0, shown.output
+    assert [line.split()[1:] for line in shown.stdout.splitlines() if "made" in line] == [
+        ["nas_bench_201", "made", "local"]
+    ] * 2
+    assert "--cursor 7" in shown.stderr
+    page = PromotionPage.model_validate(last_json(priors("promotions", "--limit", 3, "--cursor", "7", "--json")))
+    assert (len(page.items), page.next_cursor) == (3, "4")
 
 
 def test_a_prior_is_imported_downloaded_and_deleted(priors, last_json, own_prior, tmp_path):

@@ -39,7 +39,7 @@ def working(service) -> Iterator[None]:
 def test_the_examples_run(service, working, small_zip, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("pets.zip").write_bytes(small_zip)
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
     for example in EXAMPLES:
         assert ADDRESS in example
         exec(compile(example.replace(ADDRESS, str(service.client.base_url)), str(DOCS), "exec"), {})

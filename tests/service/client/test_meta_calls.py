@@ -19,6 +19,7 @@ from service.schemas import (
     MetaRunView,
     PriorPage,
     PriorView,
+    PromotionPage,
     PromotionView,
 )
 from workers.contracts.datasets import DatasetReport
@@ -162,15 +163,16 @@ def test_priors_are_listed_got_and_promoted(client: Client, server, answer):
     server.answer(answer(body=PRIOR.model_dump_json().encode()))
     assert client.prior("mine") == client.promote_prior("mine") == PRIOR
     promotion = PromotionView(search_space="darts", prior_id="mine", promoted_at=NOW, promoted_by="local")
-    server.answer(answer(body=body_of(promotion)))
-    assert client.promotions(search_space="darts") == client.promotions() == (promotion,)
+    promotions = PromotionPage(items=(promotion,), next_cursor="7")
+    server.answer(answer(body=promotions.model_dump_json().encode()))
+    assert client.promotions(search_space="darts") == client.promotions(limit=1, cursor="8") == promotions
     assert [(one.method, one.path) for one in server.requests] == [
         ("GET", "/v1/priors?limit=100"),
         ("GET", "/v1/priors?limit=100&cursor=mine"),
         ("GET", "/v1/priors/mine"),
         ("POST", "/v1/priors/mine/promote"),
         ("GET", "/v1/priors/promotions?search_space=darts"),
-        ("GET", "/v1/priors/promotions"),
+        ("GET", "/v1/priors/promotions?limit=1&cursor=8"),
     ]
 
 

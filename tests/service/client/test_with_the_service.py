@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from service.client import Client, ServiceError
-from service.schemas import Comparison, DatasetChange
+from service.schemas import Comparison, DatasetChange, PromotionPage
 from workers.contracts.artifacts import Artifact
 from workers.contracts.meta_runs import (
     Counters,
@@ -155,8 +155,8 @@ def test_a_prior_is_imported_promoted_downloaded_and_deleted(real, own_prior, tm
 
     assert real.promote_prior("own-v1").default
     assert not real.prior(BUNDLED).default
-    assert [one.prior_id for one in real.promotions(search_space="nas_bench_201")] == ["own-v1"]
-    assert real.promotions(search_space="darts") == ()
+    assert [one.prior_id for one in real.promotions(search_space="nas_bench_201").items] == ["own-v1"]
+    assert real.promotions(search_space="darts") == PromotionPage(items=())
     assert refusal(lambda: real.delete_prior("own-v1")) == 409
 
     copies = {one.name: real.download_prior("own-v1", one, tmp_path / "copy") for one in real.prior("own-v1").files}

@@ -1,4 +1,6 @@
 import hashlib
+import os
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -8,6 +10,8 @@ import pytest
 
 from service.records.owners import OwnerRecords
 from workers.store import layout
+
+TIMEOUT_S = 20.0
 
 
 def sha256_of(data):
@@ -175,6 +179,37 @@ def test_bytes_count_from_the_beginning_of_their_upload(new_service, sender_to, 
         assert num_uploads(service) == 1
 
 
+def test_an_owner_has_so_many_datasets_on_their_way_and_no_more(
+    new_service, sender_to, small_parts, tmp_path, small_zip
+):
+    with new_service(tmp_path / "data", quota_arriving=1) as service:
+        sender = sender_to(service)
+        begun = sender.begin(small_zip)
+        answer = service.client.post("/v1/datasets", json={"num_bytes": len(small_zip)})
+        refused(answer, 429, "quota_exceeded")
+        assert int(answer.headers["Retry-After"]) > 0
+        assert num_uploads(service) == 1
+        sender.put(begun, small_zip)
+        sender.complete(begun)
+        assert sender.settled(begun["id"])["state"] == "READY"
+        sender.begin(small_zip)
+
+
+def test_a_dataset_for_which_the_disk_has_no_room_says_so_while_it_waits(
+    new_service, sender_to, small_parts, tmp_path, small_zip
+):
+    with new_service(tmp_path / "data", disk_reserve_bytes=1 << 60) as service:
+        sender = sender_to(service)
+        begun = sender.begin(small_zip)
+        sender.put(begun, small_zip)
+        view, deadline = sender.complete(begun).json(), time.monotonic() + TIMEOUT_S
+        while view["error"] is None:
+            assert time.monotonic() < deadline
+            view = service.client.get(f"/v1/datasets/{begun['id']}").json()
+        assert (view["state"], view["error"]["code"]) == ("CHECKING", "disk_full")
+        assert "ARCHPRIOR_DISK_RESERVE_BYTES" in view["error"]["todo"]
+
+
 def test_the_same_request_with_the_same_key_begins_one_upload(sender, small_zip):
     headers = {"Idempotency-Key": "one"}
     body = {"num_bytes": len(small_zip)}
@@ -223,6 +258,8 @@ def test_a_service_that_ends_before_the_check_is_followed_by_one_that_goes_on(
         service.parts.check_loop.join()
         assert sender.complete(begun).json()["state"] == "CHECKING"
         assert service.client.get("/readyz").json()["parts"]["checker"] != "ok"
+    for folder in (tmp_path / "data" / "objects" / ".partial").iterdir():
+        os.utime(folder, (0, 0))  # however long that was ago
     with new_service(tmp_path / "data") as service:
         sender = sender_to(service)
         assert sender.settled(begun["id"])["state"] == "READY"
@@ -258,3 +295,34 @@ def test_a_signed_address_needs_no_key_and_takes_no_other_part(
         assert sender.settled(begun["id"])["state"] == "READY"
         # The bytes that were checked are those that stay: an address that was given before is worth nothing now.
         assert httpx.put(second["href"], content=body).status_code >= 400
+
+
+def test_a_signed_address_takes_a_part_of_its_size_only(
+    s3_environment, new_service, sender_to, small_parts, tmp_path, small_zip, monkeypatch
+):
+    monkeypatch.setenv("ARCHPRIOR_S3_PUBLIC_ENDPOINT_URL", s3_environment)
+    with new_service(tmp_path / "data", store_url=f"s3://signed-{uuid.uuid4().hex[:12]}") as service:
+        sender = sender_to(service)
+        begun = sender.begin(small_zip)
+        (first,) = sender.parts(begun, limit=1)
+        for num_bytes in (first["num_bytes"] + 1, 10 * first["num_bytes"], first["num_bytes"] - 1):
+            assert httpx.put(first["href"], content=bytes(num_bytes)).status_code >= 400
+        assert not sender.parts(begun, limit=1)[0]["arrived"]
+        assert sender.client.get(f"/v1/datasets/{begun['id']}").json()["upload"]["num_arrived"] == 0
+
+
+def test_what_a_server_took_beyond_the_size_that_was_said_is_removed(
+    moto_path_environment, new_service, sender_to, small_parts, tmp_path, small_zip, monkeypatch
+):
+    """Moto checks no signature."""
+    monkeypatch.setenv("ARCHPRIOR_S3_PUBLIC_ENDPOINT_URL", moto_path_environment)
+    with new_service(tmp_path / "data", store_url=f"s3://signed-{uuid.uuid4().hex[:12]}") as service:
+        sender = sender_to(service)
+        begun = sender.begin(small_zip)
+        (first,) = sender.parts(begun, limit=1)
+        httpx.put(first["href"], content=bytes(10 * len(small_zip))).raise_for_status()
+        problem = refused(sender.complete(begun), 422, "invalid_dataset")
+        assert f"{len(small_zip)} bytes" in problem["detail"]
+        view = sender.settled(begun["id"])
+        assert (view["state"], view["error"]["code"]) == ("REJECTED", "invalid_dataset")
+        assert httpx.put(first["href"], content=b"x").status_code >= 400, "its upload is gone, and what it held"

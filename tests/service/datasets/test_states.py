@@ -1,6 +1,7 @@
 import pytest
 
 from service.errors import DatasetNotReadyError, IllegalTransitionError, NotFoundError
+from service.records.checks import CheckRecords
 from service.records.dataset_states import DATASET_TRANSITIONS, move
 from service.records.datasets import DatasetRecords, new_dataset_id
 from service.records.model import Arrival
@@ -88,12 +89,11 @@ def test_of_another_owner_nothing_is_changed(database, datasets):
 
 def test_an_end_is_recorded_once_with_its_event(database, datasets):
     good, bad = arrived(datasets), arrived(datasets)
-    assert datasets.arrived() == (good, bad)
     assert accept(datasets, good)
     assert not accept(datasets, good)
     assert not datasets.rejected(good, PROBLEM)
     assert datasets.rejected(bad, PROBLEM)
-    assert datasets.arrived() == ()
+    assert CheckRecords(database).arrived() == ()
     assert datasets.get(good.id, **OWNER).report == REPORT
     with pytest.raises(DatasetNotReadyError, match="was refused"):
         datasets.get(bad.id, **OWNER)
@@ -122,10 +122,3 @@ def test_the_same_bytes_become_an_alias_of_which_holds_what_was_said(database, d
     with pytest.raises(NotFoundError):
         datasets.entry(second.id, **OWNER)
     assert datasets.is_named("a" * 64)
-
-
-def test_what_is_not_completed_is_overdue_one_day(datasets):
-    entry = begun(datasets)
-    arrived(datasets)
-    assert datasets.overdue(expires_s=60.0) == ()
-    assert datasets.overdue(expires_s=-1.0) == (entry,)

@@ -200,6 +200,31 @@ def test_a_store_that_hangs_holds_up_nothing_else(
     assert ids(quick) == ["1", "2"]
 
 
+def test_neither_a_store_nor_records_that_hang_hold_up_the_exit(
+    hub, looked, source, store, running, job_of, monkeypatch
+):
+    job_of(running.id).progress()
+    threads, read, ask = [], store.get_bytes, looked.standings
+
+    def noted(call):
+        def with_it(*arguments):
+            threads.append(threading.current_thread())
+            return call(*arguments)
+
+        return with_it
+
+    monkeypatch.setattr(store, "get_bytes", noted(read))
+    monkeypatch.setattr(looked, "standings", noted(ask))
+
+    def on_line(found):
+        if "event: progress" in found[-1]:
+            hub.close()
+
+    run(lambda: told(hub, source, running, on_line=on_line))
+    assert len(threads) >= 2
+    assert all(thread.daemon for thread in threads)
+
+
 def test_records_that_are_away_for_a_moment_break_no_stream(hub, looked, source, running, end, monkeypatch, caplog):
     from sqlalchemy.exc import OperationalError
 

@@ -1,6 +1,7 @@
 """What rounds of housekeeping leave alone, whatever happens beside them; and old rows."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from sqlalchemy import func, select, update
@@ -17,8 +18,8 @@ from service.records.events import EventRecords
 from service.records.idempotency import Once, claim
 from service.records.meta_runs import MetaRunRecords
 from service.records.owners import add_owner
-from service.records.tables import AuditRow, DeliveryRow, EventRow, IdempotencyRow, WebhookRow
-from service.records.transitions import Change
+from service.records.tables import AuditRow, DeliveryRow, EventRow, IdempotencyRow, MetaRunRow, WebhookRow
+from service.records.transitions import Change, MetaChange
 from workers.contracts.datasets import DatasetReport
 from workers.contracts.errors import StoreError
 from workers.contracts.meta_runs import DatasetChoice, MetaRunRequest
@@ -85,6 +86,71 @@ def test_a_prior_that_an_unfinished_meta_run_will_give_is_not_garbage(housekeepe
 def record_meta_run(database, *, prior_id):
     request = MetaRunRequest(datasets=(DatasetChoice(dataset_id="ds-1"),), prior_id=prior_id)
     return MetaRunRecords(database).add(request, (), owner="local")
+
+
+@both
+def test_a_meta_run_goes_on_before_its_checkpoints_are_removed_or_after_and_never_between(
+    housekeeper, database, store, aged, monkeypatch
+):
+    meta_runs, told = MetaRunRecords(database), []
+    meta_run = record_meta_run(database, prior_id="p")
+    assert meta_runs.change(meta_run, MetaChange(state="STOPPED"))
+    aged(MetaRunRow, 31, "finished_at")
+    prefix = layout.checkpoints(meta_run.id)
+    for name in ("1/manifest.json", "1/checkpoint.pt", "2/checkpoint.pt"):
+        store.put_bytes(f"{prefix}/{name}", b"1")
+    whole = type(store).delete
+
+    def resume():
+        meta_runs.request_resume(meta_run.id, owner="local")
+        told.append("resumed")
+
+    def delete(self, key):
+        whole(self, key)
+        told.append("removed")
+        if len(told) == 1:
+            wait([pool.submit(resume)], timeout=1.0)  # as long as it takes if nothing holds it
+
+    monkeypatch.setattr(type(store), "delete", delete)
+    with ThreadPoolExecutor(1) as pool:
+        housekeeper.gc(apply=True)
+    assert told == ["removed"] * 3 + ["resumed"]
+    assert meta_runs.get(meta_run.id, owner="local").state == "QUEUED"
+    store.put_bytes(f"{prefix}/3/manifest.json", b"1")
+    assert housekeeper.gc(apply=True).num_items == 0, "it goes on"
+
+
+@pytest.mark.parametrize("reason", ["lost", "ends"])
+def test_who_loses_the_lease_or_ends_within_a_thing_removes_no_more_of_it(
+    housekeeper, store, make_old, monkeypatch, reason
+):
+    for number in range(3):
+        store.put_bytes(f"priors/forgotten/{number}", b"1")
+    make_old(store)
+    whole = type(store).delete
+
+    def delete(self, key):
+        whole(self, key)
+        if reason == "ends":
+            housekeeper.stop()
+        else:
+            monkeypatch.setattr(tenure, "TTL_S", 0.0)
+
+    monkeypatch.setattr(type(store), "delete", delete)
+    with pytest.raises(ConflictError, match=reason):
+        housekeeper.gc(apply=True)
+    assert keys(store) == {"priors/forgotten/1", "priors/forgotten/2"}
+
+
+def test_what_lies_there_under_no_key_ends_no_round(housekeeper, store, make_old, caplog):
+    for room in ("adaptations", "datasets", "meta-runs", "priors", "uploads"):
+        store.put_bytes(f"{room}/forgotten/object", b"1")
+        make_old(store)
+        (store.local_path(f"{room}/forgotten/object").parent / "back\\slash").touch()
+    assert housekeeper.gc(apply=True).num_items == 5
+    assert keys(store) == set()
+    for room in ("adaptations", "datasets", "meta-runs", "priors", "uploads"):
+        assert f"{room}/forgotten/back\\\\slash" in caplog.text
 
 
 @pytest.fixture

@@ -31,7 +31,8 @@ def test_a_job_gets_its_request_its_command_and_its_names(reconciler, add_meta_r
     command = ["python", "-m", "workers.meta.job", "--store", store.url, "--attempt", prefix]
     assert shlex.split(jobs.entrypoints[job_id]) == command
     names = {"kind": "meta-run", "id": meta_run.id, "attempt": "1", "owner": "local", "name": "ours"}
-    assert jobs.metadata[job_id] == {**names, "service": reconciler.meta_runs.records.home}
+    shown = {"job_name": "meta-run ours of local", "service": reconciler.meta_runs.records.home}
+    assert jobs.metadata[job_id] == {**names, **shown}
     request = MetaAttemptRequest.model_validate_json(store.get_bytes(f"{prefix}/request.json"))
     assert (request.request, request.datasets) == (meta_run.request, meta_run.datasets)
     assert (request.meta_run_id, request.attempt, request.prior_id) == (meta_run.id, 1, "ours-v1")

@@ -1,10 +1,11 @@
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 
 from service.jobs import JobReport, JobStatus
 from service.reconcile.decide import AdaptationObservation, AskToEnd, Succeed, decide
-from service.reconcile.decisions import Cancel, Fail, Limits, Retry, Start, StopJob, Wait
+from service.reconcile.decisions import PAUSES_S, Cancel, Fail, Limits, Retry, Start, StopJob, Submit, Untaken, Wait
 from service.records.model import Adaptation
 from workers.contracts.adaptations import AdaptationRequest, Failure
 from workers.contracts.artifacts import Manifest
@@ -88,6 +89,47 @@ def test_of_attempts_that_the_cluster_lost_only_so_many_do_not_count():
     assert decided("RUNNING", attempt=LIMITS.max_lost + 1, num_failures=0).counts is True
     assert decided("RUNNING", attempt=LIMITS.max_lost + 2, num_failures=1).counts is True
     assert isinstance(decided("RUNNING", attempt=LIMITS.max_lost + 3, num_failures=2), Fail)
+
+
+def refused(*, number=1, first_age_s=0.0, last_age_s=0.0):
+    return Untaken(number=number, first_age_s=first_age_s, last_age_s=last_age_s, why="status 500")
+
+
+@pytest.mark.parametrize("number", [*range(1, len(PAUSES_S) + 1), 2000])
+def test_a_job_that_the_cluster_did_not_take_is_submitted_again_after_a_growing_pause(number):
+    pause_s = PAUSES_S[min(number, len(PAUSES_S)) - 1]
+    assert decided("RUNNING", untaken=refused(number=number, last_age_s=pause_s - 0.1)) == Wait()
+    assert decided("RUNNING", untaken=refused(number=number, last_age_s=pause_s)) == Submit()
+
+
+def test_pauses_double_from_a_few_seconds_to_a_minute():
+    assert PAUSES_S[0] < 5.0
+    assert PAUSES_S[-1] == 60.0
+    assert all(before < after <= 2 * before for before, after in pairwise(PAUSES_S))
+
+
+def test_an_attempt_whose_job_is_not_taken_is_lost_after_its_grace_and_says_why():
+    patient = refused(number=14, first_age_s=LIMITS.submit_grace_s - 0.1, last_age_s=60.0)
+    assert decided("RUNNING", attempt=LIMITS.max_lost + 1, num_failures=2, age_s=1e6, untaken=patient) == Submit()
+    over = refused(number=15, first_age_s=LIMITS.submit_grace_s, last_age_s=60.0)
+    lost = decided("RUNNING", untaken=over)
+    assert lost.counts is False
+    assert lost.reason == "the cluster did not take the job, 15 times in 600 s: status 500"
+    assert "status 500" in decided("RUNNING", num_failures=2, age_s=1e6, untaken=over).problem.detail
+
+
+@pytest.mark.parametrize("job", [status for status in JobStatus if status != JobStatus.MISSING])
+def test_a_job_that_the_cluster_knows_all_the_same_is_not_submitted_again(job):
+    assert decided("RUNNING", job=job, untaken=refused(last_age_s=99.0)) != Submit()
+
+
+@pytest.mark.parametrize("seen", [{"manifest": MANIFEST}, {"failure": FAILURE}])
+def test_what_a_job_has_left_counts_before_its_submission_is_repeated(seen):
+    assert isinstance(decided("RUNNING", untaken=refused(last_age_s=99.0), **seen), Succeed | Fail)
+
+
+def test_a_cancel_is_settled_although_the_job_was_not_taken():
+    assert decided("CANCELLING", untaken=refused(last_age_s=99.0), cancel_written=True) == Cancel()
 
 
 @pytest.mark.parametrize("job", ENDED)

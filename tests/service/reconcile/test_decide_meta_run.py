@@ -4,7 +4,7 @@ import pytest
 
 from service.jobs import JobReport, JobStatus
 from service.reconcile.decide_meta_run import Finish, MetaObservation, Stop, Tell, control_for, decide_meta_run
-from service.reconcile.decisions import Cancel, Fail, Limits, Start, StopJob, Wait
+from service.reconcile.decisions import PAUSES_S, Cancel, Fail, Limits, Start, StopJob, Submit, Untaken, Wait
 from service.records.model import MetaRun
 from service.schemas import Problem
 from workers.contracts.adaptations import Failure
@@ -100,6 +100,22 @@ def test_what_the_cluster_loses_does_not_count_ten_times():
         assert decided("RUNNING", num_failures=num_failures, num_in_a_row=last).counts is False
     assert decided("RUNNING", num_failures=0, num_in_a_row=LIMITS.max_lost + 1).counts is True
     assert isinstance(decided("RUNNING", num_failures=2, num_in_a_row=LIMITS.max_lost + 3), Fail)
+
+
+def test_a_job_that_the_cluster_did_not_take_is_submitted_again_until_its_grace_is_over():
+    def refused(first_age_s, last_age_s):
+        untaken = Untaken(number=2, first_age_s=first_age_s, last_age_s=last_age_s, why="status 500")
+        return decided("RUNNING", untaken=untaken, num_in_a_row=LIMITS.max_lost + 3, num_failures=2)
+
+    assert refused(30.0, PAUSES_S[1] - 0.1) == Wait()
+    assert refused(30.0, PAUSES_S[1]) == Submit()
+    assert "status 500" in refused(LIMITS.submit_grace_s, 60.0).problem.detail
+
+
+@pytest.mark.parametrize(("state", "decision"), [("STOPPING", Stop()), ("CANCELLING", Cancel())])
+def test_one_that_was_asked_to_end_is_not_submitted_again(state, decision):
+    untaken = Untaken(number=1, first_age_s=9.0, last_age_s=9.0, why="status 500")
+    assert decided(state, untaken=untaken) == decision
 
 
 @pytest.mark.parametrize("job", [status for status in ENDED if status != JobStatus.MISSING])

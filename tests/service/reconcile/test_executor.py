@@ -19,10 +19,8 @@ from workers.contracts.adaptations import AttemptRequest, Control
 from workers.store import layout
 
 
-def reconciler_of(
-    database, records, store, cluster, *, holder="a", max_submitted=1, cancel_grace_s=0.0, missing_s=3600.0
-):
-    limits = Limits(max_attempts=3, cancel_grace_s=cancel_grace_s, stop_grace_s=0.0, missing_s=missing_s)
+def reconciler_of(database, records, store, cluster, *, holder="a", max_submitted=1, cancel_grace_s=0.0, **patience):
+    limits = Limits(max_attempts=3, cancel_grace_s=cancel_grace_s, stop_grace_s=0.0, **patience)
     return Reconciler(
         adaptations=AdaptationSteps(records=records, store=store, limits=limits),
         meta_runs=MetaRunSteps(
@@ -57,7 +55,8 @@ def test_a_job_gets_its_request_its_command_and_its_names(reconciler, records, a
     command = ["python", "-m", "workers.adapt.job", "--store", store.url, "--attempt", prefix]
     assert shlex.split(jobs.entrypoints[job_id]) == command
     about = {"kind": "adaptation", "id": adaptation.id, "attempt": "1", "owner": "local"}
-    assert jobs.metadata[job_id] == {"service": records.home, **about}
+    shown = {"job_name": f"adaptation {adaptation.id} of local"}
+    assert jobs.metadata[job_id] == {"service": records.home, **about, **shown}
     request = AttemptRequest.model_validate_json(store.get_bytes(f"{prefix}/request.json"))
     assert request.request == adaptation.request
     assert request.dataset_key == layout.dataset_archive(adaptation.dataset_sha256)
@@ -167,8 +166,9 @@ def test_what_the_cluster_keeps_losing_comes_to_an_end(database, records, store,
     assert records.get(adaptation.id, owner="local").error.code == "attempts_exhausted"
 
 
-def test_a_submission_that_arrives_late_is_stopped(reconciler, records, add_adaptation, jobs, state_of):
+def test_a_submission_that_arrives_late_is_stopped(database, records, store, cluster, add_adaptation, jobs, state_of):
     adaptation = add_adaptation()
+    reconciler = reconciler_of(database, records, store, cluster, submit_grace_s=0.0)
     jobs.refuses = True  # as if it were on its way still
     with pytest.raises(ClusterUnavailableError):
         reconciler.step()
@@ -224,18 +224,19 @@ def test_a_cluster_that_is_down_loses_nothing(reconciler, add_adaptation, jobs, 
     assert state_of(running)[0] == "SUCCEEDED"
 
 
-def test_refused_submissions_are_attempts_and_come_to_an_end(
+def test_attempts_whose_jobs_are_never_taken_come_to_an_end(
     database, records, store, cluster, add_adaptation, jobs, state_of
 ):
     adaptation = add_adaptation()
-    reconciler = reconciler_of(database, records, store, cluster, missing_s=-1e6)
+    reconciler = reconciler_of(database, records, store, cluster, missing_s=-1e6, submit_grace_s=0.0)
     jobs.refuses = True
     for attempt in (1, 2, 3):
         with pytest.raises(ClusterUnavailableError):  # so that the loop pauses
             reconciler.step()
         assert state_of(adaptation) == ("RUNNING", attempt)
         reconciler.step()
-    assert records.get(adaptation.id, owner="local").error.code == "attempts_exhausted"
+    error = records.get(adaptation.id, owner="local").error
+    assert (error.code, "did not take the job" in error.detail) == ("attempts_exhausted", True)
 
 
 def test_a_submission_whose_answer_is_lost_is_found_again(reconciler, add_adaptation, jobs, state_of):

@@ -40,6 +40,21 @@ def test_losses_before_an_end_of_its_own_do_not_count():
     assert exhausted(None, None, None, None, None, None, ended={3})
 
 
+@pytest.mark.parametrize(
+    ("steps", "ended", "num"),
+    [
+        ((500, None, 500), {2}, 1),  # the second was stopped while it waited: the third is no further than the first
+        ((500, None, 900), {2}, 0),
+        ((500, None, None), {2}, 1),
+        ((500, 500, 500, None, None), {3}, 2),
+        ((500, None, None, 500, 500), {1, 3}, 2),
+    ],
+)
+def test_how_far_those_before_an_end_came_counts_all_the_same(steps, ended, num):
+    past = [Past(checkpoint_step=step, ended=number in ended) for number, step in enumerate(steps, 1)]
+    assert num_in_a_row(reversed(past)) == num
+
+
 def test_with_a_limit_of_one_the_first_loss_without_a_checkpoint_is_the_last():
     assert exhausted(None, max_attempts=1)
     assert not exhausted(500, max_attempts=1)

@@ -8,6 +8,7 @@ from alembic import command
 from sqlalchemy import text
 
 from service.records.adaptations import AdaptationRecords
+from service.records.checks import CheckRecords
 from service.records.database import Database, migration_config
 from service.records.datasets import DatasetRecords
 from service.records.keys import KeyRecords
@@ -93,6 +94,17 @@ OF_0003 = (
     ("owners", OWNER),
     ("api_keys", KEY),
 )
+CHECKING = {
+    "id": "ds-000000000002",
+    "owner": "local",
+    "name": "large",
+    "state": "CHECKING",
+    "num_bytes": 10,
+    "created_at": 1_700_000_000.5,
+    "changed_at": 1_700_000_000.5,
+    "upload": json.dumps({"upload_id": "u", "part_bytes": 5}),
+}
+OF_0004 = (*OF_0003, ("datasets", CHECKING))
 
 
 @pytest.fixture
@@ -150,10 +162,10 @@ def test_there_are_no_priors_and_no_promotions_yet(database):
     database.migrate()
     priors = PriorRecords(database)
     assert priors.ids(owner="local", limit=10) == ()
-    assert priors.promotions(None, owner="local", limit=10) == ()
+    assert priors.promotions(None, owner="local", limit=10) == ((), None)
 
 
-@pytest.mark.parametrize(("version", "rows"), [("0002", OF_0002), ("0003", OF_0003)])
+@pytest.mark.parametrize(("version", "rows"), [("0002", OF_0002), ("0003", OF_0003), ("0004", OF_0004)])
 def test_rows_of_later_versions_are_kept(records_of, version, rows):
     database = records_of(version, rows)
     database.migrate()
@@ -167,18 +179,25 @@ def test_rows_of_later_versions_are_kept(records_of, version, rows):
     assert (adaptation.state, adaptation.attempt) == ("RUNNING", 2)
     priors = PriorRecords(database)
     assert priors.ids(owner="local", limit=10) == (PRIOR["id"],)
-    assert [promotion.prior_id for promotion in priors.promotions(None, owner="local", limit=10)] == [PRIOR["id"]]
-    of_0003 = version == "0003"
+    assert [promotion.prior_id for promotion in priors.promotions(None, owner="local", limit=10)[0]] == [PRIOR["id"]]
+    of_0003 = version >= "0003"
     assert (run.priority, adaptation.num_failures) == ((5, 1) if of_0003 else (0, 0))
     key = KeyRecords(database).find(f"ap_{KEY['id']}_{TOKEN_SECRET}")
     assert (key is not None and key.owner == "lab") == of_0003
+
+
+def test_what_waited_for_its_check_is_due_and_was_never_tried(records_of):
+    database = records_of("0004", OF_0004)
+    database.migrate()
+    (entry,) = CheckRecords(database).arrived()
+    assert (entry.id, entry.arrival.upload_id, entry.num_tries, entry.num_waits) == (CHECKING["id"], "u", 0, 0)
 
 
 def test_records_that_a_newer_version_has_migrated_are_refused(database):
     database.migrate()
     with database.connection() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0099'"))
-    with pytest.raises(NewerFormatError, match=r"database of records.*version 0099.*at most 0004.*Update ArchPrior"):
+    with pytest.raises(NewerFormatError, match=r"database of records.*version 0099.*at most 0005.*Update ArchPrior"):
         database.migrate()
 
 

@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
-from service.errors import ConflictError, NotFoundError
+from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.records.meta_runs import MetaRunRecords
 from service.records.priors import RESERVED_IDS, PriorRecords, insert_prior, is_taken, use_prior
 from service.records.tables import MetaRunRow, PriorRow
@@ -134,12 +134,31 @@ def test_the_last_promotion_counts(priors, add_prior):
         assert priors.default_for(SPACE, owner="local") == prior_id
     assert priors.default_for("darts", owner="local") is None
     assert priors.default_for(SPACE, owner="you") is None
-    listed = priors.promotions(SPACE, owner="local", limit=10)
+    listed, following = priors.promotions(SPACE, owner="local", limit=10)
     assert [one.prior_id for one in listed] == ["a", BUNDLED, "b", "a"]
     assert listed[0].promoted_at >= listed[-1].promoted_at
     assert {one.promoted_by for one in listed} == {"local"}
-    assert priors.promotions(None, owner="local", limit=1) == listed[:1]
-    assert priors.promotions("darts", owner="local", limit=10) == ()
+    assert following is None
+    assert priors.promotions("darts", owner="local", limit=10) == ((), None)
+
+
+def test_promotions_come_in_parts_whatever_is_promoted_meanwhile(priors, add_prior):
+    ids = [add_prior(prior_id) for prior_id in ("a", "b", "c", "d", "e")]
+    for prior_id in ids:
+        priors.promote(prior_id, search_space=SPACE, owner="local")
+        priors.promote(BUNDLED, search_space=SPACE, owner="you")
+    seen, cursor = [], None
+    while True:
+        part, cursor = priors.promotions(None, owner="local", limit=2, cursor=cursor)
+        seen += [one.prior_id for one in part]
+        priors.promote("a", search_space=SPACE, owner="local")
+        if cursor is None:
+            break
+    assert seen == ["e", "d", "c", "b", "a"]
+    for cursor in ("", "x", "-1", "1.5", "9" * 10, "9" * 18, "\u0663"):
+        with pytest.raises(InvalidRequestError, match="not a cursor"):
+            priors.promotions(None, owner="local", limit=2, cursor=cursor)
+    assert priors.promotions(None, owner="local", limit=2, cursor="9" * 9)[0]
 
 
 def test_what_is_gone_cannot_be_promoted(priors, add_prior):
@@ -147,7 +166,7 @@ def test_what_is_gone_cannot_be_promoted(priors, add_prior):
     priors.delete("a", owner="local")
     with pytest.raises(NotFoundError):
         priors.promote("a", search_space=SPACE, owner="local")
-    assert priors.promotions(None, owner="local", limit=10) == ()
+    assert priors.promotions(None, owner="local", limit=10) == ((), None)
 
 
 def test_promotions_at_the_same_time_all_count_and_the_last_one_is_the_default(priors, add_prior):
@@ -160,7 +179,7 @@ def test_promotions_at_the_same_time_all_count_and_the_last_one_is_the_default(p
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(promote, ids))
-    listed = [one.prior_id for one in priors.promotions(SPACE, owner="local", limit=100)]
+    listed = [one.prior_id for one in priors.promotions(SPACE, owner="local", limit=100)[0]]
     assert (listed.count("a"), listed.count("b")) == (10, 10)
     assert priors.default_for(SPACE, owner="local") == listed[0]
 

@@ -11,7 +11,18 @@ from service.records.idempotency import Once
 from service.records.tables import DeliveryRow, EventRow
 from service.records.webhooks import MAX_OF_OWNER, WebhookRecords
 
-NOBODY = {"but_webhooks": frozenset(), "but_owners": frozenset()}
+
+def due(deliveries, *, but_webhooks=frozenset(), but_owners=frozenset()):
+    return deliveries.next_due(but_webhooks=but_webhooks, but_owners=but_owners)
+
+
+def claim(deliveries):
+    """Claim what waited longest, going past what is given up at that."""
+    while (found := due(deliveries)) is not None:
+        claimed = deliveries.claim(found.delivery_id)
+        if claimed is not None:
+            return claimed
+    return None
 
 
 @pytest.fixture
@@ -88,7 +99,7 @@ def test_a_deleted_webhook_gets_nothing_more(database, webhooks, deliveries, add
     webhooks.delete(webhook.id, owner="ann")
     assert not deliveries.has_due()
     tell("ad-2")
-    assert deliveries.claim(**NOBODY) is None
+    assert claim(deliveries) is None
     with pytest.raises(NotFoundError):
         webhooks.delete(webhook.id, owner="ann")
     with database.transaction() as session:
@@ -101,10 +112,10 @@ def test_what_waited_longest_is_claimed_once(deliveries, add, tell):
     tell("ad-1")
     tell("ad-2")
     assert deliveries.has_due()
-    first, second = deliveries.claim(**NOBODY), deliveries.claim(**NOBODY)
+    first, second = claim(deliveries), claim(deliveries)
     assert [first.event.work_id, second.event.work_id] == ["ad-1", "ad-2"]
     assert (first.webhook, first.num_tries, first.event.kind) == (webhook, 1, "adaptation.queued")
-    assert deliveries.claim(**NOBODY) is None
+    assert claim(deliveries) is None
     assert not deliveries.has_due()
 
 
@@ -113,19 +124,23 @@ def test_who_is_busy_holds_up_no_other(deliveries, add, tell):
     tell("ad-1", "ann")
     add("bob")
     tell("ad-2", "bob")
-    assert deliveries.claim(but_webhooks={slow.id}, but_owners=frozenset()).event.work_id == "ad-2"
-    assert deliveries.claim(but_webhooks=frozenset(), but_owners={"ann"}) is None
+    other = due(deliveries, but_webhooks={slow.id})
+    assert other.webhook.owner == "bob"
+    assert deliveries.claim(other.delivery_id).event.work_id == "ad-2"
+    assert deliveries.claim(other.delivery_id) is None
+    assert due(deliveries).webhook == slow
+    assert due(deliveries, but_owners={"ann"}) is None
 
 
 def test_what_its_sender_died_with_is_sent_again_with_the_same_id(deliveries, add, tell, turn_back):
     add()
     tell("ad-1")
-    first = deliveries.claim(**NOBODY)
+    first = claim(deliveries)
     turn_back()  # as time does
-    again = deliveries.claim(**NOBODY)
+    again = claim(deliveries)
     assert (again.id, again.num_tries) == (first.id, 2)
     turn_back()
-    assert deliveries.claim(**NOBODY) is None  # not for ever
+    assert claim(deliveries) is None  # not for ever
     (given_up,), _ = deliveries.page(first.webhook.id, limit=1)
     assert (given_up.next_at, given_up.last_error) == (None, NEVER_ENDED)
 
@@ -133,16 +148,46 @@ def test_what_its_sender_died_with_is_sent_again_with_the_same_id(deliveries, ad
 def test_what_becomes_of_a_delivery_is_told(deliveries, add, tell, turn_back):
     webhook = add()
     tell("ad-1")
-    claimed = deliveries.claim(**NOBODY)
+    claimed = claim(deliveries)
     failed = deliveries.failed(claimed.id, status=500, error="x" * 1000, again_s=60.0)
     assert 50 < (failed.next_at - failed.created_at).total_seconds() < 70
     assert (failed.last_status, len(failed.last_error), failed.delivered_at) == (500, 500, None)
     turn_back()
-    deliveries.claim(**NOBODY)
+    claim(deliveries)
     taken = deliveries.taken(claimed.id, status=204)
     assert taken.delivered_at is not None
     assert (taken.next_at, taken.last_status, taken.last_error, taken.num_tries) == (None, 204, None, 2)
     assert deliveries.page(webhook.id, limit=5) == ((taken,), None)
+
+
+def test_a_receiver_that_asks_for_rest_gets_it_from_all_that_waits_for_it(deliveries, add, tell, turn_back):
+    webhook, other = add(), add("bob")
+    for work_id in ("ad-1", "ad-2", "ad-3"):
+        tell(work_id)
+    tell("ad-4", "bob")
+    taken, refused = claim(deliveries), claim(deliveries)
+    deliveries.taken(taken.id, status=204)
+    deliveries.failed(refused.id, status=429, error="later", again_s=7200.0, rest_s=3600.0)
+    assert due(deliveries).webhook == other
+    assert due(deliveries, but_owners={"bob"}) is None
+    found = {one.work_id: one for one in deliveries.page(webhook.id, limit=5)[0]}
+    waits_s = {name: one.next_at and (one.next_at - one.created_at).total_seconds() for name, one in found.items()}
+    assert waits_s["ad-1"] is None
+    assert 7190 < waits_s["ad-2"] < 7300
+    assert 3590 < waits_s["ad-3"] < 3700
+    turn_back()
+    assert {claim(deliveries).event.work_id for _ in range(3)} == {"ad-2", "ad-3", "ad-4"}
+
+
+def test_rest_shortens_no_wait(deliveries, add, tell):
+    webhook = add()
+    tell("ad-1")
+    tell("ad-2")
+    first, second = claim(deliveries), claim(deliveries)
+    deliveries.failed(first.id, status=500, error="x", again_s=7200.0)
+    deliveries.failed(second.id, status=429, error="x", again_s=60.0, rest_s=60.0)
+    waits_s = [(one.next_at - one.created_at).total_seconds() for one in deliveries.page(webhook.id, limit=5)[0]]
+    assert max(waits_s) > 7190
 
 
 def test_a_webhook_that_wants_nothing_more_is_disabled(webhooks, deliveries, add, tell):
@@ -166,7 +211,7 @@ def test_an_event_that_is_no_longer_kept_is_given_up(database, deliveries, add, 
     tell("ad-2")
     with database.transaction() as session:
         session.delete(session.get_one(EventRow, ("ad-1", 1)))
-    assert deliveries.claim(**NOBODY).event.work_id == "ad-2"
+    assert claim(deliveries).event.work_id == "ad-2"
     (lost,) = [one for one in deliveries.page(webhook.id, limit=5)[0] if one.work_id == "ad-1"]
     assert (lost.next_at, lost.last_error) == (None, COLLECTED)
 

@@ -237,14 +237,18 @@ def test_the_promoted_prior_is_what_later_adaptations_begin_from(service, own, s
 
 
 def test_promotions_are_told_newest_first(service, own):
-    assert service.client.get("/v1/priors/promotions").json() == []
+    nothing = {"items": [], "next_cursor": None}
+    assert service.client.get("/v1/priors/promotions").json() == nothing
     for prior_id in (own, own, BUNDLED):
         assert service.client.post(f"/v1/priors/{prior_id}/promote").status_code == 200
     listed = service.client.get("/v1/priors/promotions", params={"search_space": "nas_bench_201"}).json()
-    assert [one["prior_id"] for one in listed] == [BUNDLED, own, own]
+    assert [one["prior_id"] for one in listed["items"]] == [BUNDLED, own, own]
     assert service.client.get("/v1/priors/promotions").json() == listed
-    assert service.client.get("/v1/priors/promotions?search_space=darts").json() == []
-    assert service.client.get("/v1/priors/promotions?limit=1").json() == listed[:1]
+    assert service.client.get("/v1/priors/promotions?search_space=darts").json() == nothing
+    first = service.client.get("/v1/priors/promotions?limit=1").json()
+    rest = service.client.get("/v1/priors/promotions", params={"limit": 2, "cursor": first["next_cursor"]}).json()
+    assert (first["items"] + rest["items"], rest["next_cursor"]) == (listed["items"], None)
+    assert told(service.client.get("/v1/priors/promotions?cursor=x")) == (422, "invalid_request")
     assert told(service.client.get("/v1/priors/promotions?limit=0")) == (422, "invalid_request")
 
 

@@ -7,10 +7,12 @@ from service.errors import QuotaExceededError
 from service.quotas import UNLIMITED, Quotas, Usage, check
 from service.records.adaptations import AdaptationRecords
 from service.records.database import Database
-from service.records.datasets import DatasetRecords
+from service.records.datasets import DatasetRecords, new_dataset_id
 from service.records.meta_runs import MetaRunRecords
+from service.records.model import Arrival
 from service.records.owners import OwnerRecords
 from service.records.transitions import Change, MetaChange
+from service.schemas import Problem
 from workers.contracts.adaptations import AdaptationRequest
 from workers.contracts.datasets import DatasetReport
 from workers.contracts.meta_runs import DatasetChoice, MetaRunRequest
@@ -32,6 +34,9 @@ NUM_AT_ONCE = 50
         (Quotas(max_unfinished=2), Usage(num_unfinished=1), Usage(num_unfinished=1), True),
         (Quotas(max_unfinished=2), Usage(num_unfinished=2), Usage(num_unfinished=1), False),
         (Quotas(max_unfinished=2), Usage(num_unfinished=3), Usage(num_bytes=1), True),
+        (Quotas(max_arriving=2), Usage(num_arriving=1), Usage(num_arriving=1), True),
+        (Quotas(max_arriving=2), Usage(num_arriving=2), Usage(num_arriving=1, num_bytes=1), False),
+        (Quotas(max_arriving=2), Usage(num_arriving=2), Usage(num_bytes=1), True),
     ],
 )
 def test_a_quota_bounds_what_is_there_and_what_is_asked_for(quotas, usage, more, fits):
@@ -80,6 +85,27 @@ def test_bytes_that_come_at_once_never_exceed_the_quota(records):
     kept, _ = DatasetRecords(records).page(owner="ann", limit=10)
     dataset_of(records, "ann", quotas=quotas, number=int(kept[0].sha256, 16))
     dataset_of(records, "bob", quotas=quotas)
+
+
+def test_datasets_that_begin_to_arrive_at_once_never_exceed_the_quota(records):
+    datasets = DatasetRecords(records, Quotas(max_arriving=5))
+
+    def begin(owner="ann"):
+        arrival = Arrival(upload_id="u", part_bytes=5)
+        return datasets.expect(new_dataset_id(), name="pets", num_bytes=10, arrival=arrival, owner=owner)
+
+    assert at_once(lambda _: begin()) == {"made": 5, "refused": NUM_AT_ONCE - 5}
+    # What comes at once as a form is none of them, and another owner has as many of its own.
+    dataset_of(records, "ann", quotas=Quotas(max_arriving=5))
+    begin(owner="bob")
+    # What was completed counts until it is settled.
+    first, *_ = datasets.page(owner="ann", limit=10, state="UPLOADING")[0]
+    assert datasets.completed(first)
+    with pytest.raises(QuotaExceededError, match="UPLOADING or CHECKING"):
+        begin()
+    seen = datasets.entry(first.id, owner="ann")
+    assert datasets.rejected(seen, Problem(title="No zip", status=422, code="invalid_dataset"))
+    begin()
 
 
 def test_work_that_comes_at_once_never_exceeds_the_quota_whatever_its_kind(records):

@@ -15,7 +15,9 @@ from service.records.events import record_event
 from service.records.lease import WEBHOOKS, Lease
 from service.records.tables import DeliveryRow
 from service.records.webhooks import WebhookRecords
-from service.webhooks.delivery import DELAYS_S, MAX_OF_OWNER, MAX_TRIES, DeliveryLoop
+from service.webhooks.delays import DELAYS_S, MAX_TRIES
+from service.webhooks.delivery import DeliveryLoop
+from service.webhooks.places import MAX_AT_ONCE, MAX_OF_HOST, MAX_OF_OWNER
 from service.webhooks.sender import Outcome
 
 WAIT_S = 20.0
@@ -119,7 +121,8 @@ def deliver(loop, delivery, **options):
 
 
 def claim(deliveries):
-    return deliveries.claim(but_webhooks=frozenset(), but_owners=frozenset())
+    due = deliveries.next_due(but_webhooks=frozenset(), but_owners=frozenset())
+    return None if due is None else deliveries.claim(due.delivery_id)
 
 
 def outcomes(metrics):
@@ -194,20 +197,61 @@ def test_who_is_gone_gets_nothing_more(loop_of, database, deliveries, sender, me
     assert outcomes(metrics) == {"gone": 1}
 
 
-def test_a_slow_webhook_holds_up_no_other(loop_of, sender, add, tell, settled):
-    slow = [f"https://slow-{number}.test" for number in range(MAX_OF_OWNER + 2)]
-    sender.held = {url: threading.Event() for url in slow}
-    for url in slow:
-        add(url)
+def test_a_receiver_that_asks_to_be_left_alone_is(loop_of, deliveries, sender, add, tell):
+    add()
+    sender.outcomes["https://a.test"] = Outcome(status=429, error="a refusal: status 429", asked_s=600.0)
+    tell("ad-1")
+    tell("ad-2")
+    view = deliver(loop_of(vary=lambda: 1.0), claim(deliveries))
+    assert 590.0 < (view.next_at - view.created_at).total_seconds() < 700.0
+    assert not deliveries.has_due()
+
+
+@pytest.fixture
+def hang(sender, add, tell):
+    """Returns a function that gives an owner receivers that hang, each with messages that wait for it."""
+
+    def add_hanging(owner, urls):
+        for url in urls:
+            sender.held[url] = threading.Event()
+            add(url, owner)
+        for number in range(3):
+            tell(f"ad-{owner}-{number}", owner)
+        return urls
+
+    return add_hanging
+
+
+def busy(sender, urls):
+    """Those of these receivers that are being sent to: one message each."""
+    found = [url for url in urls if sender.to(url)]
+    assert all(len(sender.to(url)) == 1 for url in found)
+    return found
+
+
+def test_receivers_that_hang_hold_up_nobody_elses(loop_of, sender, add, tell, hang, settled):
+    owners = [f"slow-{number}" for number in range(MAX_AT_ONCE // MAX_OF_OWNER - 1)]
+    urls = {owner: hang(owner, [f"https://{owner}-{number}.test" for number in range(5)]) for owner in owners}
+    add("https://b.test", "bob")
     for number in range(3):
-        tell(f"ad-{number}")
+        tell(f"ad-bob-{number}", "bob")
+    loop_of().start()
+    sender.wait(3, "https://b.test")
+    assert {len(busy(sender, urls[owner])) for owner in owners} == {MAX_OF_OWNER}
+    for event in sender.held.values():
+        event.set()
+    settled(lambda rows: all(row.delivered_at is not None for row in rows))
+
+
+def test_a_host_that_hangs_holds_up_no_other_whoever_owns_its_webhooks(loop_of, sender, add, tell, hang, settled):
+    urls = [f"https://slow.test/{number}" for number in range(MAX_AT_ONCE)]
+    for number, url in enumerate(urls):
+        hang(f"owner-{number}", [url])
     add("https://b.test", "bob")
     tell("ad-b", "bob")
     loop_of().start()
     sender.wait(1, "https://b.test")
-    busy = [url for url in slow if sender.to(url)]
-    assert len(busy) <= MAX_OF_OWNER
-    assert all(len(sender.to(url)) == 1 for url in busy)
+    assert len(busy(sender, urls)) == MAX_OF_HOST
     for event in sender.held.values():
         event.set()
     settled(lambda rows: all(row.delivered_at is not None for row in rows))

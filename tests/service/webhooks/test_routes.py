@@ -1,6 +1,7 @@
 """Webhooks over HTTP, to a real receiver."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from standardwebhooks.webhooks import Webhook
@@ -98,6 +99,25 @@ def test_a_webhook_is_tried_at_once(near, receiver):
     assert documents[0]["data"]["links"] == {"self": f"/v1/webhooks/{hook['id']}"}
     metrics = near.client.get("/metrics").text
     assert 'archprior_webhook_deliveries_total{outcome="given_up"} 1.0' in metrics
+
+
+def test_an_owner_tries_one_webhook_at_a_time(near, receiver, new_receiver):
+    other = new_receiver()
+    hooks = [create(near, one.url, kinds=["dataset.rejected"])["id"] for one in (receiver, other)]
+    receiver.released.clear()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(near.client.post, f"/v1/webhooks/{hooks[0]}/test")
+        receiver.wait(1)
+        for hook in hooks:
+            refused = near.client.post(f"/v1/webhooks/{hook}/test")
+            assert (refused.status_code, refused.json()["code"]) == (429, "quota_exceeded")
+            assert int(refused.headers["Retry-After"]) >= 1
+        receiver.released.set()
+        assert first.result(20.0).json()["last_status"] == 204
+    assert near.client.post(f"/v1/webhooks/{hooks[1]}/test").json()["last_status"] == 204
+    assert len(receiver.got) == 1
+    for hook in hooks:
+        near.client.delete(f"/v1/webhooks/{hook}")
 
 
 def test_a_webhook_to_this_network_is_refused_when_it_is_sent(shared_service):

@@ -67,6 +67,12 @@ def test_everything_else_is_a_failure_and_no_redirect_is_followed(sender, receiv
     assert len(receiver.got) == 1
 
 
+@pytest.mark.parametrize(("header", "asked_s"), [("30", 30.0), ("Tue, 14 Nov 2023 22:15:00 GMT", 100.0), ("soon", 0.0)])
+def test_a_receiver_may_say_when_to_come_again(sender, receiver, header, asked_s):
+    receiver.statuses, receiver.headers = [503], {"Retry-After": header}
+    assert send(changed(sender, now=lambda: 1_700_000_000.0), receiver.url).asked_s == asked_s
+
+
 def test_no_proxy_is_asked(sender, receiver, monkeypatch):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
@@ -93,6 +99,17 @@ def test_a_resolver_that_hangs_is_given_up(sender):
     finally:
         released.set()
     assert outcome.error == "no answer within 0.2 s"
+
+
+def test_a_resolver_that_hangs_holds_up_no_exit(sender):
+    threads = []
+
+    def hang(*_):
+        threads.append(threading.current_thread())
+        return ["127.0.0.1"]
+
+    send(changed(sender, timeout_s=5.0, resolve=hang), "http://hooks.test:1")
+    assert threads[0].daemon
 
 
 def test_nobody_who_listens_is_told_as_such(sender, receiver):

@@ -147,10 +147,10 @@ def test_gradients_come_from_processes_of_their_own(
     assert learned.complete
     assert bit_equal(learned, crew, undisturbed(short_config))
     actors = living()
-    assert set(actors) == {f"{name} {LABEL}" for name in ("parameters-1", "worker-1", "worker-2")}
-    assert [actors[f"worker-{number} {LABEL}"].class_name for number in (1, 2)] == ["GradientWorker"] * 2
+    assert set(actors) == {f"{LABEL} {name}" for name in ("parameters-1", "worker-1", "worker-2")}
+    assert [actors[f"{LABEL} worker-{number}"].class_name for number in (1, 2)] == ["GradientWorker"] * 2
     assert len({os.getpid(), *(actor.pid for actor in actors.values())}) == 4
-    by_name = {f"{view.id} {LABEL}": view for view in told.newest.workers}
+    by_name = {f"{LABEL} {view.id}": view for view in told.newest.workers}
     for name, view in by_name.items():
         assert (view.pid, view.actor_id) == (actors[name].pid, actors[name].actor_id)
         assert view.num_done > 0
@@ -161,7 +161,7 @@ def test_killed_processes_cost_time_and_nothing_else(
     learn: Learn, undisturbed: object, short_config: MetaConfig
 ) -> None:
     def kill(progress: MetaProgress) -> None:
-        server = living()[f"parameters-1 {LABEL}"]
+        server = living()[f"{LABEL} parameters-1"]
         busy = next(worker for worker in progress.workers if worker.state == "busy")
         os.kill(busy.pid, signal.SIGKILL)
         os.kill(server.pid, signal.SIGKILL)

@@ -4,8 +4,10 @@ import errno
 import os
 import socket
 import time
+import uuid
 from pathlib import Path
 
+import boto3
 import pytest
 
 from search_spaces.errors import InvalidOptionError
@@ -51,6 +53,66 @@ def test_what_a_dead_writer_left_is_never_listed(tmp_path: Path) -> None:
 
     assert [entry.key for entry in store.list("")] == ["object"]
     assert [entry.key for entry in store.list(".")] == []
+
+
+@pytest.mark.parametrize("name", ["back\\slash", "new\nline", b"not utf-8 \xff"])
+def test_what_others_put_into_a_folder_under_no_key_is_told_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str | bytes
+) -> None:
+    store = FolderStore(tmp_path)
+    for key in ("a/before", "a/z-behind"):
+        store.put_bytes(key, b"1")
+    (tmp_path / "a" / os.fsdecode(name)).touch()
+
+    assert [entry.key for entry in store.list("a/")] == ["a/before", "a/z-behind"]
+    assert repr(os.fsdecode(name))[1:-1] in caplog.text
+
+
+def test_what_others_put_into_a_bucket_under_no_key_is_told_and_left_out(
+    moto_path_environment: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bucket = f"bucket-{uuid.uuid4().hex[:12]}"
+    store = open_store(f"s3://{bucket}/team", create=True)
+    store.put_bytes("a/object", b"1")
+    client = boto3.client("s3", endpoint_url=moto_path_environment)
+    for key in ("team/a/", "team/a//b", "team/a/\\", "team/z"):
+        client.put_object(Bucket=bucket, Key=key)
+
+    assert [entry.key for entry in store.list("")] == ["a/object", "z"]
+    assert [record.args for record in caplog.records] == [("a/",), ("a//b",), ("a/\\",)]
+
+
+def test_a_folder_is_read_when_its_turn_has_come(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    for key in ("a/1", "b/1", "c/1"):
+        store.put_bytes(key, b"1")
+    listed = store.list("")
+    assert next(listed).key == "a/1"
+
+    store.put_bytes("c/2", b"1")  # into a folder that is read later: nothing of it is in memory
+    store.delete("b/1")
+    (tmp_path / "b").rmdir()
+
+    assert [entry.key for entry in listed] == ["c/1", "c/2"]
+
+
+def test_folders_that_hold_nothing_of_a_list_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FolderStore(tmp_path)
+    for key in ("a/x/1", "b/x/1", "b/y/1", "b/y/2", "c/x/1"):
+        store.put_bytes(key, b"1")
+    read, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: read.append(str(Path(path).relative_to(tmp_path))) or scandir(path))
+
+    assert [entry.key for entry in store.list("b/", after="b/y/1")] == ["b/y/2"]
+    assert read == ["b", "b/y"]
+
+
+def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store", create=True)
+    store.put_bytes("a/1", b"1")
+    (tmp_path / "store" / "b").symlink_to(tmp_path, target_is_directory=True)
+
+    assert [entry.key for entry in store.list("")] == ["a/1"]
 
 
 def test_what_a_dead_writer_left_is_swept_away_after_a_day(tmp_path: Path) -> None:

@@ -110,6 +110,30 @@ def test_listing_is_by_prefix_and_in_the_order_of_keys(store: Store) -> None:
     assert sizes(store) == {key: len(key.encode()) for key in keys}
 
 
+def test_the_order_of_keys_is_that_of_their_bytes_however_they_branch(store: Store) -> None:
+    keys = [
+        *("a b/c", "a!", "a+/b", "a-b", "a.b", "a/b", "a0", "ab/c/d", "ab/c0", "ab0"),
+        *("b/b-b/b", "b/b/b", "b/b/b-b", "b/b0/b", "b0/b"),
+        *("\u00e9/1", "\uffee/1", "\uffee1", "\U0001f600/1"),  # UTF-16 would have the last one before these
+    ]
+    for key in reversed(keys):
+        store.put_bytes(key, b"1")
+
+    assert [entry.key for entry in store.list("")] == sorted(keys, key=str.encode)
+    for number, key in enumerate(sorted(keys)):
+        assert [entry.key for entry in store.list("", after=key)] == sorted(keys)[number + 1 :]
+
+
+def test_a_version_tells_one_content_from_another(store: Store) -> None:
+    store.put_bytes("object", b"first")
+    first, again = (entry.version for _ in range(2) for entry in store.list(""))
+    store.put_bytes("object", b"other")
+    (other,) = (entry.version for entry in store.list(""))
+
+    assert first == again != other
+    assert "" not in {first, other}
+
+
 def test_a_listing_goes_on_behind_a_key(store: Store) -> None:
     for key in ("a-b", "a/b-c/d", "a/c/c", "ab", "b/10", "ä"):
         store.put_bytes(key, b"1")
@@ -193,7 +217,7 @@ def test_unsafe_keys_are_refused_by_every_method(store: Store, tmp_path: Path) -
         lambda key: store.copy("source", key),
         lambda key: store.presigned_get(key, expires_s=60, filename="file", media_type="text/plain"),
         lambda key: store.begin_upload(key, num_bytes=1),
-        lambda key: store.presigned_part(key, "0" * 32, 1, expires_s=60),
+        lambda key: store.presigned_part(key, "0" * 32, 1, num_bytes=3, expires_s=60),
         lambda key: store.put_part(key, "0" * 32, 1, b"1"),
         lambda key: store.parts(key, "0" * 32),
         lambda key: store.complete_upload(key, "0" * 32, num_bytes=1),

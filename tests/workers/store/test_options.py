@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
@@ -11,7 +12,7 @@ from search_spaces.errors import InvalidOptionError
 from workers.contracts.errors import StoreError
 from workers.store.multipart import PART_BYTES
 from workers.store.open import open_store
-from workers.store.options import S3Options, s3_options
+from workers.store.options import S3Options, Waits, s3_options
 from workers.store.patient import open_patiently
 
 KEY_ID = "arn:aws:kms:us-east-1:123456789012:key/0e9f1c2d"
@@ -128,3 +129,62 @@ def test_what_is_prompt_fails_by_one_short_try_where_a_server_says_nothing(
     with pytest.raises(StoreError, match=r"[Rr]ead timeout"):
         store.prompt.put_bytes("progress.json", b"{}")
     assert time.monotonic() - began_s < 5.0  # the other way takes minutes
+
+
+def test_who_serves_requests_waits_briefly_for_what_is_answered_at_once(
+    s3_server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    waits = Waits(max_attempts=2, connect_timeout_s=0.2, read_timeout_s=0.2)
+    monkeypatch.setattr("workers.store.options.SERVING", waits)
+    store = open_store("s3://bucket", create=True, serving=True)
+    store.put_bytes("object", b"1")
+    upload = store.begin_upload("large", num_bytes=3).id
+    s3_server.hang()
+
+    began_s = time.monotonic()
+    for ask in (
+        lambda: store.size("object"),
+        lambda: store.get_bytes("object"),
+        lambda: store.read("object"),
+        lambda: store.put_bytes("object", b"2"),
+        lambda: list(store.list("")),
+        lambda: store.delete("object"),
+        lambda: store.begin_upload("other", num_bytes=3),
+        lambda: store.put_part("large", upload, 1, b"abc"),
+        lambda: store.parts("large", upload),
+    ):
+        with pytest.raises(StoreError, match=r"[Rr]ead timeout"):
+            ask()
+    assert time.monotonic() - began_s < 60.0  # the other way takes five minutes for each
+
+
+def test_who_serves_requests_waits_half_a_minute_at_most_and_as_long_as_ever_for_long_work() -> None:
+    options = S3Options().serving()
+    waits = options.at_once
+    # Botocore pauses for up to 1 s after the first try, 2 s after the second, 4 s after the third.
+    pauses_s = 2 ** (waits.max_attempts - 1) - 1
+    assert waits.max_attempts * waits.read_timeout_s + pauses_s <= 30.0
+    assert waits.max_attempts * waits.connect_timeout_s + pauses_s <= 30.0
+    assert options.waits == S3Options().waits
+    assert S3Options(max_attempts=1).serving().at_once.max_attempts == 1
+
+
+def test_a_file_that_a_server_takes_its_time_over_goes_up_though_answers_are_due_at_once(
+    s3_server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(
+        "workers.store.options.SERVING", Waits(max_attempts=1, connect_timeout_s=0.3, read_timeout_s=0.3)
+    )
+    store = open_store("s3://bucket", create=True, serving=True)
+    (tmp_path / "file").write_bytes(b"bytes")
+    s3_server.hang()
+    with pytest.raises(StoreError, match=r"[Rr]ead timeout"):
+        store.size("file")
+
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(store.put_file, "file", tmp_path / "file")
+        with pytest.raises(TimeoutError):
+            sent.result(timeout=1.0)
+        s3_server.go_on()
+        sent.result(timeout=30.0)
+    assert store.get_bytes("file") == b"bytes"

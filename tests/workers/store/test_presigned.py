@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
+from search_spaces.errors import InvalidOptionError
 from workers.store.open import open_store
 from workers.store.protocol import Store
 
@@ -58,7 +59,7 @@ def test_a_link_gives_ranges(public_store: Store, anyone: httpx.Client) -> None:
 
 def test_parts_go_up_by_links(public_store: Store, anyone: httpx.Client) -> None:
     upload = public_store.begin_upload("up", num_bytes=len(DATA)).id
-    address = public_store.presigned_part("up", upload, 1, expires_s=60)
+    address = public_store.presigned_part("up", upload, 1, num_bytes=len(DATA), expires_s=60)
     assert address is not None
 
     for _ in range(2):
@@ -66,6 +67,35 @@ def test_parts_go_up_by_links(public_store: Store, anyone: httpx.Client) -> None
     public_store.complete_upload("up", upload, num_bytes=len(DATA))
 
     assert public_store.get_bytes("up") == DATA
+
+
+@pytest.mark.parametrize("body", [b"abcd", b"ab", [b"abc"]], ids=["longer", "shorter", "of a size it does not tell"])
+def test_a_link_takes_a_part_of_its_size_only(
+    signed_store: Store, anyone: httpx.Client, body: bytes | list[bytes]
+) -> None:
+    upload = signed_store.begin_upload("up", num_bytes=3).id
+    address = signed_store.presigned_part("up", upload, 1, num_bytes=3, expires_s=60)
+    assert address is not None
+
+    assert anyone.put(address, content=body).status_code in {400, 403}
+    assert signed_store.parts("up", upload) == ()
+    anyone.put(address, content=b"abc").raise_for_status()
+    signed_store.complete_upload("up", upload, num_bytes=3)
+
+    assert signed_store.get_bytes("up") == b"abc"
+
+
+def test_what_a_server_takes_that_heeds_no_signed_size_makes_no_object(
+    public_store: Store, anyone: httpx.Client
+) -> None:
+    upload = public_store.begin_upload("up", num_bytes=3).id
+    address = public_store.presigned_part("up", upload, 1, num_bytes=3, expires_s=60)
+    assert address is not None
+    anyone.put(address, content=b"more than that")  # moto takes it
+
+    with pytest.raises(InvalidOptionError, match="not whole"):
+        public_store.complete_upload("up", upload, num_bytes=3)
+    assert public_store.size("up") is None
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
@@ -82,7 +112,7 @@ def test_a_link_is_for_one_object_and_one_part(signed_store: Store, anyone: http
     for key in ("object", "secret"):
         signed_store.put_bytes(key, DATA)
     upload = signed_store.begin_upload("up", num_bytes=3).id
-    address = signed_store.presigned_part("up", upload, 1, expires_s=60)
+    address = signed_store.presigned_part("up", upload, 1, num_bytes=3, expires_s=60)
     assert address is not None
 
     assert anyone.get(link(signed_store, "object").replace("/object?", "/secret?")).status_code in {400, 403}

@@ -10,7 +10,7 @@ import pytest
 from search_spaces.errors import InvalidOptionError
 from workers.contracts.errors import ObjectMissingError, StoreError
 from workers.store.folder import FolderStore
-from workers.store.multipart import MAX_PARTS, PART_BYTES, StoredPart, check_whole, part_bytes_of
+from workers.store.multipart import MAX_PARTS, PART_BYTES, StoredPart, check_whole, exceed, part_bytes_of
 from workers.store.protocol import Store
 
 GIB = 1 << 30
@@ -124,7 +124,7 @@ def test_a_number_that_no_part_has_is_refused(store: Store, number: int) -> None
     with pytest.raises(InvalidOptionError, match="number of a part"):
         store.put_part("small", upload, number, b"abc")
     with pytest.raises(InvalidOptionError, match="number of a part"):
-        store.presigned_part("small", upload, number, expires_s=60)
+        store.presigned_part("small", upload, number, num_bytes=3, expires_s=60)
 
 
 def test_a_store_without_a_public_address_gives_none(store: Store) -> None:
@@ -132,7 +132,7 @@ def test_a_store_without_a_public_address_gives_none(store: Store) -> None:
     upload = store.begin_upload("small", num_bytes=3).id
 
     assert store.presigned_get("object", expires_s=60, filename="a.bin", media_type="text/plain") is None
-    assert store.presigned_part("small", upload, 1, expires_s=60) is None
+    assert store.presigned_part("small", upload, 1, num_bytes=3, expires_s=60) is None
 
 
 @pytest.mark.parametrize("upload_id", ["", "..", "../..", "0" * 32, "a" * 31 + "/"])
@@ -156,6 +156,21 @@ def test_a_folder_forgets_an_upload_that_got_no_part_for_a_day(tmp_path) -> None
     assert len(store.parts("new", new)) == 1
     with pytest.raises(ObjectMissingError):
         store.parts("old", old)
+
+
+def test_a_folder_keeps_an_upload_that_somebody_still_means_to_complete(tmp_path) -> None:
+    store = FolderStore(tmp_path)
+    kept, left = (store.begin_upload(key, num_bytes=3).id for key in ("kept", "left"))
+    for key, upload in (("kept", kept), ("left", left)):
+        store.put_part(key, upload, 1, b"abc")
+    for folder in (tmp_path / ".partial").iterdir():
+        os.utime(folder, (0, 0))
+
+    store.sweep(keep=[("kept", kept), ("other", left), ("of another store", "2~x/../y")])
+
+    store.complete_upload("kept", kept, num_bytes=3)
+    with pytest.raises(ObjectMissingError):
+        store.parts("left", left)
 
 
 def test_a_folder_keeps_nothing_of_a_completed_upload(tmp_path) -> None:
@@ -208,6 +223,22 @@ def test_a_folder_publishes_nothing_of_parts_that_change_meanwhile(tmp_path, mon
 def test_no_object_has_more_parts_than_s3_takes(num_bytes: int, part_bytes: int) -> None:
     assert part_bytes_of(num_bytes) == part_bytes
     assert -(-num_bytes // part_bytes) <= MAX_PARTS
+
+
+@pytest.mark.parametrize(
+    ("sizes", "is_more"),
+    [
+        ({}, False),
+        ({1: PART_BYTES, 3: 5}, False),
+        ({1: 7, 3: 0}, False),
+        ({1: PART_BYTES + 1}, True),
+        ({3: 6}, True),
+        ({4: 0}, True),
+    ],
+)
+def test_more_than_was_said_is_told_from_what_is_missing(sizes: dict[int, int], is_more: bool) -> None:
+    parts = [StoredPart(number=number, num_bytes=num_bytes) for number, num_bytes in sizes.items()]
+    assert exceed(parts, 2 * PART_BYTES + 5) is is_more
 
 
 @pytest.mark.parametrize("num_bytes", [0, -1])

@@ -1,0 +1,108 @@
+"""What the jobs of adaptations and meta-runs print, and their actors: `/v1/adaptations/{id}/log`, `.../actors`."""
+
+from http import HTTPStatus
+from typing import Annotated, Any, Final
+
+from anyio import to_thread
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import PlainTextResponse
+
+from service.attempts import AttemptFiles
+from service.auth import CallerDependency
+from service.job_looks import job_actors, job_log
+from service.meta_runs.attempts import MetaAttemptFiles
+from service.meta_runs.views import META_RUNS
+from service.parts import PartsDependency
+from service.problems import responses
+from service.schemas import ActorPage
+from service.views import ADAPTATIONS
+
+adaptations = APIRouter(prefix=ADAPTATIONS, tags=["adaptations"])
+meta_runs = APIRouter(prefix=META_RUNS, tags=["meta-runs"])
+
+MAX_LOG_BYTES: Final = 1 << 20
+REFUSED: Final = responses(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
+LOG: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The end of the log, from the beginning of a line on", "content": {"text/plain": {}}},
+    **REFUSED,
+}
+Attempt = Annotated[int | None, Query(ge=1, le=1_000_000, description="Which attempt. Absent: the current one.")]
+NumBytes = Annotated[int, Query(ge=1, le=MAX_LOG_BYTES, description="Most bytes of it.")]
+DEFAULT_BYTES: Final = 65_536
+
+
+@adaptations.get(
+    "/{adaptation_id}/log",
+    summary="Read the log of an adaptation's job",
+    response_class=PlainTextResponse,
+    responses=LOG,
+)
+async def get_adaptation_log(
+    adaptation_id: str,
+    parts: PartsDependency,
+    caller: CallerDependency,
+    attempt: Attempt = None,
+    max_bytes: NumBytes = DEFAULT_BYTES,
+) -> Response:
+    """The end of what the job has printed, as Ray keeps it: for as long as its head runs."""
+
+    def read() -> str:
+        adaptation = parts.adaptations.get(adaptation_id, owner=caller.owner)
+        files = AttemptFiles(parts.store, adaptation)
+        return job_log(parts.cluster, adaptation, files, attempt=attempt, num_bytes=max_bytes)
+
+    return _plain(await to_thread.run_sync(read, limiter=parts.ray_threads))
+
+
+@adaptations.get("/{adaptation_id}/actors", summary="List the actors of an adaptation's job", responses=REFUSED)
+async def list_adaptation_actors(
+    adaptation_id: str, parts: PartsDependency, caller: CallerDependency, attempt: Attempt = None
+) -> ActorPage:
+    """The actors of the job as Ray knows them, with their pages in its dashboard."""
+
+    def read() -> ActorPage:
+        adaptation = parts.adaptations.get(adaptation_id, owner=caller.owner)
+        return job_actors(parts.cluster, adaptation, AttemptFiles(parts.store, adaptation), attempt=attempt)
+
+    return await to_thread.run_sync(read, limiter=parts.ray_threads)
+
+
+@meta_runs.get(
+    "/{meta_run_id}/log",
+    summary="Read the log of a meta-run's job",
+    response_class=PlainTextResponse,
+    responses=LOG,
+)
+async def get_meta_run_log(
+    meta_run_id: str,
+    parts: PartsDependency,
+    caller: CallerDependency,
+    attempt: Attempt = None,
+    max_bytes: NumBytes = DEFAULT_BYTES,
+) -> Response:
+    """The end of what the job has printed, as Ray keeps it: for as long as its head runs."""
+
+    def read() -> str:
+        meta_run = parts.meta_runs.get(meta_run_id, owner=caller.owner)
+        files = MetaAttemptFiles(parts.store, meta_run)
+        return job_log(parts.cluster, meta_run, files, attempt=attempt, num_bytes=max_bytes)
+
+    return _plain(await to_thread.run_sync(read, limiter=parts.ray_threads))
+
+
+@meta_runs.get("/{meta_run_id}/actors", summary="List the actors of a meta-run's job", responses=REFUSED)
+async def list_meta_run_actors(
+    meta_run_id: str, parts: PartsDependency, caller: CallerDependency, attempt: Attempt = None
+) -> ActorPage:
+    """The actors of the job as Ray knows them, with their pages in its dashboard."""
+
+    def read() -> ActorPage:
+        meta_run = parts.meta_runs.get(meta_run_id, owner=caller.owner)
+        return job_actors(parts.cluster, meta_run, MetaAttemptFiles(parts.store, meta_run), attempt=attempt)
+
+    return await to_thread.run_sync(read, limiter=parts.ray_threads)
+
+
+def _plain(log: str) -> Response:
+    # A job prints names of other people's making: no browser shall take them for a page.
+    return PlainTextResponse(log, headers={"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"})
