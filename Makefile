@@ -68,6 +68,22 @@ FUZZ_S ?= 3600
 bench-fuzz: install
 	$(BIN)/python -m benchmarks.fuzz --seconds $(FUZZ_S)
 
+# What priors learn from, of more than one kind, and what they never see; fetched by npm and apt-get. See docs/domains.md.
+.PHONY: domains
+domains: install
+	$(BIN)/python -m benchmarks.domains build/domains
+
+# What a prior is worth in a domain that it never saw: one prior for each domain left out, BUDGET_CPU_S seconds each.
+BUDGET_CPU_S ?= 900
+.PHONY: bench-leave-one-out
+bench-leave-one-out: install
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.leave_one_out --budget-cpu-s $(BUDGET_CPU_S)
+
+# Which supernet of the mobile space ranks better: weights of each block's own, or slices; needs the packed CIFAR-10.
+.PHONY: bench-mobile-sharing
+bench-mobile-sharing: install
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.mobile_sharing
+
 # The one image. Its dependencies come from wheels that this machine's pip fetches, with settings a build does not see.
 IMAGE ?= archprior:latest
 BASE_IMAGE ?= python:3.11-slim-bookworm

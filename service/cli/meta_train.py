@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from search_spaces.errors import InvalidOptionError
 from service.cli.interrupts import interruptible
+from service.cli.local_datasets import local_datasets
 from service.cli.meta_runs.options import read_config
 from service.cli.options import JsonOption
 from service.cli.output import print_json, stderr, stdout
@@ -22,13 +23,21 @@ if TYPE_CHECKING:
 
 def meta_train(
     data: Annotated[
-        list[Path],
-        typer.Option("--data", metavar="PATH", help="A folder of class folders, a zip, or a packed npz; repeatable."),
+        list[str],
+        typer.Option(
+            "--data",
+            metavar="PATH[:WEIGHT]",
+            help="A folder of class folders, a zip, or a packed npz, and how often tasks come from it; repeatable.",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for checkpoint, log, prior and card.")],
     split: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="JSON: class names of meta_train, meta_validation, meta_test."),
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="JSON: class names of meta_train, meta_validation, meta_test; one for each --data, in its order.",
+            show_default=False,
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="JSON of a meta-training's configuration; default: a short one.")
@@ -37,7 +46,12 @@ def meta_train(
     num_steps: Annotated[
         int | None, typer.Option(min=1, help="Pause after so many meta-steps; the same command goes on from there.")
     ] = None,
-    terms: Annotated[str, typer.Option(help="Terms of the images, for the card.")] = "not stated",
+    terms: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Terms of the images, for the card; one for each --data, or one for all of them.", show_default=False
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
@@ -48,15 +62,13 @@ def meta_train(
     from workers.meta.finish import finish
     from workers.meta.learning.data import load_meta_data
     from workers.meta.learning.loop import meta_train as learn
-    from workers.tasks.class_split import ClassSplit
 
     name = prior_id or out.resolve().name
     if not re.fullmatch(PRIOR_ID, name):
         raise InvalidOptionError("name of the prior", got=name, expected=PRIOR_ID, todo="Choose another with --id.")
     torch.set_num_threads(threads)
     with stderr().status("reading the datasets"):
-        class_split = None if split is None else ClassSplit.read(split)
-        meta_data = load_meta_data(data, class_split, max(chosen.resolutions), terms)
+        meta_data = load_meta_data(local_datasets(data, split or (), terms or ()), max(chosen.resolutions))
     last = min(num_steps or chosen.num_steps, chosen.num_steps)
     with _progress() as progress, interruptible():
         bar = progress.add_task("meta-training", total=last, loss="")
@@ -64,7 +76,10 @@ def meta_train(
         def show(log: "StepLog") -> None:
             progress.update(bar, completed=log.step + 1, loss=f"loss {log.loss:.3f}")
 
-        state = learn(chosen, meta_data.meta_train, meta_data.meta_validation, out, num_steps=last, on_step=show)
+        state = learn(
+            chosen, meta_data.meta_train, meta_data.meta_validation, out,
+            dataset_weights=meta_data.dataset_weights, num_steps=last, on_step=show,
+        )  # fmt: skip
     if state.step < chosen.num_steps:
         if as_json:
             print_json({"step": state.step, "num_steps": chosen.num_steps, "out": str(out)})

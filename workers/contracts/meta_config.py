@@ -33,6 +33,8 @@ class MetaConfig(StoredContract):
         num_slots: Tasks per meta-step.
         resolutions: Image sides in pixels; a task draws one, by `resolution_weights`.
         min_ways, max_ways: Classes of a task of the third part; before it all classes take part.
+        num_examples: Fewest and most images that a task may use, drawn log-uniformly: small datasets are met as often
+            as large ones. Absent: all images of its classes.
         joint_batch: Images of a slot before the third part.
         num_support: Images of each inner step.
         num_query: Images that judge the adapted posterior.
@@ -68,6 +70,7 @@ class MetaConfig(StoredContract):
     resolution_weights: tuple[float, ...] = (1.0,)
     min_ways: int = Field(5, ge=2)
     max_ways: int = Field(20, ge=2)
+    num_examples: tuple[int, int] | None = None
     joint_batch: int = Field(128, ge=2)
     num_support: int = Field(128, ge=2)
     num_query: int = Field(128, ge=2)
@@ -115,6 +118,8 @@ class MetaConfig(StoredContract):
             raise ValueError("warmup_steps, joint_steps, num_steps: must not decrease")
         if self.max_ways < self.min_ways:
             raise ValueError("max_ways: at least min_ways")
+        if self.num_examples is not None and not 2 <= self.num_examples[0] <= self.num_examples[1]:
+            raise ValueError("num_examples: fewest, at least 2, and most, at least as many")
         if self.inner_arch_lr == 0 and (self.arch_kl > 0 or self.inner_arch_kl > 0):
             raise ValueError("arch_kl, inner_arch_kl: act only on choices that move: set inner_arch_lr above 0")
         if self.family == "gaussian" and self.inner_scale_lr == 0 and self.weight_kl > 0:

@@ -109,7 +109,7 @@ class RawTask:
         query_labels: int64 [Q], 0 to N - 1, the classes in turn.
         class_ids: int64 [N], position of each of the task's classes among the distribution's.
         resolution: Side to resize to, in pixels.
-        num_examples: N_t: images of these classes.
+        num_examples: N_t: images of these classes that the task may use.
     """
 
     support_images: Tensor
@@ -182,7 +182,14 @@ class TaskDistribution:
     def num_classes_by_dataset(self) -> tuple[int, ...]:
         return tuple(map(len, self._datasets))
 
-    def sample(self, generator: torch.Generator, *, num_ways: tuple[int, int], sizes: tuple[int, int]) -> RawTask:
+    def sample(
+        self,
+        generator: torch.Generator,
+        *,
+        num_ways: tuple[int, int],
+        sizes: tuple[int, int],
+        num_examples: tuple[int, int] | None = None,
+    ) -> RawTask:
         """Draw a task.
 
         Args:
@@ -190,6 +197,8 @@ class TaskDistribution:
             num_ways: Fewest and most classes; a dataset with fewer than the most gives at most what it has.
             sizes: Images of the support and of the query, balanced over the classes; at least one of each class. A
                 class with too few images repeats some, never across the two.
+            num_examples: Fewest and most images that the task may use, a number drawn log-uniformly and shared out
+                over the classes alike, two of each at the least; None: all that its classes have.
 
         Raises:
             InvalidDatasetError: A dataset has fewer classes than the fewest ways.
@@ -206,9 +215,12 @@ class TaskDistribution:
         ways = int(torch.randint(fewest, min(most, len(members)) + 1, (), generator=generator))
         class_ids = members[torch.randperm(len(members), generator=generator)[:ways]]
         side = self._draw_side(generator)
-        support, query = [], []
-        for start, count in zip(self._starts[class_ids].tolist(), self._counts[class_ids].tolist(), strict=True):
-            images = self._order[start + torch.randperm(count, generator=generator)]
+        each = None if num_examples is None else -(-_log_uniform(num_examples, generator) // ways)
+        support, query, num_images = [], [], 0
+        for start, found in zip(self._starts[class_ids].tolist(), self._counts[class_ids].tolist(), strict=True):
+            count = found if each is None else min(found, max(2, each))
+            images = self._order[start + torch.randperm(found, generator=generator)[:count]]
+            num_images += count
             # The query gets its share of a small class, at least one image and not all.
             cut = max(1, min(count - 1, round(count * sizes[0] / sum(sizes))))
             support.append(images[:cut])
@@ -222,7 +234,7 @@ class TaskDistribution:
             query_labels=query_labels,
             class_ids=class_ids,
             resolution=side,
-            num_examples=int(self._counts[class_ids].sum()),
+            num_examples=num_images,
         )
 
     def sample_batch(self, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor, int]:
@@ -247,6 +259,12 @@ class TaskDistribution:
 
     def _draw_side(self, generator: torch.Generator) -> int:
         return self._sides[int(torch.multinomial(self._weights, 1, generator=generator))]
+
+
+def _log_uniform(ends: tuple[int, int], generator: torch.Generator) -> int:
+    """Return a number between two ends, small ones as likely as large ones: uniform in its logarithm."""
+    low, high = map(math.log, ends)
+    return round(math.exp(low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))))
 
 
 def _in_turn(members: Sequence[Tensor], size: int) -> tuple[Tensor, Tensor]:

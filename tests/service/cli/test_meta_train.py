@@ -74,6 +74,48 @@ def test_it_pauses_goes_on_and_ends_with_a_prior_and_its_card(digits_folder: Pat
     assert (out / "prior.safetensors").stat().st_size == card.num_bytes
 
 
+def test_it_learns_from_several_datasets_by_their_weights_gray_and_color_at_64_pixels(
+    digits_folder: Path, tmp_path: Path
+) -> None:
+    generator = np.random.default_rng(0)
+    noise = generator.integers(0, 256, (24, 64, 64, 3), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", x=noise, y=np.arange(24) % 4)
+    config = write(tmp_path / "config.json", {**CONFIG, "resolutions": [64], "num_examples": [4, 20], "joint_batch": 4})
+    splits = [
+        write(tmp_path / "digits.json", {"meta_train": ["0", "1", "2"], "meta_validation": ["4", "5"]}),
+        write(tmp_path / "noise.json", {"meta_train": ["0", "3"], "meta_test": ["1", "2"]}),
+    ]
+    out = tmp_path / "mine"
+    data = ["--data", f"{digits_folder}:2.5", "--data", str(tmp_path / "noise.npz")]
+    named = ["--split", splits[0], "--split", splits[1], "--terms", "BSD", "--terms", "none"]
+    done = run(*data, *named, "--config", config, "--out", str(out), "--json")
+    assert done.returncode == 0, done.stderr
+    card = PriorCard.model_validate_json(done.stdout.splitlines()[-1])
+    assert [(item.classes, item.terms) for item in card.data] == [(("0", "1", "2"), "BSD"), (("0", "3"), "none")]
+    assert card.resolutions == (64,)
+    assert f"{digits_folder}:2.5" in card.command
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--data", "DATA:0"], "a weight above 0"),
+        (["--data", "DATA:x"], "a weight above 0"),
+        (["--data", "DATA", "--data", "DATA", "--split", "SPLIT"], "--split is given 1 times"),
+        (["--data", "DATA", "--terms", "a", "--terms", "b"], "--terms is given 2 times"),
+    ],
+)
+def test_datasets_whose_weights_splits_or_terms_do_not_fit_are_refused(
+    flags: list[str], message: str, digits_folder: Path, tmp_path: Path
+) -> None:
+    split = write(tmp_path / "split.json", {"meta_train": ["0", "1"]})
+    put = [flag.replace("DATA", str(digits_folder)).replace("SPLIT", split) for flag in flags]
+    done = run(*put, "--out", str(tmp_path / "out"))
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -81,6 +123,7 @@ def test_it_pauses_goes_on_and_ends_with_a_prior_and_its_card(digits_folder: Pat
         ({"num_steps": 0}, "num_steps"),
         ({"warmup_steps": 5}, "must not decrease"),
         ({"rule": "unrolled"}, "relaxed"),
+        ({"num_examples": [20, 10]}, "num_examples"),
     ],
 )
 def test_a_configuration_that_is_wrong_is_refused_by_field(

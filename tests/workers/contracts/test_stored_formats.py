@@ -26,7 +26,7 @@ META_CONFIG = """{"schema_version":1,"search_space":"nas_bench_201","macro":{"sk
         "num_cells":1},"seed":0,"num_steps":2000,"warmup_steps":1200,"joint_steps":1900,"mode":"synchronous",
         "max_staleness":4,"staleness_discount":0.9,"num_slots":1,"rule":"first_order",
         "estimator":"score_function","family":"delta","weighting":"task","resolutions":[16],
-        "resolution_weights":[1.0],"min_ways":5,"max_ways":20,"joint_batch":128,"num_support":128,
+        "resolution_weights":[1.0],"min_ways":5,"max_ways":20,"num_examples":[20,5000],"joint_batch":128,"num_support":128,
         "num_query":128,"num_inner_steps":4,"inner_lr":0.01,"inner_head_lr":0.1,"inner_arch_lr":0.0,
         "inner_scale_lr":0.0,"num_arch_samples":2,"temperature":1.0,"weight_kl":0.0,"arch_kl":0.0,
         "inner_weight_kl":0.0,"inner_arch_kl":0.0,"weight_scale":0.1,"lr":0.1,"lr_rise_steps":200,
@@ -167,6 +167,12 @@ def test_what_is_damaged_is_not_taken_for_newer() -> None:
     for data in (b"", b"[]", b'{"schema_version": 0}', b'{"schema_version": 1.5}'):
         with pytest.raises(ValidationError):
             DatasetReport.from_stored(data, "report.json")
+
+
+def test_a_configuration_of_when_tasks_used_all_images_is_read_as_one_that_does() -> None:
+    before = META_CONFIG.replace('"num_examples":[20,5000],', "")
+
+    assert MetaConfig.model_validate_json(before).num_examples is None
 
 
 def test_a_manifest_of_an_attempt_that_left_fewer_files_is_read() -> None:

@@ -156,6 +156,36 @@ def test_the_weight_of_a_single_dataset_changes_no_task() -> None:
     assert torch.equal(one.query_images, other.query_images)
 
 
+def test_a_task_uses_as_many_images_as_were_drawn_for_it_small_numbers_as_often_as_large_ones() -> None:
+    distribution = TaskDistribution(numbered("c", 4, 250), SIDES)
+    generator = seeded(0)
+
+    tasks = [
+        distribution.sample(generator, num_ways=(4, 4), sizes=(200, 200), num_examples=(10, 1000)) for _ in range(400)
+    ]
+
+    numbers = [task.num_examples for task in tasks]
+    assert all(12 <= number <= 1000 and number % 4 == 0 for number in numbers)
+    # 400 draws at 1/2, since 100 lies in the middle of the logarithms: standard deviation 10; four of those.
+    assert abs(sum(number <= 100 for number in numbers) - 200) < 41
+    for task in tasks[:20]:
+        support, query = (
+            {(image[0, 0, 0].item(), image[0, 0, 1].item()) for image in images}
+            for images in (task.support_images, task.query_images)
+        )
+        assert not support & query
+        assert len(support | query) == min(task.num_examples, 400)
+
+
+def test_every_class_of_the_smallest_task_has_one_image_to_learn_from_and_one_to_judge_by() -> None:
+    task = TaskDistribution(CLASSES, SIDES).sample(seeded(0), num_ways=(10, 10), sizes=(20, 20), num_examples=(2, 2))
+
+    assert task.num_examples == 20
+    for images, labels in ((task.support_images, task.support_labels), (task.query_images, task.query_labels)):
+        assert sorted(set(labels.tolist())) == list(range(10))
+        assert len({(image[0, 0, 0].item(), image[0, 0, 1].item()) for image in images}) == 10
+
+
 def test_classes_are_counted_by_dataset() -> None:
     joined = ClassImages.join([numbered("a", 4, 6), numbered("b", 12, 6, first=4)])
 

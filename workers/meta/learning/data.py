@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal
@@ -52,6 +52,23 @@ class MetaData:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LocalDataset:
+    """A dataset of this machine, and what a run takes of it.
+
+    Attributes:
+        path: A folder of class folders, a zip, or a packed npz file.
+        split: Which of its classes are for what; None: all of them to learn from.
+        weight: How often tasks come from it, relative to the other datasets; None: its number of classes.
+        terms: Under which the images stand, for the card.
+    """
+
+    path: Path
+    split: ClassSplit | None = None
+    weight: float | None = None
+    terms: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class LocalMetaData(MetaData):
     """What local files hold: always something to learn from."""
 
@@ -65,38 +82,43 @@ class _Counts(StoredContract):
     meta_validation: tuple[int, ...]
 
 
-def load_meta_data(paths: Sequence[Path], split: ClassSplit | None, resolution: int, terms: str) -> LocalMetaData:
+def load_meta_data(datasets: Sequence[LocalDataset], resolution: int) -> LocalMetaData:
     """Read datasets for meta-training; of one that declares splits, only its training images.
 
+    With several datasets a class is named `<dataset>/<class>`, as in `fetch_meta_data`.
+
     Args:
-        paths: Folders of class folders, zips, or packed npz files.
-        split: Which classes to use for what; None: all of them to learn from.
+        datasets: In the order of their labels.
         resolution: Side that images are kept at, the largest of the run.
-        terms: Under which the images stand, for the card.
 
     Raises:
-        InvalidDatasetError: A dataset cannot be read, or lacks a class of the split.
+        InvalidDatasetError: A dataset cannot be read, or lacks a class of its split.
     """
-    if not paths:
+    if not datasets:
         raise InvalidDatasetError("no dataset to learn from", todo="Name at least one with --data.")
-    parts = []
-    for path in paths:
-        labeled = load_source(path, resolution)
-        parts.append(ClassImages.from_labeled(labeled, split=None if labeled.splits is None else "train"))
-    joined = ClassImages.join(parts)
-    split = split or ClassSplit(meta_train=joined.class_names)
-    learned = set(split.meta_train)
+    parts: dict[Part, list[ClassImages]] = {part: [] for part in PARTS}
+    learned_from = []
+    prefixes = _local_prefixes(datasets)
+    for dataset, prefix in zip(datasets, prefixes, strict=True):
+        labeled = load_source(dataset.path, resolution)
+        found = ClassImages.from_labeled(labeled, split=None if labeled.splits is None else "train")
+        split = dataset.split or ClassSplit(meta_train=found.class_names)
+        wanted: dict[Part, tuple[str, ...]] = {
+            "meta_train": split.meta_train,
+            "meta_validation": split.meta_validation,
+        }
+        for part, names in wanted.items():
+            if names:
+                chosen = found.subset(names)
+                parts[part].append(replace(chosen, class_names=tuple(prefix + name for name in names)))
+        name, sha256 = dataset.path.name, _hash(dataset.path)
+        learned_from.append(LearnedFrom(name=name, sha256=sha256, terms=dataset.terms, classes=split.meta_train))
     return LocalMetaData(
-        meta_train=joined.subset(split.meta_train),
-        meta_validation=joined.subset(split.meta_validation) if split.meta_validation else None,
-        learned_from=tuple(
-            LearnedFrom(
-                name=path.name,
-                sha256=_hash(path),
-                terms=terms,
-                classes=tuple(name for name in part.class_names if name in learned),
-            )
-            for path, part in zip(paths, parts, strict=True)
+        meta_train=ClassImages.join(parts["meta_train"]),
+        meta_validation=ClassImages.join(parts["meta_validation"]) if parts["meta_validation"] else None,
+        learned_from=tuple(learned_from),
+        dataset_weights=_weights(
+            [(dataset.weight, len(item.classes)) for dataset, item in zip(datasets, learned_from, strict=True)]
         ),
     )
 
@@ -131,7 +153,7 @@ def fetch_meta_data(store: Store, datasets: Sequence[MetaDataset], resolution: i
             LearnedFrom(name=item.name, sha256=item.sha256, terms=item.terms, classes=item.meta_train)
             for item in learned
         ),
-        dataset_weights=_weights(learned),
+        dataset_weights=_weights([(item.weight, len(item.meta_train)) for item in learned]),
     )
 
 
@@ -238,10 +260,19 @@ def _classes(dataset: MetaDataset, part: Part) -> tuple[str, ...]:
     return dataset.meta_train if part == "meta_train" else dataset.meta_validation
 
 
-def _weights(learned: Sequence[MetaDataset]) -> tuple[float, ...] | None:
-    if all(dataset.weight is None for dataset in learned):
+def _local_prefixes(datasets: Sequence[LocalDataset]) -> list[str]:
+    """Return what each dataset's classes begin with: its file's name, numbered where names collide."""
+    if len(datasets) == 1:
+        return [""]
+    names = [dataset.path.stem for dataset in datasets]
+    return [f"{name}/" if names.count(name) == 1 else f"{name}-{number}/" for number, name in enumerate(names, start=1)]
+
+
+def _weights(learned: Sequence[tuple[float | None, int]]) -> tuple[float, ...] | None:
+    """Return how often each dataset is drawn from, of its weight, if it has one, and its number of classes."""
+    if all(weight is None for weight, _ in learned):
         return None
-    return tuple(float(len(item.meta_train)) if item.weight is None else item.weight for item in learned)
+    return tuple(float(num_classes) if weight is None else weight for weight, num_classes in learned)
 
 
 def _hash(path: Path) -> str:

@@ -1,7 +1,7 @@
 """Meta-training in one process: slot after slot, step after step, with checkpoints and an exact resume."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -23,6 +23,7 @@ def meta_train(
     held_out: ClassImages | None,
     out: Path,
     *,
+    dataset_weights: Sequence[float] | None = None,
     num_steps: int | None = None,
     on_step: Callable[[StepLog], None] = lambda _: None,
 ) -> MetaState:
@@ -33,16 +34,18 @@ def meta_train(
         classes: Meta-train classes.
         held_out: Meta-validation classes for the adaptation curves, or None for no curves.
         out: Folder of the checkpoint and of `log.jsonl`, one line of JSON a step.
+        dataset_weights: How often tasks come from each dataset of `classes`; None: by its number of classes.
         num_steps: Stop after so many steps of the run in all; the schedule stays that of `config.num_steps`.
         on_step: Told what each step did.
 
     Raises:
         CheckpointMismatchError: The checkpoint in `out` belongs to another configuration.
         InvalidDatasetError: Too few classes or images.
+        InvalidOptionError: Weights that are not positive, or not one for each dataset.
         DivergedError: No gradient of a step was finite.
     """
     resolutions = dict(zip(config.resolutions, config.resolution_weights, strict=True))
-    work = SlotWork.build(config, TaskDistribution(classes, resolutions))
+    work = SlotWork.build(config, TaskDistribution(classes, resolutions, dataset_weights))
     held_out_tasks = None if held_out is None else TaskDistribution(held_out, resolutions)
     if config.joint_steps < config.num_steps:
         check_ways(work.distribution.num_classes_by_dataset, config.min_ways)

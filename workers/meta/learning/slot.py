@@ -131,6 +131,7 @@ def draw(work: SlotWork, *, step: int, slot: int, batch_divisor: int = 1) -> Dra
             generator,
             num_ways=(config.min_ways, config.max_ways),
             sizes=(per_batch * num_batches, _divided(config.num_query, batch_divisor, config.max_ways)),
+            num_examples=config.num_examples,
         )
         data = prepare(raw, num_batches, generator, flip=config.flip)
     else:

@@ -8,7 +8,7 @@ from statistics import fmean
 import pytest
 
 from workers.contracts.meta_config import MetaConfig
-from workers.meta.learning.data import load_meta_data
+from workers.meta.learning.data import LocalDataset, load_meta_data
 from workers.meta.learning.loop import LOG, meta_train
 from workers.priors.registry import bundled_cards, bundled_folder
 from workers.tasks.class_split import ClassSplit
@@ -28,7 +28,7 @@ TOLERANCE = 0.005
 def test_the_first_steps_replay_to_the_committed_loss(tmp_path: Path) -> None:
     config = MetaConfig.model_validate_json((FOLDER / "config.json").read_bytes())
     split = ClassSplit.read(FOLDER / "split.json")
-    data = load_meta_data([DATA], split, max(config.resolutions), "")
+    data = load_meta_data([LocalDataset(path=DATA, split=split)], max(config.resolutions))
     meta_train(config, data.meta_train, None, tmp_path, num_steps=NUM_STEPS)
     losses = [json.loads(line)["loss"] for line in (tmp_path / LOG).read_text().splitlines()]
     assert len(losses) == NUM_STEPS

@@ -14,7 +14,7 @@ from PIL import Image
 
 from workers.contracts.errors import InvalidDatasetError, StoreError
 from workers.contracts.meta_runs import MetaDataset
-from workers.meta.learning.data import MetaData, fetch_meta_data, load_meta_data
+from workers.meta.learning.data import LocalDataset, MetaData, fetch_meta_data, load_meta_data
 from workers.store import layout
 from workers.store.folder import FolderStore
 from workers.tasks.archive import check_archive
@@ -129,7 +129,7 @@ def test_classes_come_by_part_in_the_order_asked_for(shelf: Shelf, fetch: Callab
 def test_tasks_are_those_of_the_same_archive_read_locally(shelf: Shelf, fetch: Callable[..., MetaData]) -> None:
     fetched = fetch(shelf.add(folders(LETTERS)), resolution=6)
     split = ClassSplit(meta_train=TRAIN, meta_validation=JUDGE)
-    local = load_meta_data([shelf.folder / "ds_1.zip"], split, 6, "")
+    local = load_meta_data([LocalDataset(path=shelf.folder / "ds_1.zip", split=split)], 6)
 
     for mine, its in ((fetched.meta_train, local.meta_train), (fetched.meta_validation, local.meta_validation)):
         for seed in range(3):
@@ -279,3 +279,60 @@ def test_too_few_classes_or_images_name_the_dataset_and_the_class(shelf: Shelf, 
     ):
         with pytest.raises(InvalidDatasetError, match=message):
             fetch(letters.model_copy(update=choice))
+
+
+def packed(path: Path, shades: Mapping[str, int], *, side: int, channels: tuple[int, ...] = (3,)) -> Path:
+    """A packed dataset of one shade for each class, six images each; no channels: grey."""
+    labels = np.repeat(np.arange(len(shades)), 6)
+    pixels = np.array([*shades.values()], np.uint8)[labels].reshape(-1, 1, 1, *[1] * len(channels))
+    images = np.broadcast_to(pixels, (len(labels), side, side, *channels))
+    np.savez(path, x=images, y=labels, classes=np.array([*shades]))
+    return path
+
+
+def test_several_local_datasets_qualify_their_classes_and_count_by_their_weights(tmp_path: Path) -> None:
+    letters = packed(tmp_path / "letters.npz", LETTERS, side=8)
+    digits = packed(tmp_path / "digits.npz", {"a": 140, "2": 150}, side=4, channels=())
+    split = ClassSplit(meta_train=TRAIN, meta_validation=JUDGE)
+
+    data = load_meta_data(
+        [
+            LocalDataset(path=letters, split=split, terms="of letters"),
+            LocalDataset(path=digits, weight=5.0, terms="of digits"),
+        ],
+        SIDE,
+    )
+
+    assert data.meta_train.class_names == ("letters/d", "letters/a", "letters/b", "digits/a", "digits/2")
+    assert data.meta_train.dataset_ids == (0, 0, 0, 1, 1)
+    assert data.dataset_weights == (3.0, 5.0)
+    assert shades_of(data.meta_train)["digits/a"] == {140}
+    assert data.meta_validation.class_names == ("letters/e", "letters/c")
+    assert [(item.name, item.terms, item.classes) for item in data.learned_from] == [
+        ("letters.npz", "of letters", TRAIN),
+        ("digits.npz", "of digits", ("a", "2")),
+    ]
+    # Gray images, and those of another size, come as color images of the run's size.
+    (gray,) = data.meta_train.images[data.meta_train.labels == 3][:1]
+    assert gray.shape == (SIDE, SIDE, 3)
+    assert gray.unique().tolist() == [140]
+
+
+def test_local_datasets_without_weights_have_none_and_one_name_is_numbered(tmp_path: Path) -> None:
+    paths = []
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        paths.append(packed(tmp_path / folder / "data.npz", LETTERS, side=4))
+
+    data = load_meta_data([LocalDataset(path=path) for path in paths], 4)
+
+    assert data.dataset_weights is None
+    assert data.meta_train.class_names[0] == "data-1/a"
+    assert data.meta_train.class_names[-1] == "data-2/f"
+
+
+def test_a_class_that_a_local_dataset_lacks_is_refused(tmp_path: Path) -> None:
+    path = packed(tmp_path / "letters.npz", LETTERS, side=4)
+
+    with pytest.raises(InvalidDatasetError, match="lack classes that were named: got 'z'"):
+        load_meta_data([LocalDataset(path=path, split=ClassSplit(meta_train=("a", "z")))], 4)

@@ -63,6 +63,22 @@ def test_losses_fall_while_the_heads_stay(config: MetaConfig, classes: ClassImag
     assert sum(losses[-10:]) / 10 < 0.7 * sum(losses[:10]) / 10
 
 
+def test_weights_say_which_datasets_are_learned_from(config: MetaConfig, classes: ClassImages, tmp_path: Path) -> None:
+    def learned(name: str, shade: int, weights: tuple[float, float] | None) -> Mapping[str, Tensor]:
+        other = ClassImages(
+            images=torch.full_like(classes.images, shade),
+            labels=classes.labels,
+            class_names=tuple(f"other {name}" for name in classes.class_names),
+        )
+        joined = ClassImages.join([classes, other])
+        state = meta_train(config, joined, None, tmp_path / name, dataset_weights=weights)
+        return state.prior.to_arrays()
+
+    # What is hardly ever drawn changes nothing, whatever it shows.
+    assert same(learned("dark", 0, (1.0, 1e-12)), learned("light", 255, (1.0, 1e-12)))
+    assert not same(learned("dark too", 0, None), learned("light too", 255, None))
+
+
 def test_held_out_curves_are_logged_where_asked(config: MetaConfig, classes: ClassImages, tmp_path: Path) -> None:
     meta_train(config, classes, classes, tmp_path)
     entries = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]

@@ -69,6 +69,16 @@ def test_a_slot_draws_what_it_always_drew(step: int, loss: float, config: MetaCo
     assert gradient(work, prior, draw(work, step=step, slot=1)).loss == pytest.approx(loss, rel=1e-4)
 
 
+def test_a_task_has_as_many_images_as_the_configuration_draws(config: MetaConfig, classes: ClassImages) -> None:
+    few = config.model_copy(update={"num_examples": (10, 10), "min_ways": 2, "max_ways": 2})
+    drawn = draw(work_of(few, classes), step=TASK, slot=0)
+
+    assert isinstance(drawn.data, TaskData)
+    assert drawn.data.task.num_examples == 10
+    images = [*drawn.data.plain.images, *drawn.data.task.query.images]
+    assert len({image.numpy().tobytes() for image in images}) == 10
+
+
 def test_different_slots_and_steps_draw_different_tasks(config: MetaConfig, classes: ClassImages) -> None:
     work = work_of(config, classes)
     prior = MetaState(config, classes.class_names).prior_with_heads
