@@ -10,8 +10,8 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from service.jobs import Capacity, JobReport, JobStatus, LivingJob
-from service.observer import Amount, ClusterLoad, JobActors
+from service.ray.jobs import Capacity, JobReport, JobStatus, LivingJob
+from service.ray.observer import Amount, ClusterLoad, JobActors
 
 
 class FakeJobs:

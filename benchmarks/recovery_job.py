@@ -5,7 +5,7 @@ import json
 import time
 from typing import Final
 
-from service.jobs import JobStatus
+from service.ray.jobs import JobStatus
 from workers.contracts.adaptations import AttemptRequest, Control, Failure, Progress
 from workers.contracts.artifacts import MEDIA_TYPES, Artifact, CostReport, Interval, Manifest, Metrics
 from workers.contracts.errors import ObjectMissingError

@@ -14,11 +14,11 @@ from PIL import Image
 from benchmarks.recovery_servers import s3_server
 from benchmarks.recovery_service import KILLED
 from benchmarks.recovery_services import Row, Services, new_folder
-from service import processes
 from service.errors import ClusterUnavailableError
-from service.jobs import RayJobs
-from service.local_ray import LocalRay
-from service.ray_process import REMEMBERED, RayProcess
+from service.ray import processes
+from service.ray.jobs import RayJobs
+from service.ray.local import LocalRay
+from service.ray.process import REMEMBERED, RayProcess
 
 REAL_PATIENCE_S: Final = 300.0
 BUDGET_S: Final = 15

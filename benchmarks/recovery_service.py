@@ -21,7 +21,7 @@ from benchmarks.recovery_job import play
 from service import parts
 from service.app import create_app
 from service.errors import ClusterUnavailableError
-from service.jobs import Capacity, JobReport, JobStatus, LivingJob, RayJobs
+from service.ray.jobs import Capacity, JobReport, JobStatus, LivingJob, RayJobs
 from service.records.adaptations import AdaptationRecords
 from service.records.datasets import DatasetRecords
 from service.settings import Settings

@@ -12,15 +12,16 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
-from service import logs, problems
-from service.audit import AuditedRequests
-from service.auth import Authentication
-from service.cluster import Cluster, open_cluster
-from service.limits import RequestLimits
+from service import logs
+from service.http import problems
+from service.http.audit import AuditedRequests
+from service.http.auth import Authentication
+from service.http.limits import RequestLimits
+from service.http.request_ids import RequestIds
 from service.metrics import MeasuredRequests, RequestMetrics
 from service.openapi import DocumentedApp
 from service.parts import running
-from service.request_ids import RequestIds
+from service.ray.cluster import Cluster, open_cluster
 from service.routes import (
     adaptations,
     artifacts,

@@ -8,11 +8,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from service.cluster import Cluster
+from service.adaptations.views import Views, adaptation_path
 from service.datasets.views import dataset_path
 from service.errors import ClusterUnavailableError
 from service.meta_runs.views import MetaRunViews, meta_run_path
-from service.observer import Amount
+from service.ray.cluster import Cluster
+from service.ray.observer import Amount
 from service.records.adaptations import AdaptationRecords
 from service.records.counts import unfinished_by_state
 from service.records.database import Database
@@ -34,7 +35,6 @@ from service.schemas import (
     WaitingWork,
     WorkLinks,
 )
-from service.views import Views, adaptation_path
 
 NUM_RUNNING: Final = 10
 NUM_WAITING: Final = 5

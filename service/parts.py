@@ -15,7 +15,7 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.cluster import Cluster
+from service.adaptations.views import Views
 from service.data_dir import claim, identity
 from service.datasets.arrivals import Arrivals
 from service.datasets.checker import Checker
@@ -34,9 +34,10 @@ from service.meta_runs.intake import MetaRunIntake
 from service.meta_runs.views import MetaRunViews
 from service.metrics import DeliveryMetrics, GcMetrics
 from service.overview import Overviews
-from service.prior_catalog import PriorCatalog
-from service.prior_intake import PriorIntake
+from service.priors.catalog import PriorCatalog
+from service.priors.intake import PriorIntake
 from service.quotas import Quotas
+from service.ray.cluster import Cluster
 from service.reconcile.adaptations import AdaptationSteps
 from service.reconcile.decisions import Limits
 from service.reconcile.executor import Reconciler
@@ -57,7 +58,6 @@ from service.records.priors import PriorRecords
 from service.records.webhooks import WebhookRecords
 from service.schemas import Health
 from service.settings import Settings, no_keys
-from service.views import Views
 from service.webhooks.delays import MAX_TRIES
 from service.webhooks.delivery import DeliveryLoop
 from service.webhooks.sender import Sender

@@ -9,9 +9,9 @@ from service.datasets.names import UNNAMED, display_name, name_of_file
 from service.datasets.sources import Sources
 from service.datasets.views import dataset_path, num_parts_of
 from service.errors import ConflictError, InvalidRequestError, NotFoundError, TooLargeError
-from service.fields import parse_fields
-from service.idempotency import once
-from service.problems import problem_of
+from service.http.fields import parse_fields
+from service.http.idempotency import once
+from service.http.problems import problem_of
 from service.quotas import Usage
 from service.records.datasets import SAID, DatasetRecords, new_dataset_id
 from service.records.model import Arrival, DatasetEntry

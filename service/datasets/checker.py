@@ -19,7 +19,7 @@ from service.datasets.contents import ZIP, Contents
 from service.datasets.disk import Disk
 from service.datasets.sources import Sources
 from service.errors import DiskFullError, ForbiddenError, InvalidRequestError, UploadExpiredError
-from service.problems import problem_of
+from service.http.problems import problem_of
 from service.records.checks import CheckRecords
 from service.records.datasets import DatasetRecords
 from service.records.model import DatasetEntry

@@ -11,15 +11,15 @@ from search_spaces.registry import SPACES
 from service.datasets.contents import ZIP, Contents
 from service.datasets.names import display_name, name_of_file
 from service.errors import InvalidRequestError
-from service.fields import parse_fields
-from service.idempotency import once
-from service.prior_catalog import PriorCatalog
+from service.http.fields import parse_fields
+from service.http.idempotency import once
+from service.http.uploads import Body, Upload
+from service.priors.catalog import PriorCatalog
 from service.quotas import Usage
 from service.records.adaptations import AdaptationRecords
 from service.records.datasets import DatasetRecords
 from service.records.model import Adaptation, Dataset, DatasetEntry
 from service.schemas import AdaptationForm, DatasetChange
-from service.uploads import Body, Upload
 from workers.adapt.plan import check_request
 from workers.contracts.adaptations import NO_PRIOR, AdaptationRequest
 from workers.tasks.archive import CheckedArchive, run_check

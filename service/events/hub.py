@@ -16,9 +16,9 @@ from typing import Any, Final, Generic, TypeVar
 from anyio import CapacityLimiter
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.auth import Principal
 from service.background import in_background
 from service.errors import InvalidAttemptFileError, QuotaExceededError
+from service.http.auth import Principal
 from service.records.events import EventRecords, Followed, Standing, WorkKind
 from service.records.keys import KeyRecords
 from service.schemas import EventView

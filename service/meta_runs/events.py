@@ -9,10 +9,10 @@ from typing import Final
 from fastapi.sse import format_sse_event
 
 from service.attempt_files import JobFiles
-from service.auth import Principal
 from service.errors import InvalidAttemptFileError
 from service.events.hub import Hub, Snapshot, Source
 from service.events.streams import KEEPALIVE_S, stream
+from service.http.auth import Principal
 from service.meta_runs.attempts import MetaAttemptFiles
 from service.records.events import Standing
 from service.records.model import MetaRun

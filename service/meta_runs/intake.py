@@ -10,8 +10,8 @@ from search_spaces.errors import InvalidOptionError, lookup
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro, SearchSpace
 from service.errors import ConflictError, InvalidRequestError
-from service.idempotency import once
-from service.prior_catalog import PriorCatalog
+from service.http.idempotency import once
+from service.priors.catalog import PriorCatalog
 from service.records.datasets import DatasetRecords
 from service.records.idempotency import Once
 from service.records.meta_runs import MetaRunRecords

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from service.cluster import Cluster
+from service.adaptations.views import STARTING, artifact_views, job_links, place_in_queue
 from service.errors import InvalidAttemptFileError
 from service.meta_runs.attempts import MetaAttemptFiles
-from service.prior_catalog import PRIORS
+from service.priors.catalog import PRIORS
+from service.ray.cluster import Cluster
 from service.records.meta_runs import MetaRunRecords
 from service.records.model import MetaRun
 from service.schemas import SETTLED_META_STATES, ArtifactView, MetaRunLinks, MetaRunView
-from service.views import STARTING, artifact_views, job_links, place_in_queue
 from workers.contracts.errors import StoreError
 from workers.contracts.meta_runs import MetaProgress
 from workers.store.protocol import Store

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
+from service.adaptations.attempts import AttemptFiles, entrypoint, metadata
 from service.attempt_files import submission_id
-from service.attempts import AttemptFiles, entrypoint, metadata
 from service.errors import InvalidAttemptFileError
-from service.jobs import JobClient, JobReport
+from service.ray.jobs import JobClient, JobReport
 from service.reconcile.decide import KIND, AdaptationObservation, AskToEnd, Decision, Succeed, decide
 from service.reconcile.decisions import UNSEEN, Cancel, Fail, Limits, Retry, Start, StopJob, Submit, Wait
 from service.reconcile.jobs import job_of, stop_late, stop_living, unreadable

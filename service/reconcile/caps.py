@@ -8,7 +8,7 @@ not starting, and meta-runs pause until it has.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from service.jobs import Capacity
+from service.ray.jobs import Capacity
 from service.records.model import Adaptation, MetaRun
 from workers.adapt.plan import MAX_CPUS_PER_WORKER
 

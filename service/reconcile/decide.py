@@ -7,7 +7,7 @@ left nothing does it matter whether its job lives.
 from dataclasses import dataclass
 from typing import Final
 
-from service.jobs import ALIVE, JobStatus
+from service.ray.jobs import ALIVE, JobStatus
 from service.reconcile.decisions import (
     Cancel,
     Fail,

@@ -9,7 +9,7 @@ another one wrote.
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from service.jobs import ALIVE, JobStatus
+from service.ray.jobs import ALIVE, JobStatus
 from service.reconcile.decisions import (
     Cancel,
     Fail,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from service.attempt_files import Attempted
-from service.jobs import ALIVE, JobReport, JobStatus
+from service.ray.jobs import ALIVE, JobReport, JobStatus
 from service.schemas import Problem
 from workers.contracts.adaptations import Failure
 

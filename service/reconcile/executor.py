@@ -10,9 +10,9 @@ from functools import cached_property, partial
 from typing import Final, get_args
 
 from service.attempt_files import Attempted
-from service.cluster import Cluster
 from service.errors import ClusterUnavailableError
-from service.jobs import Capacity, NoJobs
+from service.ray.cluster import Cluster
+from service.ray.jobs import Capacity, NoJobs
 from service.reconcile.adaptations import AdaptationSteps
 from service.reconcile.caps import need_of, worker_caps
 from service.reconcile.meta_runs import KEEP_CAP, Cap, MetaRunSteps

@@ -2,7 +2,7 @@
 
 from service.attempt_files import Attempted, submission_id
 from service.errors import ClusterUnavailableError, InvalidAttemptFileError
-from service.jobs import ALIVE, JobClient, JobReport, JobStatus
+from service.ray.jobs import ALIVE, JobClient, JobReport, JobStatus
 from service.schemas import Problem
 
 

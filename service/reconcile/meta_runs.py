@@ -8,10 +8,10 @@ from typing import Final
 
 from service.attempt_files import submission_id
 from service.errors import ConflictError, InvalidAttemptFileError, NotFoundError
-from service.jobs import ALIVE, JobClient, JobReport, JobStatus
+from service.http.problems import problem_of
 from service.meta_runs.attempts import MetaAttemptFiles, entrypoint, metadata
 from service.meta_runs.intake import check_use
-from service.problems import problem_of
+from service.ray.jobs import ALIVE, JobClient, JobReport, JobStatus
 from service.reconcile.decide_meta_run import (
     KIND,
     Finish,

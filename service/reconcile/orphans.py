@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from service.errors import ClusterUnavailableError
-from service.jobs import JobClient, LivingJob
+from service.ray.jobs import JobClient, LivingJob
 from service.records.adaptations import AdaptationRecords
 from service.records.meta_runs import MetaRunRecords
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from service.attempt_files import Attempted, submission_id
 from service.errors import ClusterUnavailableError
-from service.jobs import JobClient, JobReport, JobStatus
+from service.ray.jobs import JobClient, JobReport, JobStatus
 from service.reconcile.decisions import Untaken
 from service.records.adaptations import AdaptationRecords
 from service.records.meta_runs import MetaRunRecords

@@ -7,16 +7,16 @@ from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from service.auth import CallerDependency
-from service.conditional import NOT_MODIFIED, IfNoneMatch, conditional
-from service.idempotency import KeyHeader
+from service.adaptations.views import ADAPTATIONS, adaptation_path
+from service.http.auth import CallerDependency
+from service.http.conditional import NOT_MODIFIED, IfNoneMatch, conditional
+from service.http.idempotency import KeyHeader
+from service.http.problems import responses
+from service.http.uploads import receive
 from service.parts import PartsDependency
-from service.problems import responses
 from service.routes.bodies import ADAPTATION_BODY, dataset_files
 from service.routes.queries import Cursor, Limit
 from service.schemas import AdaptationPage, AdaptationState, AdaptationView
-from service.uploads import receive
-from service.views import ADAPTATIONS, adaptation_path
 
 router = APIRouter(prefix=ADAPTATIONS, tags=["adaptations"])
 

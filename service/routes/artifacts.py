@@ -5,13 +5,13 @@ from http import HTTPStatus
 from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 
-from service.attempts import AttemptFiles
-from service.auth import CallerDependency
-from service.downloads import DOWNLOAD_RESPONSES, WishDependency, download, named
+from service.adaptations.attempts import AttemptFiles
+from service.adaptations.views import ADAPTATIONS, adaptation_artifacts
+from service.http.auth import CallerDependency
+from service.http.downloads import DOWNLOAD_RESPONSES, WishDependency, download, named
+from service.http.problems import responses
 from service.parts import PartsDependency
-from service.problems import responses
 from service.schemas import ArtifactView
-from service.views import ADAPTATIONS, adaptation_artifacts
 
 router = APIRouter(prefix=ADAPTATIONS, tags=["adaptations"])
 

@@ -5,9 +5,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from service.auth import OperatorDependency
+from service.http.auth import OperatorDependency
+from service.http.problems import responses
 from service.parts import PartsDependency
-from service.problems import responses
 from service.routes.queries import Cursor, Limit
 from service.schemas import AuditPage
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from service.datasets.intake import DATASET_FILE, DatasetFields
-from service.prior_intake import CARD_FILE, TENSORS_FILE, PriorFields
+from service.http.uploads import FileField
+from service.priors.intake import CARD_FILE, TENSORS_FILE, PriorFields
 from service.schemas import AdaptationForm, DatasetBegin, DatasetSource
 from service.settings import Settings
-from service.uploads import FileField
 
 # Of a card, which holds bounded curves and the names of the classes that its prior has learned from.
 MAX_CARD_BYTES: Final = 1 << 22

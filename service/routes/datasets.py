@@ -8,18 +8,18 @@ from anyio import to_thread
 from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from service.auth import CallerDependency
-from service.conditional import NOT_MODIFIED, IfNoneMatch, conditional
 from service.datasets.views import DATASETS, dataset_path
 from service.errors import NotFoundError
-from service.idempotency import KeyHeader
+from service.http.auth import CallerDependency
+from service.http.conditional import NOT_MODIFIED, IfNoneMatch, conditional
+from service.http.idempotency import KeyHeader
+from service.http.problems import responses
+from service.http.uploads import Body, receive, receive_file
 from service.parts import Parts, PartsDependency
-from service.problems import responses
 from service.records.model import DatasetEntry
 from service.routes.bodies import DATASET_BODY, PART_BODY, dataset_files
 from service.routes.queries import Cursor, Limit
 from service.schemas import DatasetChange, DatasetPage, DatasetState, DatasetView, UploadPartPage
-from service.uploads import Body, receive, receive_file
 from workers.store import layout
 from workers.store.multipart import MAX_PARTS
 

@@ -5,7 +5,6 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Query, Response
 
-from service.auth import CallerDependency, Principal
 from service.events.hub import Source
 from service.events.streams import (
     EVENT_STREAM,
@@ -18,8 +17,9 @@ from service.events.streams import (
     stream,
     wants_stream,
 )
+from service.http.auth import CallerDependency, Principal
+from service.http.problems import responses
 from service.parts import Parts, PartsDependency
-from service.problems import responses
 from service.records.events import Followed
 from service.routes.queries import MAX_SEQUENCE, Limit
 from service.schemas import EventPage

@@ -7,10 +7,10 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from service.auth import OperatorDependency
+from service.http.auth import OperatorDependency
+from service.http.problems import responses
 from service.metrics import MetricsDependency, exposition
 from service.parts import PartsDependency
-from service.problems import responses
 from service.records.counts import unfinished_by_state
 from service.schemas import Health
 

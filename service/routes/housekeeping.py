@@ -5,9 +5,9 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from service.auth import CallerDependency, OperatorDependency
+from service.http.auth import CallerDependency, OperatorDependency
+from service.http.problems import responses
 from service.parts import PartsDependency
-from service.problems import responses
 from service.schemas import GcForm, GcReport
 
 router = APIRouter(prefix="/v1")

@@ -7,15 +7,15 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import PlainTextResponse
 
-from service.attempts import AttemptFiles
-from service.auth import CallerDependency
-from service.job_looks import job_actors, job_log
+from service.adaptations.attempts import AttemptFiles
+from service.adaptations.views import ADAPTATIONS
+from service.http.auth import CallerDependency
+from service.http.problems import responses
 from service.meta_runs.attempts import MetaAttemptFiles
 from service.meta_runs.views import META_RUNS
 from service.parts import PartsDependency
-from service.problems import responses
+from service.ray.looks import job_actors, job_log
 from service.schemas import ActorPage
-from service.views import ADAPTATIONS
 
 adaptations = APIRouter(prefix=ADAPTATIONS, tags=["adaptations"])
 meta_runs = APIRouter(prefix=META_RUNS, tags=["meta-runs"])

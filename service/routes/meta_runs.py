@@ -6,17 +6,17 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
-from service.auth import CallerDependency
-from service.conditional import NOT_MODIFIED, IfNoneMatch, conditional
-from service.downloads import DOWNLOAD_RESPONSES, WishDependency, download, named
 from service.events.streams import EVENT_STREAM, EventStreamResponse, wants_stream
-from service.idempotency import KeyHeader
+from service.http.auth import CallerDependency
+from service.http.conditional import NOT_MODIFIED, IfNoneMatch, conditional
+from service.http.downloads import DOWNLOAD_RESPONSES, WishDependency, download, named
+from service.http.idempotency import KeyHeader
+from service.http.problems import responses
 from service.meta_runs.attempts import MetaAttemptFiles
 from service.meta_runs.events import MAX_EVENTS, EventStream, Position, event_page
 from service.meta_runs.views import META_RUNS, meta_artifacts, meta_run_path
 from service.parts import Parts, PartsDependency
-from service.prior_catalog import PRIORS
-from service.problems import responses
+from service.priors.catalog import PRIORS
 from service.records.model import MetaRun
 from service.routes.queries import MAX_SEQUENCE, Cursor, Limit
 from service.schemas import ArtifactView, Comparison, MetaEventPage, MetaRunForm, MetaRunPage, MetaRunState, MetaRunView

@@ -3,7 +3,7 @@
 from anyio import to_thread
 from fastapi import APIRouter
 
-from service.auth import CallerDependency
+from service.http.auth import CallerDependency
 from service.parts import PartsDependency
 from service.schemas import Overview
 

@@ -8,16 +8,16 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from service.auth import CallerDependency
-from service.conditional import NOT_MODIFIED, IfNoneMatch, conditional
-from service.downloads import DOWNLOAD_RESPONSES, WishDependency, download, named
+from service.http.auth import CallerDependency
+from service.http.conditional import NOT_MODIFIED, IfNoneMatch, conditional
+from service.http.downloads import DOWNLOAD_RESPONSES, WishDependency, download, named
+from service.http.problems import responses
+from service.http.uploads import receive
 from service.parts import PartsDependency
-from service.prior_catalog import PRIORS
-from service.problems import responses
+from service.priors.catalog import PRIORS
 from service.routes.bodies import PRIOR_FORM, prior_files
 from service.routes.queries import Cursor, Limit
 from service.schemas import PriorPage, PriorView, PromotionPage
-from service.uploads import receive
 
 router = APIRouter(prefix=PRIORS, tags=["priors"])
 SpaceName = Annotated[str | None, Query(max_length=64, description="Name of a search space. Absent: all of them.")]

@@ -7,11 +7,11 @@ from fastapi import APIRouter
 from search_spaces.errors import UnknownNameError, lookup
 from search_spaces.registry import SPACES
 from search_spaces.spec import SearchSpace
-from service.auth import CallerDependency
 from service.errors import NotFoundError
+from service.http.auth import CallerDependency
+from service.http.problems import responses
 from service.parts import PartsDependency
-from service.prior_catalog import PriorCatalog
-from service.problems import responses
+from service.priors.catalog import PriorCatalog
 from service.schemas import SpaceView
 
 router = APIRouter(prefix="/v1/search-spaces", tags=["search spaces"])

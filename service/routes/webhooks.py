@@ -7,10 +7,10 @@ from typing import Final
 from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
-from service.auth import CallerDependency
-from service.idempotency import KeyHeader, once
+from service.http.auth import CallerDependency
+from service.http.idempotency import KeyHeader, once
+from service.http.problems import responses
 from service.parts import PartsDependency
-from service.problems import responses
 from service.records.webhooks import Webhook
 from service.routes.queries import Cursor, Limit
 from service.schemas import DeliveryPage, DeliveryView, WebhookForm, WebhookPage, WebhookView

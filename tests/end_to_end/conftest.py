@@ -24,8 +24,8 @@ from sklearn.datasets import load_digits
 from service.client.client import Client
 from service.client.errors import ServiceUnreachableError
 from service.client.retries import RetryPolicy
-from service.local_ray import LocalRay
-from service.ray_process import REMEMBERED, RayProcess
+from service.ray.local import LocalRay
+from service.ray.process import REMEMBERED, RayProcess
 from service.schemas import FINAL_STATES, AdaptationView
 
 View = TypeVar("View")

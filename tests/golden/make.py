@@ -19,7 +19,7 @@ from PIL import Image
 
 from search_spaces.standalone.predict import Classifier, find_images
 from service.housekeeping.backup import back_up
-from service.ray_process import RayProcess
+from service.ray.process import RayProcess
 from service.records.database import Database
 from service.records.datasets import DatasetRecords
 from service.records.priors import PriorRecords

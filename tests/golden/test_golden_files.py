@@ -22,7 +22,7 @@ from search_spaces.registry import SPACES
 from search_spaces.standalone.predict import Classifier, UnusableError
 from service.attempt_files import JobFiles
 from service.housekeeping.backup import back_up, restore
-from service.ray_process import RayProcess
+from service.ray.process import RayProcess
 from service.records.database import Database
 from service.records.datasets import DatasetRecords
 from service.records.priors import PriorRecords

@@ -20,8 +20,8 @@ from PIL import Image
 
 from service.app import create_app
 from service.errors import ClusterUnavailableError, NotFoundError
-from service.jobs import ALIVE, Capacity, JobReport, JobStatus, LivingJob
-from service.observer import Amount, ClusterLoad, JobActors
+from service.ray.jobs import ALIVE, Capacity, JobReport, JobStatus, LivingJob
+from service.ray.observer import Amount, ClusterLoad, JobActors
 from service.records.adaptations import AdaptationRecords
 from service.records.database import Database
 from service.records.datasets import DatasetRecords

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
-from service.cluster import open_cluster
 from service.data_dir import claim
 from service.errors import DataDirBusyError
 from service.parts import running
+from service.ray.cluster import open_cluster
 
 TORCH_BLOCKED = """
 import importlib.abc, sys

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from service.adaptations.views import Views
 from service.records.counts import unfinished_by_state
-from service.views import Views
 
 BUNDLED = "nas_bench_201-v1"
 

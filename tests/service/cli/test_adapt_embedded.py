@@ -7,8 +7,8 @@ import sys
 import pytest
 from PIL import Image
 
-from service import processes
 from service.cli import embedded
+from service.ray import processes
 
 ENTRY = """
 import pathlib, signal, sys

@@ -6,10 +6,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from service.auth import LOCAL, Principal
 from service.errors import QuotaExceededError
 from service.events.hub import Hub
 from service.events.streams import StateTeller, adaptations, lines
+from service.http.auth import LOCAL, Principal
 from service.records.events import EventRecords
 from service.records.keys import KeyRecords
 from service.records.transitions import Change

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from service.auth import LOCAL
 from service.events import streams
 from service.events.hub import Hub
 from service.events.streams import EventStreamResponse, StateTeller, datasets, position, stream, wants_stream
+from service.http.auth import LOCAL
 from service.records.events import EventRecords
 from service.records.keys import KeyRecords
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from service.cli.main import app
 from service.housekeeping.tenure import holding
-from service.jobs import JobStatus
+from service.ray.jobs import JobStatus
 from workers.store import layout
 
 

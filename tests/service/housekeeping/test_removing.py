@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 from service.errors import ConflictError
 from service.housekeeping import tenure
 from service.housekeeping.tenure import holding, new_lease
-from service.prior_catalog import PriorCatalog
+from service.priors.catalog import PriorCatalog
 from service.records.adaptations import AdaptationRecords
 from service.records.audit import AuditRecords, Deed
 from service.records.datasets import DatasetRecords

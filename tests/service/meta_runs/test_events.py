@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from service.auth import LOCAL
 from service.events.hub import Hub
+from service.http.auth import LOCAL
 from service.meta_runs.events import EventStream, Position, event_page
 from service.records.events import EventRecords
 from service.records.keys import KeyRecords

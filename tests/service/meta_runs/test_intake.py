@@ -5,7 +5,7 @@ import pytest
 from search_spaces.errors import ArchPriorError
 from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.meta_runs.intake import MetaRunIntake
-from service.prior_catalog import PriorCatalog
+from service.priors.catalog import PriorCatalog
 from service.records.datasets import DatasetRecords
 from service.records.priors import PriorRecords
 from service.schemas import Comparison, DatasetChange

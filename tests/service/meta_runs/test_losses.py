@@ -3,7 +3,7 @@
 import pytest
 
 from service.errors import ClusterUnavailableError
-from service.jobs import JobStatus
+from service.ray.jobs import JobStatus
 from service.records.transitions import MetaChange
 from service.schemas import DatasetChange
 from workers.store import layout

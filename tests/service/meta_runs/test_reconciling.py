@@ -4,7 +4,7 @@ import shlex
 import pytest
 
 from service.errors import ClusterUnavailableError
-from service.jobs import JobStatus
+from service.ray.jobs import JobStatus
 from service.records.datasets import DatasetRecords
 from service.records.priors import PriorRecords
 from service.schemas import DatasetChange

@@ -1,6 +1,6 @@
 import hashlib
 
-from service.jobs import JobStatus
+from service.ray.jobs import JobStatus
 from service.schemas import DatasetChange
 from workers.contracts.datasets import DatasetReport
 from workers.contracts.errors import StoreError

@@ -5,7 +5,7 @@ A manifest that is there before the cancel settles wins; what has settled stays;
 
 import pytest
 
-from service.jobs import JobStatus
+from service.ray.jobs import JobStatus
 from service.reconcile.adaptations import AdaptationSteps
 from service.reconcile.decisions import Limits
 from service.reconcile.executor import Reconciler

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from service.jobs import Capacity
+from service.ray.jobs import Capacity
 from service.reconcile.caps import Need, need_of, worker_caps
 from service.records.model import Adaptation, MetaRun
 from workers.adapt.plan import MAX_CPUS_PER_WORKER

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from service.jobs import JobReport, JobStatus
+from service.ray.jobs import JobReport, JobStatus
 from service.reconcile.decide import AdaptationObservation, AskToEnd, Succeed, decide
 from service.reconcile.decisions import PAUSES_S, Cancel, Fail, Limits, Retry, Start, StopJob, Submit, Untaken, Wait
 from service.records.model import Adaptation

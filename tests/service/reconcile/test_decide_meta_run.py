@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from service.jobs import JobReport, JobStatus
+from service.ray.jobs import JobReport, JobStatus
 from service.reconcile.decide_meta_run import Finish, MetaObservation, Stop, Tell, control_for, decide_meta_run
 from service.reconcile.decisions import PAUSES_S, Cancel, Fail, Limits, Start, StopJob, Submit, Untaken, Wait
 from service.records.model import MetaRun

@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from service.errors import ClusterUnavailableError
-from service.jobs import JobStatus
+from service.ray.jobs import JobStatus
 from service.reconcile.adaptations import AdaptationSteps
 from service.reconcile.decisions import Limits
 from service.reconcile.executor import Reconciler

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.jobs import JobReport, JobStatus
+from service.ray.jobs import JobReport, JobStatus
 from service.reconcile.orphans import LOOK_EVERY_S, Orphans
 from service.records.meta_runs import MetaRunRecords
 

@@ -3,7 +3,7 @@
 import pytest
 
 from service.errors import ClusterUnavailableError
-from service.jobs import JobReport, JobStatus
+from service.ray.jobs import JobReport, JobStatus
 from service.reconcile.adaptations import START_TIMEOUT_S, AdaptationSteps
 from service.reconcile.decisions import Limits
 from service.reconcile.submissions import Submissions

@@ -1,6 +1,6 @@
 import pytest
 
-from service.jobs import JobStatus
+from service.ray.jobs import JobStatus
 from workers.contracts.errors import StoreError
 
 

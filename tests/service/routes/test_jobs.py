@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.jobs import JobStatus
-from service.observer import Actor, JobActors
+from service.ray.jobs import JobStatus
+from service.ray.observer import Actor, JobActors
 
 WORKER = Actor(id="bb", name="mr-1-a1 worker-1", kind="GradientWorker", state="ALIVE", pid=7, node_id="n1")
 CONTROLLER = Actor(id="aa", name="", kind="TrainController", state="DEAD", pid=None, node_id=None)
@@ -97,7 +97,7 @@ def test_what_waits_has_no_job_to_look_at(service, running, what):
 @pytest.mark.parametrize("what", ["log", "actors"])
 def test_a_job_that_ray_has_forgotten_is_not_found(service, running, what):
     service.jobs.forget()
-    problem = refused(service.client.get(running["links"][what]), 404, "not_found")
+    problem = refused(service.client.get(running["links"][what], params={"attempt": 1}), 404, "not_found")
     assert "does not know this job" in problem["title"]
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from service.errors import ClusterUnavailableError
-from service.observer import ClusterLoad
+from service.ray.observer import ClusterLoad
 from service.records.transitions import Change
 from service.schemas import Problem
 from workers.contracts.errors import StoreError

@@ -126,7 +126,7 @@ def test_a_prior_from_elsewhere_is_checked_and_kept(service, own_card, tensors):
 
 
 def test_the_same_prior_again_is_answered_without_another_check(service, own, own_card, tensors, monkeypatch):
-    monkeypatch.setattr("service.prior_intake.run_check", None)
+    monkeypatch.setattr("service.priors.intake.run_check", None)
     again = post(service, own_card, tensors.read_bytes())
     assert (again.status_code, again.json()["card"]["id"]) == (200, own)
     bundled = post(service, own_card, tensors.read_bytes(), id=BUNDLED)
@@ -212,7 +212,7 @@ def test_a_check_that_is_killed_says_nothing_of_the_prior_and_leaves_nothing(ser
     def killed(*_):
         raise CheckKilledError("the check of the prior was killed", got="SIGKILL")
 
-    monkeypatch.setattr("service.prior_intake.run_check", killed)
+    monkeypatch.setattr("service.priors.intake.run_check", killed)
     assert told(post(service, own_card, tensors.read_bytes())) == (503, "check_killed")
     assert nothing_is_left(service)
 
@@ -276,7 +276,7 @@ def test_a_prior_that_is_needed_is_not_deleted(service, own, small_zip):
 def test_without_the_store_nothing_is_imported_or_downloaded(
     service, own, own_card, tensors, monkeypatch, store_is_down
 ):
-    monkeypatch.setattr("service.prior_intake.run_check", lambda *_: None)
+    monkeypatch.setattr("service.priors.intake.run_check", lambda *_: None)
     assert told(post(service, own_card, tensors.read_bytes(), id="other-v1")) == (503, "store_error")
     for method, path in (
         ("GET", ""),

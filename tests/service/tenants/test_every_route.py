@@ -7,7 +7,7 @@ import pytest
 from fastapi.routing import iter_route_contexts
 
 from service.app import create_app
-from service.auth import OPEN_PATHS
+from service.http.auth import OPEN_PATHS
 from service.settings import Settings
 
 ROUTES = sorted(

@@ -8,10 +8,10 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from search_spaces.errors import InvalidOptionError
-from service.auth import LOCAL, principal
 from service.cli.main import app
 from service.client import Client, ServiceError
 from service.errors import NotFoundError, UnauthorizedError
+from service.http.auth import LOCAL, principal
 from service.records.keys import KeyRecords, has_keys
 from service.settings import Settings
 

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from search_spaces.errors import InvalidOptionError
 from service.cli.main import app
-from service.cluster import open_cluster
 from service.parts import running
+from service.ray.cluster import open_cluster
 from service.settings import Settings
 
 BEYOND = "0.0.0.0"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from service.attempts import AttemptFiles
+from service.adaptations.attempts import AttemptFiles
 from service.errors import NotFoundError
-from service.job_looks import job_log
+from service.ray.looks import job_log
 from service.records.transitions import Change
 
 

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypedDict
 
+from service.adaptations.attempts import AttemptFiles
 from service.attempt_files import JobFiles, submission_id
-from service.attempts import AttemptFiles
-from service.cluster import Cluster
 from service.errors import InvalidAttemptFileError
+from service.ray.cluster import Cluster
 from service.records.adaptations import AdaptationRecords
 from service.records.model import Adaptation, MetaRun
 from service.schemas import FINAL_STATES, AdaptationView, ArtifactView, Links

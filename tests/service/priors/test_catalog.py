@@ -7,7 +7,7 @@ from sqlalchemy.exc import OperationalError
 
 from search_spaces.errors import UnknownNameError
 from service.errors import ConflictError, NotFoundError
-from service.prior_catalog import PriorCatalog
+from service.priors.catalog import PriorCatalog
 from service.records.priors import PriorRecords
 from workers.contracts.errors import InvalidPriorError, StoreError
 from workers.priors.registry import PriorRegistry, bundled_cards

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from pydantic import AliasPath, BaseModel, Field, FiniteFloat, ValidationError
 
 from service.errors import ClusterUnavailableError, NotFoundError
-from service.ray_http import TIMEOUT_S, RayHttp, checked
+from service.ray.http import TIMEOUT_S, RayHttp, checked
 
 LOAD_AGE_S: Final = 5.0
 """Many may watch: the cluster is asked for its load once in so many seconds, however it answers."""

@@ -3,9 +3,9 @@
 from typing import Protocol
 
 from search_spaces.errors import InvalidOptionError
-from service.jobs import Capacity, JobClient, RayJobs
-from service.local_ray import LocalRay
-from service.observer import Observer
+from service.ray.jobs import Capacity, JobClient, RayJobs
+from service.ray.local import LocalRay
+from service.ray.observer import Observer
 from service.settings import Settings
 
 

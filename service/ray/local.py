@@ -10,11 +10,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from service import processes
 from service.errors import ClusterUnavailableError
-from service.jobs import Capacity, RayJobs
-from service.observer import Observer
-from service.ray_process import REMEMBERED, RayProcess, new_head, write_token
+from service.ray import processes
+from service.ray.jobs import Capacity, RayJobs
+from service.ray.observer import Observer
+from service.ray.process import REMEMBERED, RayProcess, new_head, write_token
 
 START_TIMEOUT_S: Final = 90.0
 STOP_TIMEOUT_S: Final = 15.0

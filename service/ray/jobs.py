@@ -14,8 +14,8 @@ from typing import Final, Protocol
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from service.errors import ClusterUnavailableError
-from service.observer import RayObserver, living_nodes
-from service.ray_http import RayHttp, checked
+from service.ray.http import RayHttp, checked
+from service.ray.observer import RayObserver, living_nodes
 
 # The question costs a small cluster 30 ms of CPU, and is asked at every look at what waits.
 CAPACITY_AGE_S: Final = 5.0

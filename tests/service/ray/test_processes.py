@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from service import processes
+from service.ray import processes
 
 WAITS = "import sys; print('up', flush=True); sys.stdin.read()"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {WAITS}"

@@ -35,7 +35,7 @@ from service.errors import (
     UnauthorizedError,
     UnsupportedMediaTypeError,
 )
-from service.request_ids import REQUEST_ID_HEADER, request_id
+from service.http.request_ids import REQUEST_ID_HEADER, request_id
 from service.schemas import Problem
 from workers.contracts.errors import (
     InvalidDatasetError,

@@ -1,12 +1,12 @@
 """What the job of an attempt has printed, and its actors: asked of the cluster at each look."""
 
+from service.adaptations.views import has_job, job_page
 from service.attempt_files import JobFiles, submission_id
-from service.cluster import Cluster
 from service.errors import NotFoundError
-from service.observer import Actor
+from service.ray.cluster import Cluster
+from service.ray.observer import Actor
 from service.records.model import Adaptation, MetaRun
 from service.schemas import ActorPage, ActorView
-from service.views import has_job, job_page
 
 
 def job_log(

@@ -5,7 +5,7 @@ from threading import Thread
 import pytest
 
 from service.errors import ClusterUnavailableError
-from service.jobs import CAPACITY_AGE_S, Capacity, JobReport, JobStatus, RayJobs
+from service.ray.jobs import CAPACITY_AGE_S, Capacity, JobReport, JobStatus, RayJobs
 
 DETAILS = {"type": "SUBMISSION", "status": "FAILED", "entrypoint": "true", "message": "exit code 1", "more": [1]}
 NODES = {"data": {"result": {"result": [
@@ -99,7 +99,7 @@ def test_a_list_that_cannot_be_read_is_a_failure_of_the_cluster(dashboard, ray_j
 
 
 def test_a_list_beyond_every_bound_is_not_read_to_its_end(dashboard, ray_jobs, monkeypatch):
-    monkeypatch.setattr("service.ray_http.MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr("service.ray.http.MAX_ANSWER_BYTES", 1000)
     dashboard.answers["GET /api/jobs/"] = (200, [DETAILS] * 1000)
     with pytest.raises(ClusterUnavailableError, match="too large"):
         ray_jobs.living()

@@ -9,18 +9,18 @@ import time
 import httpx
 import pytest
 
-from service import processes
 from service.errors import ClusterUnavailableError
-from service.jobs import JobStatus
-from service.local_ray import LocalRay
-from service.ray_process import REMEMBERED, RayProcess
+from service.ray import processes
+from service.ray.jobs import JobStatus
+from service.ray.local import LocalRay
+from service.ray.process import REMEMBERED, RayProcess
 
 TIMEOUT_S = 60.0
 # Ends as SIGKILL would end it: no handler runs, no cleaning up.
 STARTED_BY_ANOTHER = """
 import os, sys
 from pathlib import Path
-from service.local_ray import LocalRay
+from service.ray.local import LocalRay
 LocalRay(Path(sys.argv[1]), num_cpus=1).connect()
 os._exit(0)
 """
@@ -143,7 +143,7 @@ def test_a_start_that_fails_is_told_and_leaves_nothing(tmp_path, monkeypatch):
         started.append(running)
         raise OSError("no space left")
 
-    monkeypatch.setattr("service.local_ray.SHORT_FOLDER", short)
+    monkeypatch.setattr("service.ray.local.SHORT_FOLDER", short)
     monkeypatch.setattr(RayProcess, "remember", no_space)
     ray = LocalRay(folder, num_cpus=1)
     with pytest.raises(ClusterUnavailableError, match="no space left"):

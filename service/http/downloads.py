@@ -10,8 +10,8 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 
 from search_spaces.errors import UnknownNameError, lookup
 from service.errors import NotFoundError
-from service.problems import responses
-from service.ranges import parse_range
+from service.http.problems import responses
+from service.http.ranges import parse_range
 from workers.contracts.artifacts import Artifact
 from workers.contracts.errors import ObjectMissingError
 from workers.store.protocol import Store

@@ -8,10 +8,10 @@ from pydantic import Field
 from search_spaces.errors import lookup
 from search_spaces.registry import SPACES
 from service.errors import InvalidRequestError
-from service.fields import parse_fields
-from service.prior_catalog import PriorCatalog
+from service.http.fields import parse_fields
+from service.http.uploads import Body
+from service.priors.catalog import PriorCatalog
 from service.schemas import PriorView
-from service.uploads import Body
 from workers.contracts.base import Contract
 from workers.contracts.errors import InvalidPriorError
 from workers.contracts.priors import PRIOR_ID

@@ -9,9 +9,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.auth import Principal
+from service.http.auth import Principal
+from service.http.request_ids import request_id
 from service.records.audit import AuditRecords, Deed
-from service.request_ids import request_id
 
 READING_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 AUDITED: Final = "/v1/"

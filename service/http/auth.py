@@ -12,11 +12,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from search_spaces.errors import ArchPriorError
 from service.errors import ForbiddenError, UnauthorizedError
-from service.origins import require_own_page
-from service.problems import answer_to
+from service.http.origins import require_own_page
+from service.http.problems import answer_to
+from service.http.request_ids import request_id
 from service.records.keys import KeyRecords, Role
 from service.records.model import LOCAL_OWNER
-from service.request_ids import request_id
 
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 """What is answered without a key: it tells nothing of anybody's rows."""

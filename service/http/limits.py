@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from search_spaces.errors import ArchPriorError
 from service.errors import HeadersTooLargeError, InvalidRequestError, TooLargeError
-from service.problems import answer_to
+from service.http.problems import answer_to
 
 STREAMED: Final = frozenset({"multipart/form-data", "application/octet-stream"})
 """What routes take from the stream that they bound themselves."""

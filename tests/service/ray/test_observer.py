@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from service.errors import ClusterUnavailableError, NotFoundError
-from service.observer import LOAD_AGE_S, Actor, Amount, ClusterLoad, RayObserver
-from service.ray_http import RayHttp
+from service.ray.http import RayHttp
+from service.ray.observer import LOAD_AGE_S, Actor, Amount, ClusterLoad, RayObserver
 
 JOB = "mr-1-a2"
 NODES = {"data": {"result": {"result": [

@@ -1,8 +1,8 @@
 """What an adaptation's view says beyond its record."""
 
-from service.attempts import AttemptFiles
+from service.adaptations.attempts import AttemptFiles
+from service.adaptations.views import Views
 from service.records.transitions import Change
-from service.views import Views
 
 
 def test_an_attempt_has_a_job_to_look_at_once_it_was_submitted(records, add_adaptation, store, cluster):

@@ -13,7 +13,7 @@ from typing import Final, Self
 import httpx
 from pydantic import ValidationError
 
-from service import processes
+from service.ray import processes
 from workers.contracts.base import StoredContract
 from workers.contracts.errors import NewerFormatError
 
