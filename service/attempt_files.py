@@ -40,15 +40,24 @@ def submission_id(work: Attempted, attempt: int | None = None) -> str:
     return f"{work.id}-a{attempt or work.attempt}"
 
 
-def job_name(kind: str, name: str, owner: str) -> str:
-    """Return what the Ray dashboard's list of jobs calls a job, beside the id that it was submitted with.
+def job_metadata(work: Attempted, *, kind: str, name: str, home: str) -> dict[str, str]:
+    """Return what the Ray dashboard shows beside the current attempt's job; in the list of jobs, the `job_name`.
 
     Args:
+        work: Whose job it is.
         kind: Of the work.
         name: That people know it by.
-        owner: Whose it is.
+        home: Of the records that hold it: see `WorkRecords.home`.
     """
-    return f"{kind} {name} of {owner}"
+    return {
+        "service": home,
+        "kind": kind,
+        "id": work.id,
+        "attempt": str(work.attempt),
+        "owner": work.owner,
+        "name": name,
+        "job_name": f"{kind} {name} of {work.owner}",
+    }
 
 
 def command(module: str, store: Store, prefix: str) -> str:

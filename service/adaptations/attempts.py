@@ -5,7 +5,7 @@ The service writes `request.json` and `control.json`; the job writes all the oth
 
 from pydantic import TypeAdapter, ValidationError
 
-from service.attempt_files import PROGRESS, REQUEST, JobFiles, command, job_name
+from service.attempt_files import PROGRESS, REQUEST, JobFiles, command, job_metadata
 from service.errors import InvalidAttemptFileError
 from service.records.model import Adaptation
 from service.schemas import Result
@@ -24,20 +24,8 @@ def entrypoint(store: Store, adaptation: Adaptation) -> str:
 
 
 def metadata(adaptation: Adaptation, *, home: str) -> dict[str, str]:
-    """Return what the Ray dashboard shows beside the job.
-
-    Args:
-        adaptation: Whose job it is.
-        home: Of the records that hold it: see `WorkRecords.home`.
-    """
-    return {
-        "service": home,
-        "kind": "adaptation",
-        "id": adaptation.id,
-        "attempt": str(adaptation.attempt),
-        "owner": adaptation.owner,
-        "job_name": job_name("adaptation", adaptation.request.name or adaptation.id, adaptation.owner),
-    }
+    """Return what the Ray dashboard shows beside the job; `home` is that of its records: see `WorkRecords.home`."""
+    return job_metadata(adaptation, kind="adaptation", name=adaptation.request.name or adaptation.id, home=home)
 
 
 class AttemptFiles(JobFiles):

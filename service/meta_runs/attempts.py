@@ -6,7 +6,7 @@ its job; the job writes all the others, `manifest.json` last.
 
 from typing import Final
 
-from service.attempt_files import PROGRESS, REQUEST, JobFiles, command, job_name
+from service.attempt_files import PROGRESS, REQUEST, JobFiles, command, job_metadata
 from service.records.model import MetaRun
 from service.schemas import MetaResult
 from workers.contracts.adaptations import Failure
@@ -33,21 +33,8 @@ def entrypoint(store: Store, meta_run: MetaRun) -> str:
 
 
 def metadata(meta_run: MetaRun, *, home: str) -> dict[str, str]:
-    """Return what the Ray dashboard shows beside the job.
-
-    Args:
-        meta_run: Whose job it is.
-        home: Of the records that hold it: see `WorkRecords.home`.
-    """
-    return {
-        "service": home,
-        "kind": "meta-run",
-        "id": meta_run.id,
-        "attempt": str(meta_run.attempt),
-        "owner": meta_run.owner,
-        "name": meta_run.request.name or meta_run.prior_id,
-        "job_name": job_name("meta-run", meta_run.request.name or meta_run.prior_id, meta_run.owner),
-    }
+    """Return what the Ray dashboard shows beside the job; `home` is that of its records: see `WorkRecords.home`."""
+    return job_metadata(meta_run, kind="meta-run", name=meta_run.request.name or meta_run.prior_id, home=home)
 
 
 class MetaAttemptFiles(JobFiles):

@@ -39,10 +39,14 @@ def test_a_posted_zip_becomes_a_network_that_can_be_fetched(served, digits_zip, 
     job = served.ended_job(job_id)
     assert job["status"] == "SUCCEEDED"
     assert job["metadata"].pop("service")  # whose records it is in
-    named = f"adaptation {view.id} of local"
     assert job["metadata"] == {
-        "kind": "adaptation", "id": view.id, "attempt": "1", "owner": "local", "job_name": named
-    }  # fmt: skip
+        "kind": "adaptation",
+        "id": view.id,
+        "attempt": "1",
+        "owner": "local",
+        "name": view.id,
+        "job_name": f"adaptation {view.id} of local",
+    }
     assert view.links.dashboard == f"{served.ray().dashboard_url}/#/jobs/{job_id}"
     run = served.train_run(job_id)
     assert run["status"] == "FINISHED"

@@ -55,7 +55,7 @@ def test_a_job_gets_its_request_its_command_and_its_names(reconciler, records, a
     command = ["python", "-m", "workers.adapt.job", "--store", store.url, "--attempt", prefix]
     assert shlex.split(jobs.entrypoints[job_id]) == command
     about = {"kind": "adaptation", "id": adaptation.id, "attempt": "1", "owner": "local"}
-    shown = {"job_name": f"adaptation {adaptation.id} of local"}
+    shown = {"name": adaptation.id, "job_name": f"adaptation {adaptation.id} of local"}
     assert jobs.metadata[job_id] == {"service": records.home, **about, **shown}
     request = AttemptRequest.model_validate_json(store.get_bytes(f"{prefix}/request.json"))
     assert request.request == adaptation.request
