@@ -14,6 +14,7 @@ from service.errors import ClusterUnavailableError
 from service.meta_runs.views import MetaRunViews, meta_run_path
 from service.ray.cluster import Cluster
 from service.ray.observer import Amount
+from service.reading import Reading
 from service.records.adaptations import AdaptationRecords
 from service.records.counts import unfinished_by_state
 from service.records.database import Database
@@ -79,9 +80,10 @@ class Overviews:
         )
 
     def _running(self, owner: str) -> tuple[RunningWork, ...]:
+        reading = Reading()
         found: tuple[AdaptationView | MetaRunView, ...] = (
-            *self.views.listed(self.adaptations.active(owner=owner, limit=NUM_RUNNING)),
-            *self.meta_views.listed(self.meta_runs.active(owner=owner, limit=NUM_RUNNING)),
+            *self.views.listed(self.adaptations.active(owner=owner, limit=NUM_RUNNING), reading),
+            *self.meta_views.listed(self.meta_runs.active(owner=owner, limit=NUM_RUNNING), reading),
         )
         oldest_first = sorted(found, key=lambda view: view.started_at or view.created_at)
         return tuple(map(_running_work, oldest_first[:NUM_RUNNING]))
@@ -96,11 +98,10 @@ class Overviews:
         return tuple(sorted(found, key=lambda work: work.position)[:NUM_WAITING])
 
     def _failures(self, owner: str) -> tuple[FailureView, ...]:
-        rejected, _ = self.datasets.page(owner=owner, limit=NUM_FAILURES, state="REJECTED")
         found = [
             *_failed_works(self.adaptations.failed(owner=owner, limit=NUM_FAILURES)),
             *_failed_works(self.meta_runs.failed(owner=owner, limit=NUM_FAILURES)),
-            *_rejected(rejected),
+            *_rejected(self.datasets.last_rejected(owner=owner, limit=NUM_FAILURES)),
         ]
         return tuple(sorted(found, key=lambda failure: failure.at, reverse=True)[:NUM_FAILURES])
 

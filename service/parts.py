@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 from anyio import CapacityLimiter
@@ -20,16 +19,17 @@ from service.data_dir import claim, identity
 from service.datasets.arrivals import Arrivals
 from service.datasets.checker import Checker
 from service.datasets.contents import Contents
-from service.datasets.disk import Disk
 from service.datasets.intake import Intake
 from service.datasets.loop import CheckLoop
 from service.datasets.sources import Sources
 from service.datasets.views import DatasetViews
+from service.disk import Disk
 from service.errors import ClusterUnavailableError
 from service.events.hub import Hub
 from service.housekeeping.housekeeper import Housekeeper
 from service.housekeeping.loop import HousekeepingLoop
 from service.housekeeping.tenure import new_lease
+from service.http.turns import MAX_AT_ONCE, Turns
 from service.meta_runs.intake import MetaRunIntake
 from service.meta_runs.views import MetaRunViews
 from service.metrics import DeliveryMetrics, GcMetrics
@@ -61,7 +61,6 @@ from service.settings import Settings, no_keys
 from service.webhooks.delays import MAX_TRIES
 from service.webhooks.delivery import DeliveryLoop
 from service.webhooks.sender import Sender
-from service.webhooks.trials import Trials
 from workers.contracts.errors import StoreError
 from workers.store import layout
 from workers.store.folder import FolderStore
@@ -86,7 +85,9 @@ class Parts:
         intake_threads: What the intake runs on, so that slow checks of archives take no thread from other requests.
         webhook_trials: Who is trying a webhook, and waits for what becomes of it.
         readiness_threads: What `/readyz` runs on, for which anybody may ask: one that waits takes no thread either.
-        ray_threads: What asks Ray for people runs on: where it is silent, those who wait take no thread either.
+        job_looks: Who reads a job's log or actors, and waits for Ray.
+        job_look_threads: What asks Ray for those runs on: where it is silent, those who wait take no thread either.
+        overview_threads: What overviews run on, which wait for Ray and the store, but not for who reads logs.
     """
 
     settings: Settings
@@ -118,10 +119,12 @@ class Parts:
     delivery_metrics: DeliveryMetrics
     housekeeper: Housekeeper
     housekeeping: HousekeepingLoop
-    uploads: Path
-    webhook_trials: Trials = field(default_factory=Trials)
+    uploads: Disk
+    webhook_trials: Turns = field(default_factory=lambda: Turns("a webhook is being tried already", per_owner=1))
     readiness_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
-    ray_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
+    job_looks: Turns = field(default_factory=lambda: Turns("logs or actors are being read already", per_owner=2))
+    job_look_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(MAX_AT_ONCE))
+    overview_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
     _told: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def readiness(self) -> Health:
@@ -175,9 +178,11 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
         if isinstance(store, FolderStore):
             # An upload that may still be completed, or waits for its check, has its parts.
             store.sweep(keep=((layout.upload(one), upload_id) for one, upload_id in check_records.uploads()))
-        uploads = settings.data_dir / "uploads"
-        shutil.rmtree(uploads, ignore_errors=True)  # what a killed service was receiving
-        uploads.mkdir()
+        disk = partial(Disk, reserve_bytes=settings.disk_reserve_bytes)
+        uploads = disk(folder=settings.data_dir / "uploads")
+        store_disk = disk(folder=store.folder) if isinstance(store, FolderStore) else None
+        shutil.rmtree(uploads.folder, ignore_errors=True)  # what a killed service was receiving
+        uploads.folder.mkdir()
         quotas = Quotas(
             max_bytes=settings.quota_bytes,
             max_unfinished=settings.quota_unfinished,
@@ -221,7 +226,6 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
         checks = Checks()
         archive_limits = ArchiveLimits(max_archive_bytes=settings.max_upload_bytes)
         sources = Sources(prefixes=settings.source_prefixes)
-        disk = partial(Disk, reserve_bytes=settings.disk_reserve_bytes)
         checker = Checker(
             records=check_records,
             datasets=datasets,
@@ -229,8 +233,9 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
             contents=Contents(datasets=datasets, store=patient_store),
             sources=sources,
             checks=checks,
-            disk=disk(folder=uploads),
-            store_disk=disk(folder=store.folder) if isinstance(store, FolderStore) else None,
+            disk=uploads,
+            store_disk=store_disk,
+            housekeeping=new_lease(database, holder=folder),
             max_bytes=settings.max_dataset_bytes,
             expires_s=settings.upload_expires_s,
         )
@@ -283,7 +288,13 @@ def running(settings: Settings, open_cluster: Callable[[Settings], Cluster]) -> 
                 limits=archive_limits,
                 checks=checks,
             ),
-            arrivals=Arrivals(datasets=datasets, store=store, sources=sources, max_bytes=settings.max_dataset_bytes),
+            arrivals=Arrivals(
+                datasets=datasets,
+                store=store,
+                store_disk=store_disk,
+                sources=sources,
+                max_bytes=settings.max_dataset_bytes,
+            ),
             meta_intake=MetaRunIntake(datasets=datasets, meta_runs=meta_runs, priors=prior_catalog),
             prior_intake=PriorIntake(catalog=prior_catalog, checks=checks),
             intake_threads=CapacityLimiter(os.cpu_count() or 1),

@@ -1,14 +1,16 @@
 """From records to what the API shows."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypedDict
 
 from service.adaptations.attempts import AttemptFiles
-from service.attempt_files import JobFiles, submission_id
+from service.attempt_files import submission_id
 from service.errors import InvalidAttemptFileError
 from service.ray.cluster import Cluster
+from service.reading import Reading
 from service.records.adaptations import AdaptationRecords
 from service.records.model import Adaptation, MetaRun
 from service.schemas import FINAL_STATES, AdaptationView, ArtifactView, Links
@@ -41,17 +43,24 @@ class Views:
     def adaptation(self, adaptation: Adaptation) -> AdaptationView:
         """Return an adaptation as it stands now."""
         positions = self.adaptations.positions([adaptation])
-        return self._view(adaptation, self._progress(adaptation, positions), positions)
+        return self._view(adaptation, positions, Reading(), with_progress=True)
 
-    def listed(self, adaptations: Sequence[Adaptation]) -> tuple[AdaptationView, ...]:
-        """Return adaptations as lists show them: of what has ended the store is not asked how far it came."""
-        positions = self.adaptations.positions(adaptations)
+    def listed(self, adaptations: Sequence[Adaptation], reading: Reading | None = None) -> tuple[AdaptationView, ...]:
+        """Return adaptations as lists show them: of what has ended the store is not asked how far it came.
+
+        Args:
+            adaptations: To show.
+            reading: Of the answer that they are a part of; None: they are all of it.
+        """
+        positions, reading = self.adaptations.positions(adaptations), reading or Reading()
         return tuple(
-            self._view(one, None if one.state in FINAL_STATES else self._progress(one, positions), positions)
-            for one in adaptations
+            self._view(one, positions, reading, with_progress=one.state not in FINAL_STATES) for one in adaptations
         )
 
-    def _view(self, adaptation: Adaptation, progress: Progress | None, positions: Mapping[str, int]) -> AdaptationView:
+    def _view(
+        self, adaptation: Adaptation, positions: Mapping[str, int], reading: Reading, *, with_progress: bool
+    ) -> AdaptationView:
+        progress = self._progress(adaptation, positions, reading) if with_progress else None
         return AdaptationView(
             id=adaptation.id,
             state=adaptation.state,
@@ -67,20 +76,21 @@ class Views:
             result=adaptation.result,
             error=adaptation.error,
             artifacts=adaptation_artifacts(adaptation),
-            links=self._links(adaptation),
+            links=self._links(adaptation, reading),
         )
 
-    def _links(self, adaptation: Adaptation) -> Links:
+    def _links(self, adaptation: Adaptation, reading: Reading) -> Links:
         own = adaptation_path(adaptation.id)
-        job = job_links(adaptation, AttemptFiles(self.store, adaptation), self.cluster, own)
+        was_started = partial(reading.ask, AttemptFiles(self.store, adaptation).was_started)
+        job = job_links(adaptation, was_started, self.cluster, own)
         return Links(self=own, artifacts=f"{own}/artifacts", **job)
 
-    def _progress(self, adaptation: Adaptation, positions: Mapping[str, int]) -> Progress | None:
+    def _progress(self, adaptation: Adaptation, positions: Mapping[str, int], reading: Reading) -> Progress | None:
         if adaptation.state == "QUEUED":
             # One that was started between two questions waits no more: nothing is before it.
             return _waiting(adaptation, num_ahead=positions.get(adaptation.id, 0))
         try:
-            progress = AttemptFiles(self.store, adaptation).progress()
+            progress = reading.ask(AttemptFiles(self.store, adaptation).progress)
             return _starting(adaptation) if progress is None and adaptation.state == "RUNNING" else progress
         except (InvalidAttemptFileError, StoreError) as error:
             # Of a newer job than this service, or the store is down: what the record holds can be told all the same.
@@ -107,16 +117,16 @@ class JobLinks(TypedDict):
     actors: str | None
 
 
-def job_links(work: Adaptation | MetaRun, files: JobFiles, cluster: Cluster, own: str) -> JobLinks:
+def job_links(work: Adaptation | MetaRun, was_started: Callable[[], bool], cluster: Cluster, own: str) -> JobLinks:
     """Return where to look at the current attempt's job.
 
     Args:
         work: Whose job it is.
-        files: Of the attempt.
+        was_started: Of the attempt's files: see `has_job`.
         cluster: For the dashboard's address.
         own: Path of the work, from the service's root.
     """
-    if not has_job(work, files):
+    if not has_job(work, was_started):
         return JobLinks(job_id=None, dashboard=None, log=None, actors=None)
     job_id, url = submission_id(work), cluster.dashboard_url
     page = None if url is None else job_page(url, job_id)
@@ -138,14 +148,19 @@ def adaptation_path(adaptation_id: str) -> str:
     return f"{ADAPTATIONS}/{adaptation_id}"
 
 
-def has_job(work: Adaptation | MetaRun, files: JobFiles) -> bool:
-    """Return whether the current attempt's job was submitted; `started_at` tells it of the first attempt alone."""
+def has_job(work: Adaptation | MetaRun, was_started: Callable[[], bool]) -> bool:
+    """Return whether the current attempt's job was submitted; `started_at` tells it of the first attempt alone.
+
+    Args:
+        work: Whose job it is.
+        was_started: Asks the store, where the record alone does not tell it.
+    """
     if work.started_at is None or work.state == "QUEUED":
         return False
     if work.attempt == 1 or work.finished_at is None:
         return True
     try:  # a later attempt may have ended while it waited
-        return files.was_started()
+        return was_started()
     except StoreError as error:
         logger.warning("work=%s attempt=%d is shown without its job: %s", work.id, work.attempt, error)
         return False

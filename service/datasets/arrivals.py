@@ -8,6 +8,7 @@ from typing import Final
 from service.datasets.names import UNNAMED, display_name, name_of_file
 from service.datasets.sources import Sources
 from service.datasets.views import dataset_path, num_parts_of
+from service.disk import Disk
 from service.errors import ConflictError, InvalidRequestError, NotFoundError, TooLargeError
 from service.http.fields import parse_fields
 from service.http.idempotency import once
@@ -32,12 +33,14 @@ class Arrivals:
     Attributes:
         datasets: Records of datasets.
         store: Where the parts go.
+        store_disk: On which the store lies; None: on none of this machine.
         sources: From which may be copied.
         max_bytes: Largest archive that is taken.
     """
 
     datasets: DatasetRecords
     store: Store
+    store_disk: Disk | None
     sources: Sources
     max_bytes: int
 
@@ -147,9 +150,12 @@ class Arrivals:
         Raises:
             NotFoundError: There is no such dataset.
             ConflictError: It does not arrive in parts, or has arrived.
+            DiskFullError: The store's disk has no room for it.
             StoreError: The store failed.
         """
         entry, upload_id, _ = self._arriving(dataset_id, owner=owner)
+        if self.store_disk is not None:
+            self.store_disk.require(path.stat().st_size)
         self.store.put_part(layout.upload(entry.id), upload_id, number, path)
 
     def complete(self, dataset_id: str, *, owner: str) -> DatasetEntry:

@@ -16,12 +16,13 @@ from sqlalchemy.exc import OperationalError
 
 from search_spaces.errors import ArchPriorError, InvalidOptionError
 from service.datasets.contents import ZIP, Contents
-from service.datasets.disk import Disk
-from service.datasets.sources import Sources
+from service.datasets.sources import SourceError, Sources
+from service.disk import Disk
 from service.errors import DiskFullError, ForbiddenError, InvalidRequestError, UploadExpiredError
 from service.http.problems import problem_of
 from service.records.checks import CheckRecords
 from service.records.datasets import DatasetRecords
+from service.records.lease import Lease
 from service.records.model import DatasetEntry
 from workers.contracts.errors import InvalidDatasetError, ObjectMissingError, StoreError
 from workers.store import layout
@@ -69,6 +70,7 @@ class Checker:
         checks: The checks of archives that run.
         disk: For archives that are no files of this machine, while they are checked.
         store_disk: On which the store lies; None: on none of this machine.
+        housekeeping: The lease of who relies on nothing being removed, such as a backup.
         max_bytes: Largest archive that is taken.
         expires_s: Seconds after which what was begun and not completed is refused, and so is a source that could not be
             read so far.
@@ -82,8 +84,11 @@ class Checker:
     checks: Checks
     disk: Disk
     store_disk: Disk | None
+    housekeeping: Lease
     max_bytes: int
     expires_s: int
+    _owed: dict[str, DatasetEntry] = field(default_factory=dict, init=False, repr=False)
+    _kept: dict[str, DatasetEntry] = field(default_factory=dict, init=False, repr=False)
     _stopping: Event = field(default_factory=Event, init=False, repr=False)
 
     def stop(self) -> None:
@@ -92,6 +97,12 @@ class Checker:
 
     def due(self) -> tuple[DatasetEntry, ...]:
         """Return what is to be settled now: what was not completed in time, and the next dataset of each owner."""
+        for entry in tuple(self._owed.values()):
+            self.records.give_back(entry)
+            del self._owed[entry.id]
+        for entry in tuple(self._kept.values()):
+            del self._kept[entry.id]
+            self._forget(entry)
         return self.records.overdue(expires_s=self.expires_s) + self.records.arrived()
 
     def settle(self, entry: DatasetEntry) -> None:
@@ -107,8 +118,17 @@ class Checker:
         elif entry.num_tries >= NUM_TRIES:
             what = f"the check of the dataset was begun {entry.num_tries} times, and none came to an end"
             self._reject(entry, CheckKilledError(what, todo="Send it again; the service's log may say more."))
-        elif self.records.begin(entry, pause_s=pause_after(entry.num_waits)):
+        elif self.records.begin(entry, pause_s=self._held_s(entry)):
             self._try(entry)
+
+    def _held_s(self, entry: DatasetEntry) -> float:
+        """Return the seconds for which a try is nobody else's: the last one until it must have come to its end.
+
+        Another service may get this one's lease meanwhile, and would refuse the dataset.
+        """
+        is_last = entry.num_tries + 1 >= NUM_TRIES
+        longest_s = limits_for(entry.num_bytes, max_bytes=self.max_bytes).timeout_s if is_last else 0.0
+        return max(pause_after(entry.num_waits), longest_s)
 
     def _try(self, entry: DatasetEntry) -> None:
         try:
@@ -142,14 +162,19 @@ class Checker:
         counts, told = isinstance(error, _ITS_OWN), _told(error)
         # What was sent is kept for as long as it takes; a source may be gone for good.
         is_old = datetime.now(UTC) - entry.created_at >= timedelta(seconds=self.expires_s)
-        is_lost = entry.source is not None and isinstance(error, StoreError) and is_old
+        problem = problem_of(told)
+        # Once is never enough: it may have waited for something else until now.
+        again = entry.error is not None and entry.error.code == problem.code
+        is_lost = isinstance(error, SourceError) and is_old and again
         if is_lost or (counts and entry.num_tries + 1 >= NUM_TRIES):
             self._reject(entry, told)
             return
-        problem = problem_of(told)
         if problem != entry.error:  # once, not at every try
             logger.warning("dataset=%s has to wait: %s", entry.id, error)
+        if not counts:
+            self._owed[entry.id] = entry  # should the records not answer now
         self.records.put_off(entry, problem, pause_s=pause_after(entry.num_waits), counts=counts)
+        self._owed.pop(entry.id, None)
 
     @contextmanager
     def _fetched(self, entry: DatasetEntry) -> Iterator[_Arrived]:
@@ -228,6 +253,9 @@ class Checker:
         """Remove what has arrived. What is left of it is found by its key, whose dataset is settled."""
         key = layout.upload(entry.id)
         if entry.arrival is None or entry.arrival.upload_id is None:
+            return
+        if self.housekeeping.is_held():  # by a backup perhaps, whose records may have it as it was before
+            self._kept[entry.id] = entry
             return
         try:
             self.store.abort_upload(key, entry.arrival.upload_id)

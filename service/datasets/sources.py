@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from service.errors import ForbiddenError, InvalidRequestError
+from workers.contracts.errors import ObjectMissingError, StoreError
 from workers.store.open import open_store
+
+
+class SourceError(StoreError):
+    """A source cannot be read."""
+
 
 _SOURCE: Final = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,62})/([^?#\\%\x00-\x1f\x7f]+)")
 
@@ -41,10 +47,9 @@ class Sources:
         Raises:
             ObjectMissingError: There is no such object.
             ForbiddenError: As `size`; the operator may have changed the prefixes.
-            StoreError: The server refuses, or cannot be reached.
+            SourceError: The server refuses, or cannot be reached.
         """
-        bucket, key = self._place(source)
-        return open_store(f"s3://{bucket}").read(key)
+        return _chunks(*self._place(source))
 
     def _place(self, source: str) -> tuple[str, str]:
         """Return the bucket and the key. What is compared is the text itself: nothing is decoded or resolved."""
@@ -64,3 +69,12 @@ class Sources:
                 todo="The operator allows prefixes by ARCHPRIOR_SOURCE_PREFIXES=s3://bucket/folder/ (commas between).",
             )
         return found[1], found[2]
+
+
+def _chunks(bucket: str, key: str) -> Iterator[bytes]:
+    try:
+        yield from open_store(f"s3://{bucket}").read(key)
+    except ObjectMissingError:
+        raise
+    except StoreError as error:
+        raise SourceError(error.what, got=error.got, expected=error.expected, todo=error.todo) from error

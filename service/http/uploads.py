@@ -4,7 +4,7 @@ import hashlib
 import tempfile
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +14,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from service.disk import Disk
 from service.errors import InvalidBodyError, InvalidRequestError, TooLargeError, UnsupportedMediaTypeError
 
 if TYPE_CHECKING:
@@ -75,12 +76,12 @@ class Body:
 
 
 @asynccontextmanager
-async def receive(request: Request, *, folder: Path, files: Mapping[str, FileField]) -> AsyncIterator[Body]:
+async def receive(request: Request, *, disk: Disk, files: Mapping[str, FileField]) -> AsyncIterator[Body]:
     """Yield a request's body, a form (`multipart/form-data`) or JSON; remove its files afterwards.
 
     Args:
         request: Whose body was not read yet.
-        folder: Where the files lie meanwhile.
+        disk: Where the files lie meanwhile.
         files: That a form may hold, by their field's name.
 
     Raises:
@@ -88,13 +89,14 @@ async def receive(request: Request, *, folder: Path, files: Mapping[str, FileFie
         InvalidBodyError: It cannot be read.
         InvalidRequestError: A field came twice, a file under another name than one of `files`, or a string under one.
         TooLargeError: It is, or a part of it is, over a limit.
+        DiskFullError: The disk has no room for a file.
     """
     media_type, options = parse_options_header(request.headers.get("content-type"))
     if media_type == b"application/json":
         yield Body(fields=await _json_object(request), is_json=True)
     elif media_type == b"multipart/form-data" and b"boundary" in options:
-        with tempfile.TemporaryDirectory(dir=folder) as own:
-            form = _Form(Path(own), options[b"boundary"], files)
+        with tempfile.TemporaryDirectory(dir=disk.folder) as own:
+            form = _Form(replace(disk, folder=Path(own)), options[b"boundary"], files)
             try:
                 yield await form.read(request)
             finally:
@@ -108,21 +110,23 @@ async def receive(request: Request, *, folder: Path, files: Mapping[str, FileFie
 
 
 @asynccontextmanager
-async def receive_file(request: Request, *, folder: Path, num_bytes: int) -> AsyncIterator[Path]:
+async def receive_file(request: Request, *, disk: Disk, num_bytes: int) -> AsyncIterator[Path]:
     """Yield a file with a request's body, which is of that size; remove it afterwards.
 
     Args:
         request: Whose body was not read yet.
-        folder: Where the file lies meanwhile.
+        disk: Where the file lies meanwhile.
         num_bytes: Of the body.
 
     Raises:
         InvalidRequestError: The body is of another size.
+        DiskFullError: The disk has no room for it.
     """
     told = request.headers.get("content-length", "")
     if told.isdecimal() and int(told[:19]) != num_bytes:
         raise _of_another_size(told[:19], num_bytes)
-    with tempfile.TemporaryDirectory(dir=folder) as own:
+    disk.require(num_bytes)
+    with tempfile.TemporaryDirectory(dir=disk.folder) as own:
         path, num_received = Path(own) / "body", 0
         with path.open("wb") as target:
             async for chunk in _gathered(request):
@@ -167,9 +171,9 @@ async def _json_object(request: Request) -> dict[str, object]:
 class _Form:
     """Takes a form apart as it arrives."""
 
-    def __init__(self, folder: Path, boundary: bytes, files: Mapping[str, FileField]) -> None:
+    def __init__(self, disk: Disk, boundary: bytes, files: Mapping[str, FileField]) -> None:
         self._parser = self._new_parser(boundary)
-        self._folder, self._files = folder, files
+        self._disk, self._files = disk, files
         self._fields: dict[str, object] = {}
         self._uploads: dict[str, Upload] = {}
         self._incoming: _Incoming | None = None
@@ -249,12 +253,13 @@ class _Form:
             if kind is None:
                 raise InvalidRequestError(f"a file came as field {name}", expected=_listed(self._files))
             filename = options[b"filename"].decode(errors="replace")
-            self._incoming = _Incoming(self._folder / name, filename, kind)
+            self._incoming = _Incoming(self._disk.folder / name, filename, kind)
         elif kind is not None:
             raise InvalidRequestError(f"the field {name} is no file", todo=f"With curl write {name}=@{kind.example}.")
 
     def _content(self, data: bytes, start: int, end: int) -> None:
         if self._incoming is not None:
+            self._disk.require(end - start)
             self._incoming.write(data[start:end])
             return
         self._value += data[start:end]

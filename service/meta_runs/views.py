@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ from service.errors import InvalidAttemptFileError
 from service.meta_runs.attempts import MetaAttemptFiles
 from service.priors.catalog import PRIORS
 from service.ray.cluster import Cluster
+from service.reading import Reading
 from service.records.meta_runs import MetaRunRecords
 from service.records.model import MetaRun
 from service.schemas import SETTLED_META_STATES, ArtifactView, MetaRunLinks, MetaRunView
@@ -40,17 +42,24 @@ class MetaRunViews:
     def view(self, meta_run: MetaRun) -> MetaRunView:
         """Return a meta-run as it stands now."""
         positions = self.meta_runs.positions([meta_run])
-        return self._view(meta_run, self._progress(meta_run, positions), positions)
+        return self._view(meta_run, positions, Reading(), with_progress=True)
 
-    def listed(self, meta_runs: Sequence[MetaRun]) -> tuple[MetaRunView, ...]:
-        """Return meta-runs as lists show them: of what has settled the store is not asked how far it came."""
-        positions = self.meta_runs.positions(meta_runs)
+    def listed(self, meta_runs: Sequence[MetaRun], reading: Reading | None = None) -> tuple[MetaRunView, ...]:
+        """Return meta-runs as lists show them: of what has settled the store is not asked how far it came.
+
+        Args:
+            meta_runs: To show.
+            reading: Of the answer that they are a part of; None: they are all of it.
+        """
+        positions, reading = self.meta_runs.positions(meta_runs), reading or Reading()
         return tuple(
-            self._view(one, None if one.state in SETTLED_META_STATES else self._progress(one, positions), positions)
-            for one in meta_runs
+            self._view(one, positions, reading, with_progress=one.state not in SETTLED_META_STATES) for one in meta_runs
         )
 
-    def _view(self, meta_run: MetaRun, progress: MetaProgress | None, positions: Mapping[str, int]) -> MetaRunView:
+    def _view(
+        self, meta_run: MetaRun, positions: Mapping[str, int], reading: Reading, *, with_progress: bool
+    ) -> MetaRunView:
+        progress = self._progress(meta_run, positions, reading) if with_progress else None
         return MetaRunView(
             id=meta_run.id,
             state=meta_run.state,
@@ -66,13 +75,14 @@ class MetaRunViews:
             result=meta_run.result,
             error=meta_run.error,
             artifacts=meta_artifacts(meta_run),
-            links=self._links(meta_run),
+            links=self._links(meta_run, reading),
         )
 
-    def _links(self, meta_run: MetaRun) -> MetaRunLinks:
+    def _links(self, meta_run: MetaRun, reading: Reading) -> MetaRunLinks:
         own = meta_run_path(meta_run.id)
         made = None if meta_run.result is None else meta_run.result.prior_id
-        job = job_links(meta_run, MetaAttemptFiles(self.store, meta_run), self.cluster, own)
+        was_started = partial(reading.ask, MetaAttemptFiles(self.store, meta_run).was_started)
+        job = job_links(meta_run, was_started, self.cluster, own)
         return MetaRunLinks(
             self=own,
             events=f"{own}/events",
@@ -81,12 +91,12 @@ class MetaRunViews:
             **job,
         )
 
-    def _progress(self, meta_run: MetaRun, positions: Mapping[str, int]) -> MetaProgress | None:
+    def _progress(self, meta_run: MetaRun, positions: Mapping[str, int], reading: Reading) -> MetaProgress | None:
         if meta_run.state == "QUEUED":
             # One that was started between two questions waits no more: nothing is before it.
             return _waiting(meta_run, num_ahead=positions.get(meta_run.id, 0))
         try:
-            progress = MetaAttemptFiles(self.store, meta_run).progress()
+            progress = reading.ask(MetaAttemptFiles(self.store, meta_run).progress)
             return _starting(meta_run) if progress is None and meta_run.state == "RUNNING" else progress
         except (InvalidAttemptFileError, StoreError) as error:
             # Of a newer job than this service, or the store is down: what the record holds can be told all the same.

@@ -45,7 +45,7 @@ def _job_id(work: Adaptation | MetaRun, files: JobFiles, attempt: int | None) ->
     chosen = attempt or work.attempt
     if chosen > work.attempt:
         raise NotFoundError("no such attempt", got=chosen, expected=f"1 to {work.attempt}")
-    if chosen == work.attempt and not has_job(work, files):
+    if chosen == work.attempt and not has_job(work, files.was_started):
         todo = f"?attempt={chosen - 1} asks for the one before." if chosen > 1 else "It gets one once its turn comes."
         raise NotFoundError("this attempt has no job", got=work.state, todo=todo)
     return submission_id(work, chosen)

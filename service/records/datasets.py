@@ -204,6 +204,13 @@ class DatasetRecords:
             rows, following = newest(session, query, DatasetRow, limit=limit, cursor=cursor)
         return tuple(map(entry_of, rows)), following
 
+    def last_rejected(self, *, owner: str, limit: int) -> tuple[DatasetEntry, ...]:
+        """Return at most `limit` REJECTED datasets, the last that was refused first, whenever it was begun."""
+        query = select(DatasetRow).where(DatasetRow.owner == owner, DatasetRow.state == "REJECTED")
+        with self._database.transaction() as session:
+            rows = session.scalars(query.order_by(DatasetRow.changed_at.desc(), DatasetRow.id).limit(limit)).all()
+        return tuple(map(entry_of, rows))
+
     def completed(self, seen: DatasetEntry) -> bool:
         """Say that all of a dataset has arrived; return whether it was still as seen."""
         with self._database.transaction() as session:

@@ -14,7 +14,7 @@ from service.records.database import Database
 from service.records.dataset_states import DATASET_TRANSITIONS, move
 from service.records.facts import DatasetFacts, PriorFacts, Remains, WorkFacts
 from service.records.idempotency import KEPT_S
-from service.records.model import Arrival, StoredDatasetState
+from service.records.model import StoredDatasetState
 from service.records.owners import add_owner
 from service.records.tables import (
     AdaptationRow,
@@ -201,9 +201,13 @@ def _delete(session: Session, row: DatasetRow) -> None:
 
 
 def _remains(row: DatasetRow) -> Remains:
-    upload_id = None if row.upload is None else Arrival.model_validate(row.upload).upload_id
+    # No more of it is read than that: a row of another version keeps nothing else from being removed.
+    named = row.upload.get("upload_id") if isinstance(row.upload, dict) else None
+    upload_id = named if isinstance(named, str) else None
     sha256 = row.declared_sha256 if row.state == "DELETING" else None
-    return Remains(dataset_id=row.id, owner=row.owner, sha256=sha256, upload_id=upload_id)
+    return Remains(
+        dataset_id=row.id, owner=row.owner, sha256=sha256, upload_id=upload_id if isinstance(upload_id, str) else None
+    )
 
 
 def _old_rows(retention_s: float) -> tuple[tuple[type[Base], ColumnElement[bool]], ...]:

@@ -3,7 +3,7 @@
 import time
 from typing import Final
 
-from sqlalchemy import or_, update
+from sqlalchemy import or_, select, update
 
 from service.records.clock import DatabaseNow
 from service.records.database import Database
@@ -49,6 +49,12 @@ class Lease:
     def keep(self) -> bool:
         """Return whether it is ours, as `acquire` does; one that was renewed a moment ago is not asked for again."""
         return time.monotonic() - self._renewed_s < FRESH * self._ttl_s or self.acquire()
+
+    def is_held(self) -> bool:
+        """Return whether anybody has it now."""
+        held = select(LeaseRow.name).where(LeaseRow.name == self._name, LeaseRow.expires_at >= DatabaseNow())
+        with self._database.transaction() as session:
+            return session.scalar(held) is not None
 
     def release(self) -> None:
         """Give the lease back, if it is ours, so that the next holder need not wait."""

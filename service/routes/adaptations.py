@@ -43,7 +43,7 @@ async def create_adaptation(
     What cannot end well is refused at once, and nothing is kept of it. The same request with the same
     `Idempotency-Key` is answered with the adaptation that the first one made, as it stands now.
     """
-    async with receive(request, folder=parts.uploads, files=dataset_files(parts.settings)) as body:
+    async with receive(request, disk=parts.uploads, files=dataset_files(parts.settings)) as body:
         add = partial(parts.intake.add_adaptation, body, owner=caller.owner, key=key)
         adaptation = await to_thread.run_sync(add, limiter=parts.intake_threads)
     parts.loop.wake()

@@ -64,7 +64,7 @@ async def create_dataset(
     `upload.complete`. JSON with `source` has the service copy it. Both are checked afterwards: `state` tells the end.
     The same JSON with the same `Idempotency-Key` is answered with the dataset that the first one made.
     """
-    async with receive(request, folder=parts.uploads, files=dataset_files(parts.settings)) as body:
+    async with receive(request, disk=parts.uploads, files=dataset_files(parts.settings)) as body:
         create = partial(_create, parts, body, owner=caller.owner, key=key)
         # What is only begun waits for no check.
         limiter = None if body.is_json else parts.intake_threads
@@ -159,7 +159,7 @@ async def put_dataset_part(
     """Store a part, as the list of parts names it. Parts may come in any order, side by side, and again."""
     expect = partial(parts.arrivals.part_bytes, dataset_id, number, owner=caller.owner)
     num_bytes = await run_in_threadpool(expect)
-    async with receive_file(request, folder=parts.uploads, num_bytes=num_bytes) as path:
+    async with receive_file(request, disk=parts.uploads, num_bytes=num_bytes) as path:
         await run_in_threadpool(parts.arrivals.put_part, dataset_id, number, path, owner=caller.owner)
 
 

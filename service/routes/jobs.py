@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from anyio import to_thread
 from fastapi import APIRouter, Query, Response
@@ -24,7 +24,7 @@ adaptations = APIRouter(prefix=ADAPTATIONS, tags=["adaptations"])
 meta_runs = APIRouter(prefix=META_RUNS, tags=["meta-runs"])
 
 MAX_LOG_BYTES: Final = 1 << 20
-REFUSED: Final = responses(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
+REFUSED: Final = responses(HTTPStatus.NOT_FOUND, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 LOG: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "The end of the log, from the beginning of a line on", "content": {"text/plain": {}}},
     **REFUSED,
@@ -34,6 +34,7 @@ NumBytes = Annotated[int, Query(ge=1, le=MAX_LOG_BYTES, description="Most bytes 
 DEFAULT_BYTES: Final = 65_536
 Job = tuple[Adaptation | MetaRun, JobFiles]
 """Whose job it is, and the files of its current attempt."""
+Seen = TypeVar("Seen")
 
 
 @adaptations.get(
@@ -50,7 +51,7 @@ async def get_adaptation_log(
     max_bytes: NumBytes = DEFAULT_BYTES,
 ) -> Response:
     """The end of what the job has printed, as Ray keeps it: for as long as its head runs."""
-    return await _log(parts, lambda: _adaptation(parts, adaptation_id, caller), attempt, max_bytes)
+    return await _log(parts, caller, lambda: _adaptation(parts, adaptation_id, caller), attempt, max_bytes)
 
 
 @adaptations.get("/{adaptation_id}/actors", summary="List the actors of an adaptation's job", responses=REFUSED)
@@ -58,7 +59,7 @@ async def list_adaptation_actors(
     adaptation_id: str, parts: PartsDependency, caller: CallerDependency, attempt: Attempt = None
 ) -> ActorPage:
     """The actors of the job as Ray knows them, with their pages in its dashboard."""
-    return await _actors(parts, lambda: _adaptation(parts, adaptation_id, caller), attempt)
+    return await _actors(parts, caller, lambda: _adaptation(parts, adaptation_id, caller), attempt)
 
 
 @meta_runs.get(
@@ -72,7 +73,7 @@ async def get_meta_run_log(
     max_bytes: NumBytes = DEFAULT_BYTES,
 ) -> Response:
     """The end of what the job has printed, as Ray keeps it: for as long as its head runs."""
-    return await _log(parts, lambda: _meta_run(parts, meta_run_id, caller), attempt, max_bytes)
+    return await _log(parts, caller, lambda: _meta_run(parts, meta_run_id, caller), attempt, max_bytes)
 
 
 @meta_runs.get("/{meta_run_id}/actors", summary="List the actors of a meta-run's job", responses=REFUSED)
@@ -80,7 +81,7 @@ async def list_meta_run_actors(
     meta_run_id: str, parts: PartsDependency, caller: CallerDependency, attempt: Attempt = None
 ) -> ActorPage:
     """The actors of the job as Ray knows them, with their pages in its dashboard."""
-    return await _actors(parts, lambda: _meta_run(parts, meta_run_id, caller), attempt)
+    return await _actors(parts, caller, lambda: _meta_run(parts, meta_run_id, caller), attempt)
 
 
 def _adaptation(parts: Parts, adaptation_id: str, caller: Principal) -> Job:
@@ -93,19 +94,27 @@ def _meta_run(parts: Parts, meta_run_id: str, caller: Principal) -> Job:
     return meta_run, MetaAttemptFiles(parts.store, meta_run)
 
 
-async def _log(parts: Parts, job: Callable[[], Job], attempt: int | None, num_bytes: int) -> Response:
+async def _log(
+    parts: Parts, caller: Principal, job: Callable[[], Job], attempt: int | None, num_bytes: int
+) -> Response:
     def read() -> str:
         work, files = job()
         return job_log(parts.cluster, work, files, attempt=attempt, num_bytes=num_bytes)
 
-    log = await to_thread.run_sync(read, limiter=parts.ray_threads)
+    log = await _in_turn(parts, caller, read)
     # A job prints names of other people's making: no browser shall take them for a page.
     return PlainTextResponse(log, headers={"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"})
 
 
-async def _actors(parts: Parts, job: Callable[[], Job], attempt: int | None) -> ActorPage:
+async def _actors(parts: Parts, caller: Principal, job: Callable[[], Job], attempt: int | None) -> ActorPage:
     def read() -> ActorPage:
         work, files = job()
         return job_actors(parts.cluster, work, files, attempt=attempt)
 
-    return await to_thread.run_sync(read, limiter=parts.ray_threads)
+    return await _in_turn(parts, caller, read)
+
+
+async def _in_turn(parts: Parts, caller: Principal, read: Callable[[], Seen]) -> Seen:
+    """Return what a job's log or actors are; an owner has few turns. Raises `QuotaExceededError` beyond them."""
+    async with parts.job_looks.one_of(caller.owner):
+        return await to_thread.run_sync(read, limiter=parts.job_look_threads)

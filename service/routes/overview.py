@@ -16,4 +16,4 @@ async def get_overview(parts: PartsDependency, caller: CallerDependency) -> Over
 
     It answers while Ray cannot be reached, and says so. Ray is asked at most once in five seconds.
     """
-    return await to_thread.run_sync(parts.overviews.of, caller.owner, limiter=parts.ray_threads)
+    return await to_thread.run_sync(parts.overviews.of, caller.owner, limiter=parts.overview_threads)

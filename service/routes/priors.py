@@ -56,7 +56,7 @@ async def import_prior(
     request: Request, response: Response, parts: PartsDependency, caller: CallerDependency
 ) -> PriorView:
     """Check a meta-prior that was made elsewhere, and keep it. What is refused leaves nothing behind."""
-    async with receive(request, folder=parts.uploads, files=prior_files(parts.settings)) as body:
+    async with receive(request, disk=parts.uploads, files=prior_files(parts.settings)) as body:
         add = partial(parts.prior_intake.add, body, owner=caller.owner)
         view, is_new = await to_thread.run_sync(add, limiter=parts.intake_threads)
     response.status_code = HTTPStatus.CREATED if is_new else HTTPStatus.OK

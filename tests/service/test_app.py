@@ -83,7 +83,7 @@ def test_what_a_killed_service_was_receiving_is_cleared_away(new_service, tmp_pa
     left.touch()
     os.utime(left, (0, 0))
     with new_service(tmp_path) as service:
-        assert list(service.parts.uploads.iterdir()) == []
+        assert list(service.parts.uploads.folder.iterdir()) == []
         assert not left.exists()
 
 

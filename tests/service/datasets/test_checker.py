@@ -9,8 +9,9 @@ from sqlalchemy.exc import OperationalError
 
 from service.datasets.checker import NUM_TRIES, Checker, limits_for, pause_after
 from service.datasets.contents import Contents
-from service.datasets.disk import Disk
 from service.datasets.sources import Sources
+from service.disk import Disk
+from service.housekeeping.tenure import holding, new_lease
 from service.records.checks import CheckRecords
 from service.records.datasets import DatasetRecords, new_dataset_id
 from service.records.model import Arrival
@@ -22,6 +23,7 @@ from workers.tasks.limits import ArchiveLimits
 
 OWNER = {"owner": "ann"}
 MORE_THAN_ANY_DISK = 1 << 60
+NO_SOURCE, ANY_SOURCE = Sources(prefixes=()), Sources(prefixes=("s3://bucket/",))
 
 
 @pytest.fixture(autouse=True)
@@ -40,16 +42,17 @@ def datasets(database):
 
 @pytest.fixture
 def new_checker(database, datasets, store, tmp_path):
-    def make(store=store, expires_s=60, reserve_bytes=0, store_disk=None):
+    def make(store=store, expires_s=60, reserve_bytes=0, store_disk=None, sources=NO_SOURCE):
         return Checker(
             records=CheckRecords(database),
             datasets=datasets,
             store=store,
             contents=Contents(datasets=datasets, store=store),
-            sources=Sources(prefixes=()),
+            sources=sources,
             checks=Checks(),
             disk=Disk(folder=tmp_path, reserve_bytes=reserve_bytes),
             store_disk=store_disk,
+            housekeeping=new_lease(database, holder="test"),
             max_bytes=1 << 30,
             expires_s=expires_s,
         )
@@ -282,16 +285,79 @@ def test_an_upload_whose_parts_are_gone_is_refused(datasets, store, new_checker,
     assert "gone" in datasets.entry(entry.id, **OWNER).error.title
 
 
-def test_a_source_that_cannot_be_read_is_given_up_at_last(datasets, new_checker, step, copied, monkeypatch):
-    def away(*_):
+def test_a_source_that_cannot_be_read_again_and_again_is_given_up_at_last(
+    datasets, new_checker, step, copied, monkeypatch
+):
+    def away(*_, **__):
         raise StoreError("no such bucket")
 
-    monkeypatch.setattr(Sources, "read", away)
-    step(new_checker())
+    monkeypatch.setattr("service.datasets.sources.open_store", away)
+    step(new_checker(sources=ANY_SOURCE, expires_s=0))  # it may have waited for something else until now
     assert datasets.entry(copied.id, **OWNER).state == "CHECKING"
-    step(new_checker(expires_s=0))
+    step(new_checker(sources=ANY_SOURCE))
+    assert datasets.entry(copied.id, **OWNER).state == "CHECKING"
+    step(new_checker(sources=ANY_SOURCE, expires_s=0))
     entry = datasets.entry(copied.id, **OWNER)
     assert (entry.state, entry.error.title) == ("REJECTED", "No such bucket")
+
+
+def test_a_store_of_ours_that_fails_gives_up_no_source(datasets, store, new_checker, step, small_zip, monkeypatch):
+    monkeypatch.setattr(Sources, "read", lambda *_: iter([small_zip]))
+    copied = datasets.expect(
+        new_dataset_id(), name="x", num_bytes=len(small_zip), arrival=Arrival(), source="s3://bucket/x.zip", **OWNER
+    )
+    for _ in range(NUM_TRIES):
+        step(new_checker(store=Broken(store, "put_file", after=False), expires_s=0))
+    assert datasets.entry(copied.id, **OWNER).state == "CHECKING"
+    step(new_checker(expires_s=0))
+    assert datasets.get(copied.id, **OWNER)
+
+
+def test_records_that_fail_count_against_no_dataset(datasets, new_checker, arrive, small_zip, monkeypatch):
+    def away(*_, **__):
+        raise OperationalError("UPDATE", {}, Exception("the database is away"))
+
+    entry, checker = arrive(small_zip), new_checker()
+    for _ in range(NUM_TRIES):
+        with monkeypatch.context() as patch:
+            patch.setattr(datasets, "accepted", away)
+            patch.setattr(CheckRecords, "put_off", away)
+            (due,) = checker.due()
+            with pytest.raises(OperationalError):
+                checker.settle(due)
+    (due,) = checker.due()
+    assert due.num_tries == 0
+    checker.settle(due)
+    assert datasets.get(entry.id, **OWNER)
+
+
+def test_a_last_try_that_goes_on_is_refused_by_no_other_service(
+    datasets, new_checker, step, arrive, small_zip, check_ends, monkeypatch
+):
+    check_ends(CheckFailedError("the check failed"))
+    entry = arrive(small_zip)
+    for _ in range(NUM_TRIES - 1):
+        step(new_checker())
+    seen = datasets.entry(entry.id, **OWNER)
+    held = []
+    monkeypatch.setattr(CheckRecords, "begin", lambda *_, pause_s: held.append(pause_s))
+    new_checker().settle(seen)
+    assert held == [limits_for(len(small_zip), max_bytes=1 << 30).timeout_s]
+
+
+def test_what_has_arrived_stays_while_a_backup_relies_on_it(
+    database, datasets, store, new_checker, step, arrive, small_zip
+):
+    entry = arrive(small_zip)
+    place = layout.upload(entry.id)
+    checker = new_checker()
+    with holding(new_lease(database, holder="backup")):
+        step(checker)
+        assert datasets.get(entry.id, **OWNER)
+        step(checker)
+        assert store.size(place) == len(small_zip)
+    step(checker)
+    assert store.size(place) is None
 
 
 @pytest.mark.parametrize("error", [CheckKilledError("the check was killed"), CheckFailedError("the check failed")])

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import shutil
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -52,7 +53,7 @@ def test_a_dataset_that_arrives_in_parts_is_checked_and_ready(
         store = service.parts.store
         assert store.get_bytes(layout.dataset_archive(view["sha256"])) == small_zip
         assert list(store.list("uploads/")) == []
-        assert list(service.parts.uploads.iterdir()) == []
+        assert list(service.parts.uploads.folder.iterdir()) == []
         # It is a dataset as any other, and completing it again changes nothing.
         assert sender.complete(begun).json() == view
         service.adapt(dataset_id=view["id"], prior="none")
@@ -196,12 +197,14 @@ def test_an_owner_has_so_many_datasets_on_their_way_and_no_more(
 
 
 def test_a_dataset_for_which_the_disk_has_no_room_says_so_while_it_waits(
-    new_service, sender_to, small_parts, tmp_path, small_zip
+    new_service, sender_to, small_parts, tmp_path, small_zip, monkeypatch
 ):
-    with new_service(tmp_path / "data", disk_reserve_bytes=1 << 60) as service:
+    with new_service(tmp_path / "data") as service:
         sender = sender_to(service)
         begun = sender.begin(small_zip)
         sender.put(begun, small_zip)
+        full = shutil.disk_usage(tmp_path)._replace(free=0)
+        monkeypatch.setattr("service.disk.shutil.disk_usage", lambda _: full)
         view, deadline = sender.complete(begun).json(), time.monotonic() + TIMEOUT_S
         while view["error"] is None:
             assert time.monotonic() < deadline
@@ -326,3 +329,16 @@ def test_what_a_server_took_beyond_the_size_that_was_said_is_removed(
         view = sender.settled(begun["id"])
         assert (view["state"], view["error"]["code"]) == ("REJECTED", "invalid_dataset")
         assert httpx.put(first["href"], content=b"x").status_code >= 400, "its upload is gone, and what it held"
+
+
+def test_nothing_is_received_that_would_fill_the_disk(new_service, tmp_path, small_zip):
+    with new_service(tmp_path / "data", disk_reserve_bytes=1 << 60) as service:
+        begun = service.client.post("/v1/datasets", json={"num_bytes": len(small_zip)}).json()
+        (part,) = service.client.get(f"/v1/datasets/{begun['id']}/parts").json()["items"]
+        for refused in (
+            service.client.put(part["href"], content=small_zip),
+            service.client.post("/v1/datasets", files={"dataset": ("pets.zip", small_zip)}),
+        ):
+            assert (refused.status_code, refused.json()["code"]) == (507, "disk_full")
+            assert "ARCHPRIOR_DISK_RESERVE_BYTES" in refused.json()["todo"]
+        assert list(service.parts.uploads.folder.iterdir()) == []

@@ -133,6 +133,20 @@ def test_what_arrives_or_was_refused_is_deleted_with_what_has_arrived(
     assert {row_of(database, dataset_id).state for dataset_id in ids.values()} == {"DELETED"}
 
 
+def test_a_row_of_another_version_keeps_nothing_from_being_removed(database, datasets, keeping, store, housekeeper):
+    for _ in range(2):
+        dataset_id = new_dataset_id()
+        upload = store.begin_upload(layout.upload(dataset_id), num_bytes=5)
+        arrival = Arrival(upload_id=upload.id, part_bytes=upload.part_bytes)
+        datasets.expect(dataset_id, name="pets", num_bytes=5, arrival=arrival, **OWNER)
+        keeping.delete_dataset(dataset_id, **OWNER)
+        with database.transaction() as session:
+            newer = {**row_of(database, dataset_id).upload, "compression": "zstd"}
+            session.execute(update(DatasetRow).where(DatasetRow.id == dataset_id).values(upload=newer))
+    housekeeper.sweep()
+    assert row_of(database, dataset_id).state == "DELETED"
+
+
 def test_parts_of_what_was_refused_are_kept_for_the_retention(database, datasets, store, housekeeper, tmp_path):
     dataset_id = new_dataset_id()
     upload = store.begin_upload(layout.upload(dataset_id), num_bytes=10)

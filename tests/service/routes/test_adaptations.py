@@ -90,7 +90,7 @@ def test_nothing_is_kept_of_a_zip_that_comes_with_a_request_that_is_refused(serv
     response = service.client.post("/v1/adaptations", files=files, data=fields)
     assert response.status_code == 422
     assert service.keys() == set()
-    assert list(service.parts.uploads.iterdir()) == []
+    assert list(service.parts.uploads.folder.iterdir()) == []
     assert service.client.get("/v1/adaptations").json()["items"] == []
     assert service.client.get("/v1/datasets").json()["items"] == []
 

@@ -125,7 +125,7 @@ def test_what_is_no_dataset_is_refused_and_nothing_is_kept(service, make_zip, da
     assert reason in f"{problem['title']} {problem['detail']}"
     assert problem["instance"] == "/v1/datasets"
     assert service.keys() == set()
-    assert list(service.parts.uploads.iterdir()) == []
+    assert list(service.parts.uploads.folder.iterdir()) == []
     assert service.client.get("/v1/datasets").json()["items"] == []
 
 
@@ -179,7 +179,7 @@ def test_an_upload_that_does_not_tell_its_size_is_cut_off_at_the_limit(service):
         headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
     )
     assert response.status_code == 413
-    assert list(service.parts.uploads.iterdir()) == []
+    assert list(service.parts.uploads.folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import update
 
 from service.errors import ClusterUnavailableError
 from service.ray.observer import ClusterLoad
+from service.records.tables import DatasetRow
 from service.records.transitions import Change
 from service.schemas import Problem
 from workers.contracts.errors import StoreError
@@ -132,6 +134,21 @@ def test_a_dataset_that_was_refused_is_a_failure_and_one_that_is_checked_is_show
     assert failure["message"] == "Not a zip: Got 8 bytes"
 
 
+def test_a_dataset_that_was_refused_just_now_is_shown_however_early_it_was_begun(service):
+    datasets, refused = service.parts.datasets, []
+    begun = [
+        service.client.post("/v1/datasets", json={"num_bytes": 8, "name": f"n{number}"}).json()["id"]
+        for number in range(6)
+    ]
+    for at, dataset_id in enumerate((*begun[1:], begun[0])):
+        entry = datasets.entry(dataset_id, owner="local")
+        assert datasets.rejected(entry, Problem(title="Not complete", status=422, code="upload_expired"))
+        with service.parts.database.transaction() as session:
+            session.execute(update(DatasetRow).where(DatasetRow.id == dataset_id).values(changed_at=2e9 + at))
+        refused.append(dataset_id)
+    assert [failure["id"] for failure in overview(service)["failures"]] == refused[:0:-1]
+
+
 def test_a_cluster_that_cannot_be_reached_is_told_beside_all_the_rest(service, dataset):
     view = service.adapt(dataset_id=dataset, prior="none")
     service.await_submission()
@@ -159,6 +176,26 @@ def test_a_store_that_is_away_costs_the_progress_alone(service, dataset, monkeyp
     assert (work["id"], work["phase"], work["fraction"]) == (view["id"], "", None)
 
 
+def test_a_store_that_is_away_is_asked_once_for_all_that_runs(service, dataset, monkeypatch):
+    works = [service.adapt(dataset_id=dataset, prior="none")["id"], meta_run(service, dataset, name="ours")["id"]]
+    for _ in works:
+        service.await_submission()
+    service.parts.loop.stop()
+    service.parts.loop.join()  # it asks the store too
+    asked = []
+
+    def fail(_: object, key: str) -> bytes:
+        asked.append(key)
+        raise StoreError("the store does not answer")
+
+    monkeypatch.setattr(type(service.parts.store), "get_bytes", fail)
+    running = overview(service)["running"]
+    assert [(work["id"], work["phase"]) for work in running] == [(work_id, "") for work_id in works]
+    assert len(asked) == 1
+    overview(service)
+    assert len(asked) == 2
+
+
 def test_work_that_is_being_cancelled_is_still_running(service, dataset):
     view = service.adapt(dataset_id=dataset, prior="none")
     service.await_submission()
@@ -176,7 +213,7 @@ def test_a_ray_that_is_silent_holds_up_nobody_who_asks_for_something_else(servic
         raise ClusterUnavailableError("Ray does not answer")
 
     service.cluster.observed.load = load.__get__(service.cluster.observed)
-    limiter = service.parts.ray_threads
+    limiter = service.parts.overview_threads
     with ThreadPoolExecutor(60) as pool:
         # More than there are threads for everything else.
         watching = [pool.submit(overview, service) for _ in range(60)]

@@ -35,7 +35,9 @@ def told(response):
 
 def nothing_is_left(service):
     listed = [view["card"]["id"] for view in service.client.get("/v1/priors").json()["items"]]
-    return service.keys() == set() and list(service.parts.uploads.iterdir()) == [] and listed == [*bundled_cards()]
+    return (
+        service.keys() == set() and list(service.parts.uploads.folder.iterdir()) == [] and listed == [*bundled_cards()]
+    )
 
 
 def await_nothing(service):
@@ -122,7 +124,7 @@ def test_a_prior_from_elsewhere_is_checked_and_kept(service, own_card, tensors):
     assert service.client.get("/v1/priors/own-v1").json() == view
     assert service.client.get("/v1/priors").json()["items"][-1] == view
     assert service.parts.store.get_bytes("priors/own-v1/prior.safetensors") == tensors.read_bytes()
-    assert list(service.parts.uploads.iterdir()) == []
+    assert list(service.parts.uploads.folder.iterdir()) == []
 
 
 def test_the_same_prior_again_is_answered_without_another_check(service, own, own_card, tensors, monkeypatch):

@@ -261,11 +261,13 @@ def _classes(dataset: MetaDataset, part: Part) -> tuple[str, ...]:
 
 
 def _local_prefixes(datasets: Sequence[LocalDataset]) -> list[str]:
-    """Return what each dataset's classes begin with: its file's name, numbered where names collide."""
+    """Return what each dataset's classes begin with: its file's name; where two have the same, all are numbered."""
     if len(datasets) == 1:
         return [""]
     names = [dataset.path.stem for dataset in datasets]
-    return [f"{name}/" if names.count(name) == 1 else f"{name}-{number}/" for number, name in enumerate(names, start=1)]
+    if len(set(names)) == len(names):
+        return [f"{name}/" for name in names]
+    return [f"{number}-{name}/" for number, name in enumerate(names, start=1)]
 
 
 def _weights(learned: Sequence[tuple[float | None, int]]) -> tuple[float, ...] | None:

@@ -327,8 +327,8 @@ def test_local_datasets_without_weights_have_none_and_one_name_is_numbered(tmp_p
     data = load_meta_data([LocalDataset(path=path) for path in paths], 4)
 
     assert data.dataset_weights is None
-    assert data.meta_train.class_names[0] == "data-1/a"
-    assert data.meta_train.class_names[-1] == "data-2/f"
+    assert data.meta_train.class_names[0] == "1-data/a"
+    assert data.meta_train.class_names[-1] == "2-data/f"
 
 
 def test_a_class_that_a_local_dataset_lacks_is_refused(tmp_path: Path) -> None:

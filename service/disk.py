@@ -27,9 +27,9 @@ class Disk:
         """
         if shutil.disk_usage(self.folder).free < num_bytes + self.reserve_bytes:
             raise DiskFullError(
-                "the service's disk has no room for the dataset now",
+                "the service's disk has no room for that now",
                 got=f"{num_bytes} bytes",
                 expected=f"{num_bytes + self.reserve_bytes} bytes free on that disk",
-                todo="It is checked once there is room: the operator frees some, or lowers "
-                "ARCHPRIOR_DISK_RESERVE_BYTES.",
+                todo="Send it again later; what has arrived is checked once there is room. The operator frees some, or "
+                "lowers ARCHPRIOR_DISK_RESERVE_BYTES.",
             )
