@@ -45,8 +45,8 @@ class Settings(BaseSettings):
         reconcile_interval_s: Seconds between two looks at what is not finished.
         max_upload_bytes: Largest archive that is taken.
         max_dataset_bytes: Largest archive that arrives in parts or is copied.
-        disk_reserve_bytes: Bytes of a disk that stay free when archives are copied to it for their check; one that does
-            not fit waits.
+        disk_reserve_bytes: Bytes of a disk that stay free: what a request brings is refused, and an archive that has to
+            be copied for its check waits.
         source_prefixes: Where datasets may be copied from, `s3://bucket/prefix/`, separated by commas; none by default.
             They are read with the service's own credentials, whoever names them.
         upload_expires_s: Seconds after which what was begun and not completed is forgotten.

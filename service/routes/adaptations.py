@@ -31,6 +31,7 @@ router = APIRouter(prefix=ADAPTATIONS, tags=["adaptations"])
         HTTPStatus.NOT_FOUND,
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        HTTPStatus.INSUFFICIENT_STORAGE,
         HTTPStatus.UNPROCESSABLE_ENTITY,
         HTTPStatus.TOO_MANY_REQUESTS,
     ),

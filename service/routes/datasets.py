@@ -49,6 +49,7 @@ PartNumber = Annotated[int, Path(ge=1, le=MAX_PARTS)]
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             HTTPStatus.UNPROCESSABLE_ENTITY,
             HTTPStatus.TOO_MANY_REQUESTS,
+            HTTPStatus.INSUFFICIENT_STORAGE,
         ),
     },
 )
@@ -151,7 +152,12 @@ def list_dataset_parts(
     status_code=HTTPStatus.NO_CONTENT,
     summary="Send a part of a dataset",
     openapi_extra={"requestBody": PART_BODY},
-    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY),
+    responses=responses(
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.CONFLICT,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        HTTPStatus.INSUFFICIENT_STORAGE,
+    ),
 )
 async def put_dataset_part(
     dataset_id: str, number: PartNumber, request: Request, parts: PartsDependency, caller: CallerDependency

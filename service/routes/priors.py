@@ -48,6 +48,7 @@ def list_priors(
             HTTPStatus.CONFLICT,
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            HTTPStatus.INSUFFICIENT_STORAGE,
             HTTPStatus.UNPROCESSABLE_ENTITY,
         ),
     },
