@@ -1,6 +1,7 @@
 """S3 servers, a real one and moto's, and a small network's bundle, for whoever asks for one."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -66,6 +67,7 @@ class S3Server:
         """Let it take connections, and say nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # a signal takes its time
 
     def go_on(self) -> None:
         """Let one that hung say what it has to say."""
