@@ -84,6 +84,15 @@ bench-leave-one-out: install
 bench-mobile-sharing: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.mobile_sharing
 
+# How fast a search step is, against that of DARTS, and in each space; threads give up their CPU while they wait.
+.PHONY: bench-step bench-step-ranking
+bench-step: install
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.step
+
+# How long either takes to rank cells equally well; needs the packed CIFAR-10 and the table of NAS-Bench-201.
+bench-step-ranking: install
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.step_ranking
+
 # The one image. Its dependencies come from wheels that this machine's pip fetches, with settings a build does not see.
 IMAGE ?= archprior:latest
 BASE_IMAGE ?= python:3.11-slim-bookworm

@@ -1,6 +1,7 @@
 """A network without its classifier: what a supernet and a discrete network have in common."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
@@ -23,6 +24,17 @@ class Body(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Tensor, routes: Routes) -> Tensor:
         """Return features [N, F] of images [N, C, H, W]."""
+
+    def slices(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ARG002 (most spaces share none)
+        """Return those weights of this body that a supernet's body holds only as slices of larger ones.
+
+        Args:
+            parameters: Of the supernet's body, by name.
+
+        Returns:
+            Weights by their names here; none where every op has weights of its own.
+        """
+        return {}
 
 
 class AuxiliaryBody(Body):

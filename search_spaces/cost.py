@@ -7,7 +7,17 @@ activations are left out.
 from collections.abc import Iterable
 from functools import lru_cache
 
-from search_spaces.layers import BatchNorm, Conv, FactorizedReduce, Layer, Layers, Linear, side_after
+from search_spaces.layers import (
+    BatchNorm,
+    Conv,
+    FactorizedReduce,
+    Layer,
+    Layers,
+    Linear,
+    Residual,
+    SqueezeExcite,
+    side_after,
+)
 from search_spaces.spec import Cost
 
 FREE = Cost(params=0, macs=0)
@@ -42,5 +52,10 @@ def _layer_cost(layer: Layer, side: int) -> Cost:
             return Cost(params=weights + layer.out_features, macs=weights)
         case BatchNorm():
             return Cost(params=2 * layer.channels, macs=0)
+        case SqueezeExcite():
+            weights = 2 * layer.channels * layer.squeezed
+            return Cost(params=weights + layer.channels + layer.squeezed, macs=weights)
+        case Residual():
+            return layers_cost(layer.layers, side)
         case _:
             return FREE

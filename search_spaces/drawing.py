@@ -21,6 +21,12 @@ COLORS = {
     "dil_conv_5x5": "#15803d",
     "max_pool_3x3": "#c2410c",
     "avg_pool_3x3": "#b45309",
+    **{
+        f"mbconv_k{kernel}_e{expansion}{squeeze}": color
+        for kernel, color in ((3, "#1d4ed8"), (5, "#6d28d9"), (7, "#0f766e"))
+        for expansion in (3, 6)
+        for squeeze in ("", "_se")
+    },
 }
 OTHER_COLOR = "#334155"
 INK, FAINT, PAPER, BAND = "#0f172a", "#cbd5e1", "#ffffff", "#f1f5f9"

@@ -75,7 +75,27 @@ class Linear:
     out_features: int
 
 
-Layer = ReLU | Conv | BatchNorm | AvgPool | MaxPool | FactorizedReduce | GlobalAvgPool | Linear
+@dataclass(frozen=True)
+class SqueezeExcite:
+    """Scales each channel by a number in 0..1 that the means of all channels decide, by way of `squeezed` units.
+
+    Two 1x1 convolutions with bias on one position: ReLU after the first, hard sigmoid after the second.
+    """
+
+    channels: int
+    squeezed: int
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Adds its input to what layers make of it; they keep its shape."""
+
+    layers: "Layers"
+
+
+Layer = (
+    ReLU | Conv | BatchNorm | AvgPool | MaxPool | FactorizedReduce | GlobalAvgPool | Linear | SqueezeExcite | Residual
+)
 Layers = tuple[Layer, ...]
 IDENTITY: Layers = ()
 

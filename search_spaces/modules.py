@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from search_spaces.depthwise import DepthwiseConv2d, gains
 from search_spaces.layers import (
     AvgPool,
     BatchNorm,
@@ -17,7 +18,10 @@ from search_spaces.layers import (
     Linear,
     MaxPool,
     ReLU,
+    Residual,
+    SqueezeExcite,
 )
+from search_spaces.pooling import AveragePooling, MaximumPooling
 
 
 class FactorizedReduction(nn.Module):
@@ -43,6 +47,33 @@ class GlobalAveragePooling(nn.Module):
         return x.mean(dim=(2, 3))
 
 
+class SqueezeExcitation(nn.Module):
+    """The module of `layers.SqueezeExcite`."""
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, squeezed, 1)
+        self.excite = nn.Conv2d(squeezed, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [N, C, H, W] for the same shape."""
+        means = x.mean(dim=(2, 3), keepdim=True)
+        return x * F.hardsigmoid(self.excite(F.relu(self.squeeze(means))))
+
+
+class ResidualBranch(nn.Module):
+    """The module of `layers.Residual`."""
+
+    def __init__(self, branch: nn.Sequential) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [N, C, H, W] for the same shape."""
+        total: Tensor = x + self.branch(x)
+        return total
+
+
 def build_layers(layers: Layers, *, track_statistics: bool) -> nn.Sequential:
     """Return the modules of `layers`; a parameter is named by its layer's position.
 
@@ -59,7 +90,7 @@ def _build(layer: Layer, track_statistics: bool) -> nn.Module:
         case ReLU():
             return nn.ReLU()
         case Conv():
-            return nn.Conv2d(
+            return (DepthwiseConv2d if gains(layer) else nn.Conv2d)(
                 layer.in_channels,
                 layer.out_channels,
                 layer.kernel,
@@ -72,23 +103,26 @@ def _build(layer: Layer, track_statistics: bool) -> nn.Module:
         case BatchNorm():
             return nn.BatchNorm2d(layer.channels, track_running_stats=track_statistics)
         case AvgPool():
-            return nn.AvgPool2d(
-                layer.kernel, layer.stride, layer.padding, ceil_mode=layer.ceil, count_include_pad=False
-            )
+            return AveragePooling(layer)
         case MaxPool():
-            return nn.MaxPool2d(layer.kernel, layer.stride, layer.padding, ceil_mode=layer.ceil)
+            return MaximumPooling(layer)
         case FactorizedReduce():
             return FactorizedReduction(layer.in_channels, layer.out_channels)
         case GlobalAvgPool():
             return GlobalAveragePooling()
         case Linear():
             return nn.Linear(layer.in_features, layer.out_features)
+        case SqueezeExcite():
+            return SqueezeExcitation(layer.channels, layer.squeezed)
+        case Residual():
+            return ResidualBranch(build_layers(layer.layers, track_statistics=track_statistics))
 
 
 def initialize(module: nn.Module, generator: torch.Generator | None) -> None:
     """Give memory to a module built on the meta device, and draw all weights.
 
-    Convolutions: Kaiming normal by fan-out. Linear layers: uniform, as torch does. Batch norm: 1 and 0.
+    Convolutions: Kaiming normal by fan-out, and 0 for biases. Linear layers: uniform, as torch does. Batch norm: 1 and
+    0.
 
     Args:
         module: Changed in place; on the CPU afterwards.
@@ -100,6 +134,8 @@ def initialize(module: nn.Module, generator: torch.Generator | None) -> None:
             # A grouped convolution's unit feeds only its own group: torch's own fan-out ignores that.
             fan_out = part.out_channels // part.groups * math.prod(part.kernel_size)
             nn.init.normal_(part.weight, 0.0, math.sqrt(2.0 / fan_out), generator=generator)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
         elif isinstance(part, nn.Linear):
             bound = 1.0 / math.sqrt(part.in_features)
             nn.init.uniform_(part.weight, -bound, bound, generator=generator)

@@ -13,6 +13,7 @@ from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 from search_spaces.supernet import BODIES
 
+BODY_PREFIX = "body."
 AUXILIARY_PREFIX = "body.auxiliary."
 
 
@@ -86,7 +87,7 @@ def build_network(architecture: Architecture, macro: Macro, *, generator: torch.
 
 
 def inherit(network: Network, parameters: Mapping[str, Tensor]) -> None:
-    """Copy weights into a network by name; what the network lacks is passed over.
+    """Copy weights into a network by name, or by slices where the supernet shares them so; superfluous ones are left.
 
     Running statistics are not weights: `recalibrate` the network before it is evaluated. An auxiliary head, which no
     supernet has, keeps its own weights.
@@ -98,6 +99,9 @@ def inherit(network: Network, parameters: Mapping[str, Tensor]) -> None:
     Raises:
         InvalidOptionError: A parameter of the network is missing, or has another shape; nothing was copied.
     """
+    of_body = {name.removeprefix(BODY_PREFIX): p for name, p in parameters.items() if name.startswith(BODY_PREFIX)}
+    slices = {BODY_PREFIX + name: weight for name, weight in network.body.slices(of_body).items()}
+    parameters = {**parameters, **slices}
     targets = {name: p for name, p in network.named_parameters() if not name.startswith(AUXILIARY_PREFIX)}
     missing = sorted(targets.keys() - parameters.keys())
     if missing:

@@ -26,7 +26,8 @@ class Macro:
     Attributes:
         skeleton: The stem and the resolution it is made for: `cifar` keeps small images at full resolution.
         num_channels: Channels of the first cells; later stages have multiples of them.
-        num_cells: Cells per stage (`nas_bench_201`) or in all (`darts`), as in the literature of the space.
+        num_cells: Cells per stage (`nas_bench_201`) or in all (`darts`), as in the literature of the space; how many
+            times the layers of a stage after its first follow each other (`mobile`).
         num_classes: Outputs of the classifier.
         image_size: Side of the square images, in pixels.
         image_channels: Channels of the images.

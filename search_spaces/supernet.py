@@ -11,6 +11,7 @@ from search_spaces.architecture import Architecture
 from search_spaces.body import Body
 from search_spaces.darts.body import DartsBody
 from search_spaces.errors import InvalidOptionError, lookup
+from search_spaces.mobile.body import MobileBody
 from search_spaces.modules import initialize
 from search_spaces.nas_bench_201.body import NasBench201Body
 from search_spaces.registry import SPACES
@@ -27,7 +28,9 @@ class BodyFactory(Protocol):
         """Return the body."""
 
 
-BODIES: Mapping[str, BodyFactory] = MappingProxyType({"nas_bench_201": NasBench201Body, "darts": DartsBody})
+BODIES: Mapping[str, BodyFactory] = MappingProxyType(
+    {"nas_bench_201": NasBench201Body, "darts": DartsBody, "mobile": MobileBody}
+)
 
 
 class Supernet(nn.Module):
@@ -49,13 +52,14 @@ class Supernet(nn.Module):
         classifier: The task's head, [F] to [K].
     """
 
-    def __init__(self, space: SearchSpace, macro: Macro) -> None:
+    def __init__(self, space: SearchSpace, macro: Macro, body: BodyFactory | None = None) -> None:
         super().__init__()
         if macro.auxiliary:
             raise InvalidOptionError("auxiliary head of a supernet", got=True, expected="false: only networks have one")
         self.space = space
         self.macro = macro
-        self.body = lookup(BODIES, space.name, kind="search space")(macro, None, track_statistics=False)
+        factory = body or lookup(BODIES, space.name, kind="search space")
+        self.body = factory(macro, None, track_statistics=False)
         self.num_features = self.body.num_features
         self.classifier = nn.Linear(self.num_features, macro.num_classes)
 
@@ -82,13 +86,16 @@ class Supernet(nn.Module):
         return logits
 
 
-def build_supernet(space_name: str, macro: Macro, *, generator: torch.Generator | None = None) -> Supernet:
+def build_supernet(
+    space_name: str, macro: Macro, *, generator: torch.Generator | None = None, body: BodyFactory | None = None
+) -> Supernet:
     """Return a supernet with fresh weights.
 
     Args:
         space_name: A name in `SPACES`.
         macro: The skeleton.
         generator: A CPU generator that draws every initial weight. None: torch's global one.
+        body: Another body than the space's usual one, such as one that shares weights. None: the usual one.
 
     Raises:
         UnknownNameError: No such search space.
@@ -96,6 +103,6 @@ def build_supernet(space_name: str, macro: Macro, *, generator: torch.Generator 
     """
     space = lookup(SPACES, space_name, kind="search space")
     with torch.device("meta"):
-        supernet = Supernet(space, macro)
+        supernet = Supernet(space, macro, body)
     initialize(supernet, generator)
     return supernet

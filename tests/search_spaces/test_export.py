@@ -23,8 +23,8 @@ from search_spaces.spec import Macro
 
 PREPROCESSING = Preprocessing(image_size=12, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
 ONNX_OPS = {
-    *("Add", "AveragePool", "BatchNormalization", "Cast", "Concat", "Conv", "Div", "Gemm", "MaxPool", "Pad"),
-    *("ReduceMean", "Relu", "Slice", "Sub"),
+    *("Add", "AveragePool", "BatchNormalization", "Cast", "Concat", "Conv", "Div", "Gemm", "HardSigmoid", "MaxPool"),
+    *("Mul", "Pad", "ReduceMean", "Relu", "Slice", "Sub"),
 }
 
 

@@ -152,11 +152,17 @@ def test_json_with_other_keys_is_refused(space, draw_architectures):
             space.parse({**document, key: None})
 
 
-def test_unknown_op_and_predecessor_out_of_range_are_named(space, draw_architectures):
+def test_an_unknown_op_is_named(space, draw_architectures):
     text = space.format(draw_architectures(space, 1)[0])
-    op = re.search(r"[a-z0-9_]+(?=~)", text).group()
+    op = re.search(r"[a-z]+(_[a-z0-9]+)+", text).group()
     with pytest.raises(InvalidArchitectureError, match="conv_9x9"):
         space.parse(text.replace(op, "conv_9x9"))
+
+
+@pytest.mark.parametrize("name", ["darts", "nas_bench_201"])
+def test_a_predecessor_out_of_range_is_named(name, draw_architectures):
+    space = SPACES[name]
+    text = space.format(draw_architectures(space, 1)[0])
     with pytest.raises(InvalidArchitectureError, match="predecessor"):
         space.parse(re.sub(r"~\d", "~9", text, count=1))
 

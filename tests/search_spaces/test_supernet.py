@@ -61,11 +61,16 @@ def test_an_inherited_network_computes_what_the_supernet_computes(space, superne
         torch.testing.assert_close(network.features(images), supernet.features(images, arch), **EXACT)
 
 
-def test_parameters_of_a_network_are_named_as_in_the_supernet_and_all_used(space, supernet, images, draw_architectures):
-    names = {name: p.shape for name, p in supernet.named_parameters()}
+def test_parameters_of_a_network_are_those_or_slices_of_the_supernets_and_all_used(
+    space, supernet, images, draw_architectures
+):
+    of_body = dict(supernet.body.named_parameters())
     for arch in draw_architectures(space, 4, seed=2):
         network = build_network(arch, macro_of(space)).double()
-        assert {name: p.shape for name, p in network.named_parameters()}.items() <= names.items()
+        slices = network.body.slices(of_body)
+        assert not slices.keys() & of_body.keys()
+        held = {name: p.shape for name, p in {**of_body, **slices}.items()}
+        assert {name: p.shape for name, p in network.body.named_parameters()}.items() <= held.items()
         network(images).sum().backward()
         assert [name for name, p in network.named_parameters() if p.grad is None] == []
 
@@ -80,9 +85,17 @@ def test_gradient_reaches_the_weights_that_ran_and_no_other(space, supernet, ima
     reached = {(groups[e], o) for e, o in weights.grad.nonzero().tolist()}
     assert reached
     assert reached <= ran
-    cost = space.cost(arch, macro_of(space))
-    used = sum(p.numel() for p in supernet.parameters() if p.grad is not None)
-    assert used == cost.params
+    # The network's own gradient, and nothing beside it.
+    network = build_network(arch, macro_of(space)).double().train()
+    inherit(network, dict(supernet.named_parameters()))
+    network(images).square().sum().backward()
+    norms = [sum(p.grad.square().sum() for p in net.parameters() if p.grad is not None) for net in (supernet, network)]
+    torch.testing.assert_close(*norms, **EXACT)
+    inherit(
+        network, {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in supernet.named_parameters()}
+    )
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(parameter, parameter.grad, **EXACT, msg=name)
 
 
 def test_every_real_option_gets_gradient_when_all_run(space, supernet, images):
@@ -102,11 +115,11 @@ def test_gradient_of_the_weights_is_the_numerical_one(space, supernet, images):
 
     [gradient] = torch.autograd.grad(loss(weights), weights)
     direction = torch.randn(weights.shape, generator=seeded(4), dtype=torch.float64) * torch.tensor(space.option_mask)
-    step = 1e-6 * direction
+    step = 1e-9 * direction
     with torch.no_grad():
-        numerical = (loss(weights + step) - loss(weights - step)) / 2e-6
+        numerical = (loss(weights + step) - loss(weights - step)) / 2e-9
     # ReLU and max pooling have kinks; none lies within the step for these images.
-    torch.testing.assert_close((gradient * direction).sum(), numerical, rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close((gradient * direction).sum(), numerical, rtol=1e-5, atol=1e-6)
 
 
 def test_functional_call_and_func_grad_work_on_op_weights(space, supernet, images, draw_architectures):

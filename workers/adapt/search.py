@@ -1,6 +1,6 @@
 """The posterior contracts on one dataset: weights and choices in turn, from the prior on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from search_spaces.architecture import Architecture
 from search_spaces.supernet import Supernet
-from workers.adapt.data import SupportStream, TaskData
+from workers.adapt.data import Part, SupportStream, TaskData
 from workers.adapt.limits import Feasible
 from workers.adapt.sync import Group
 from workers.bayes.estimators import score_function_gradient
@@ -48,6 +48,7 @@ def contract(
     group: Group,
     *,
     on_step: Callable[[int, float, Tensor], bool],
+    query_batch: int = QUERY_BATCH,
 ) -> TaskPosterior:
     """Move the supernet's weights and the option logits to this dataset.
 
@@ -66,6 +67,7 @@ def contract(
         feasible: Limits.
         group: Ranks that average their gradients.
         on_step: Told step, loss and logits after each step; returning False ends the search early.
+        query_batch: Held-out images of each step on the logits; all of them where there are fewer.
     """
     draws = slot_generator(plan.seed, 0, 0, "paths")
     stream = SupportStream(
@@ -82,15 +84,16 @@ def contract(
     optimizer = torch.optim.SGD(
         [{"params": body, "lr": LR_WEIGHTS}, {"params": head, "lr": LR_HEAD}], momentum=MOMENTUM, nesterov=True
     )
+    # A supernet's parameters are found by walking thousands of modules: once, not at each step.
+    parameters = [*body, *head]
     done = 0
     tilted_EO = feasible.tilt(logits_EO.detach(), draws)
     paths = feasible.paths(tilted_EO, draws)
     for step in range(plan.num_search_steps):
-        loss = _weights_step(supernet, next(paths), stream.next(plan.early_resolution), optimizer, group)
+        loss = _weights_step(supernet, parameters, next(paths), stream.next(plan.early_resolution), optimizer, group)
         if (step + 1) % plan.choice_every == 0:
-            _choices_step(
-                supernet, logits_EO, tilted_EO, prior_logits_EO, data, plan, choice_optimizer, draws, query_draws, group
-            )
+            query = _draw_query(data.query, query_batch, plan.early_resolution, query_draws)
+            _choices_step(supernet, logits_EO, tilted_EO, prior_logits_EO, query, plan, choice_optimizer, draws, group)
             tilted_EO = feasible.tilt(logits_EO.detach(), draws)
             paths = feasible.paths(tilted_EO, draws)
         done = step + 1
@@ -114,6 +117,7 @@ def step_if_finite(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
 
 def _weights_step(
     supernet: Supernet,
+    parameters: Sequence[Tensor],
     arch: Architecture,
     batch: tuple[Tensor, Tensor],
     optimizer: torch.optim.Optimizer,
@@ -123,9 +127,15 @@ def _weights_step(
     loss = path_loss(supernet, arch, *batch)
     loss.backward()
     # Which parameters have a gradient follows from the path, which all ranks share.
-    group.average([p.grad for p in supernet.parameters() if p.grad is not None])
-    step_if_finite(optimizer, torch.nn.utils.clip_grad_norm_(supernet.parameters(), CLIP))
+    reached = [p for p in parameters if p.grad is not None]
+    group.average([p.grad for p in reached if p.grad is not None])
+    step_if_finite(optimizer, torch.nn.utils.clip_grad_norm_(reached, CLIP))
     return float(loss.detach())
+
+
+def _draw_query(query: Part, number: int, side: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    index = torch.randint(len(query), (min(number, len(query)),), generator=generator).to(query.labels.device)
+    return to_batch(query.images[index], side), query.labels[index]
 
 
 def _choices_step(
@@ -133,21 +143,17 @@ def _choices_step(
     logits_EO: Tensor,
     tilted_EO: Tensor,
     prior_logits_EO: Tensor,
-    data: TaskData,
+    query: tuple[Tensor, Tensor],
     plan: Plan,
     optimizer: torch.optim.Optimizer,
     draws: torch.Generator,
-    query_draws: torch.Generator,
     group: Group,
 ) -> None:
     choices_SE = sample_choices(tilted_EO, draws, plan.num_arch_samples)
-    index = torch.randint(len(data.query), (min(QUERY_BATCH, len(data.query)),), generator=query_draws)
-    index = index.to(data.query.labels.device)
-    images, labels = to_batch(data.query.images[index], plan.early_resolution), data.query.labels[index]
     space = supernet.space.name
     with torch.no_grad():
         losses_S = torch.stack(
-            [path_loss(supernet, Architecture(space, tuple(row)), images, labels) for row in choices_SE.tolist()]
+            [path_loss(supernet, Architecture(space, tuple(row)), *query) for row in choices_SE.tolist()]
         )
     group.average([losses_S])
     kl = ARCH_KL / plan.num_train * choice_kl(logits_EO, prior_logits_EO)

@@ -316,7 +316,7 @@ def test_ops_have_no_batch_norm_after_pooling_and_two_in_separable_convolutions(
         for edge in cell.edges.values()
         for op, module in edge.items()
     }
-    assert kinds["max_pool_3x3"] == ["MaxPool2d"]
-    assert kinds["dil_conv_3x3"] == ["ReLU", "Conv2d", "Conv2d", "BatchNorm2d"]
+    assert kinds["max_pool_3x3"] == ["MaximumPooling"]
+    assert kinds["dil_conv_3x3"] == ["ReLU", "DepthwiseConv2d", "Conv2d", "BatchNorm2d"]
     assert kinds["sep_conv_5x5"] == kinds["dil_conv_3x3"] * 2
     assert set(kinds) <= set(OPS)

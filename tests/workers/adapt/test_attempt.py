@@ -94,9 +94,10 @@ def test_a_limit_that_no_architecture_meets_is_refused_with_the_smallest_cost(
     assert store.size(f"{key}/manifest.json") is None
 
 
-def test_the_darts_space_goes_the_same_way(store: FolderStore, make_attempt: MakeAttempt) -> None:
-    _, metrics = run(store, make_attempt(search_space="darts", budget_s=15.0, resolution=16))
-    space = SPACES["darts"]
+@pytest.mark.parametrize("name", ["darts", "mobile"])
+def test_the_other_spaces_go_the_same_way(store: FolderStore, make_attempt: MakeAttempt, name: str) -> None:
+    _, metrics = run(store, make_attempt(search_space=name, budget_s=15.0, resolution=16))
+    space = SPACES[name]
     assert space.is_valid(space.parse(metrics.architecture))
 
 

@@ -72,7 +72,7 @@ def test_the_skeleton_is_the_priors_where_there_is_one() -> None:
 
 
 def test_requests_that_cannot_end_well_are_refused_with_the_way_out() -> None:
-    with pytest.raises(UnknownNameError, match="darts, nas_bench_201"):
+    with pytest.raises(UnknownNameError, match="darts, mobile, nas_bench_201"):
         check_request(AdaptationRequest(search_space="nasnet"), report(), None)
     with pytest.raises(InvalidPriorError, match="belongs to search space darts"):
         check_request(AdaptationRequest(), report(), card("darts"))
