@@ -171,8 +171,9 @@ def test_a_run_whose_service_was_killed_is_found_again_and_one_whose_ray_is_gone
         assert learning(second, posted.id, num_workers=1, step=13).attempt == 1
         assert second.end(signal.SIGTERM) == 0
     with serve() as third:
-        resumed = learning(third, posted.id, num_workers=1, step=14)
-        assert resumed.attempt == 2
+        # Until the new attempt begins, the records show how far the old one came.
+        third.until(lambda: third.client.meta_run(posted.id), lambda view: view.attempt == 2)
+        learning(third, posted.id, num_workers=1, step=14)
         (begun,) = [event for event in third.client.events(posted.id).items if event.kind == "resumed"]
         assert begun.step >= 10
         third.client.stop_meta_run(posted.id)

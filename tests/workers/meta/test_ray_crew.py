@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -57,8 +58,8 @@ def opened(folder: str) -> Checkpoints:
 class Saboteur:
     """Watches a run as people do, and does something to it once it has got to a step."""
 
-    def __init__(self, at_step: int, act: Callable[[MetaProgress], None]) -> None:
-        self._at_step, self._act = at_step, act
+    def __init__(self, at_step: int, act: Callable[[MetaProgress], None], *, pause_s: float = 0.0) -> None:
+        self._at_step, self._act, self._pause_s = at_step, act, pause_s
         self.newest: MetaProgress | None = None
         self.all_events: tuple[MetaEvent, ...] = ()
         self.done = False
@@ -69,6 +70,8 @@ class Saboteur:
         if not self.done and progress.step >= self._at_step and busy:
             self.done = True
             self._act(progress)
+        elif self.done:
+            time.sleep(self._pause_s)
 
     def events(self, events: Sequence[MetaEvent]) -> None:
         self.all_events = tuple(events)
@@ -189,8 +192,9 @@ def test_a_frozen_worker_is_backed_up_then_given_up_and_replaced(
         os.kill(busy.pid, signal.SIGSTOP)
         frozen.append(busy)
 
-    told = Saboteur(2, freeze)
-    # Long enough for a busy machine's slots, short enough for the run to be slower than that.
+    # However fast the machine, what is left of the run takes longer than the frozen worker is waited for.
+    told = Saboteur(2, freeze, pause_s=0.25)
+    # Long enough for a busy machine's slots.
     patience = Patience(slow_factor=2.0, slow_s=0.5, hung_factor=3.0, hung_s=1.0, first_s=60.0, max_losses=50)
     learned, crew = learn(told, patience=patience)
     assert learned.complete
