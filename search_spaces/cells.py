@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from search_spaces.cost import layers_cost
 from search_spaces.layers import Layers
-from search_spaces.spec import Cost
+from search_spaces.spec import Cost, Depth
 
 Edge = tuple[int, int]
 
@@ -52,3 +52,28 @@ def live_edges(edges: Iterable[Edge], *, inputs: Iterable[int], outputs: Iterabl
         if target in needed:
             needed.add(source)
     return {(source, target) for source, target in ordered if source in fed and target in needed}
+
+
+def depth_of(ops: Iterable[EdgeOp], *, inputs: Iterable[int], outputs: Iterable[int]) -> Depth:
+    """Return the ops with weights on the longest and on the shortest way from an input node to an output node.
+
+    Args:
+        ops: Those that act, each from a lower to a higher node.
+        inputs: Nodes that hold data from outside.
+        outputs: Nodes that are read from outside, at least one of them reached.
+    """
+    longest = dict.fromkeys(inputs, 0)
+    shortest = dict(longest)
+    for op in sorted(ops, key=lambda op: op.target):
+        if op.source in longest:
+            weighted = is_weighted(op.op)
+            longest[op.target] = max(longest.get(op.target, 0), longest[op.source] + weighted)
+            through = shortest[op.source] + weighted
+            shortest[op.target] = min(shortest.get(op.target, through), through)
+    reached = [node for node in outputs if node in longest]
+    return Depth(longest=max(longest[node] for node in reached), shortest=min(shortest[node] for node in reached))
+
+
+def is_weighted(op: str) -> bool:
+    """Return whether an op has weights to learn: all convolutions do, skips and poolings do not."""
+    return "conv" in op

@@ -66,6 +66,19 @@ class Cost:
         return Cost(params=self.params + other.params, macs=self.macs + other.macs)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Depth:
+    """Ops with weights on the way through a cell, or through all layers where there are no cells.
+
+    Attributes:
+        longest: On the way that has most of them.
+        shortest: On the way that has fewest: 0 where skips alone lead through, so that a deep stack can be trained.
+    """
+
+    longest: float
+    shortest: float
+
+
 def least(costs: Iterable[Cost]) -> Cost:
     """Return the smallest params and the smallest macs of some costs, each on its own."""
     listed = list(costs)
@@ -139,6 +152,13 @@ class SearchSpace(Protocol):
         Raises:
             InvalidArchitectureError: The architecture is not valid.
             InvalidOptionError: The space has no such skeleton.
+        """
+
+    def depth(self, arch: Architecture) -> Depth:
+        """Return how deep a cell is; the mean over a space's kinds of cells.
+
+        Raises:
+            InvalidArchitectureError: The architecture is not valid.
         """
 
     def cheapest(self) -> tuple[Architecture, ...]:

@@ -17,6 +17,7 @@ FLOORS = {
     "workers.store": 2,
     "workers.tasks": 2,
     "workers.priors": 3,
+    "workers.training": 3,
     "workers.adapt": 4,
     "workers.meta": 4,
     "service": 5,

@@ -4,17 +4,18 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import product
+from statistics import fmean
 from typing import Final
 
 from search_spaces.architecture import Architecture
-from search_spaces.cells import EdgeOp
+from search_spaces.cells import EdgeOp, depth_of
 from search_spaces.darts.cell import KINDS, NAME, NODES, NUM_INPUTS, OPS, SLOTS, CellOps, Kind, cells_of, node_options
 from search_spaces.darts.plan import plan_cost, plan_network
 from search_spaces.darts.rules import best_pair, valid_pair
 from search_spaces.decisions import check_choices, check_document, check_scores, option_mask
 from search_spaces.drawing import CellDrawing, draw_svg, draw_text
 from search_spaces.errors import InvalidArchitectureError
-from search_spaces.spec import Cost, Decision, Macro, least
+from search_spaces.spec import Cost, Decision, Depth, Macro, least
 
 DEFAULT_NUM_CHANNELS: Final = 16
 DEFAULT_NUM_CELLS: Final = 5
@@ -93,10 +94,16 @@ class Darts:
 
     def cost(self, arch: Architecture, macro: Macro) -> Cost:
         if not self.is_valid(arch):
-            raise InvalidArchitectureError(
-                "two slots of one node that may not go together", got=self.format(arch), expected=self._rule()
-            )
+            raise self._invalid(arch)
         return plan_cost(plan_network(macro, self._cells(arch)), macro.num_classes)
+
+    def depth(self, arch: Architecture) -> Depth:
+        if not self.is_valid(arch):
+            raise self._invalid(arch)
+        of_kinds = [depth_of(ops, inputs=range(NUM_INPUTS), outputs=NODES) for ops in self._cells(arch).values()]
+        return Depth(
+            longest=fmean(depth.longest for depth in of_kinds), shortest=fmean(depth.shortest for depth in of_kinds)
+        )
 
     def cheapest(self) -> tuple[Architecture, ...]:
         # A pooling costs nothing, so what is left to choose is which inputs the cells read: that decides which
@@ -124,8 +131,10 @@ class Darts:
         check_choices(arch, space=NAME, decisions=self.decisions)
         return cells_of(arch.choices)
 
-    def _rule(self) -> str:
-        return "different predecessors" if self.distinct_predecessors else "different ops or predecessors"
+    def _invalid(self, arch: Architecture) -> InvalidArchitectureError:
+        rule = "different predecessors" if self.distinct_predecessors else "different ops or predecessors"
+        what = "two slots of one node that may not go together"
+        return InvalidArchitectureError(what, got=self.format(arch), expected=rule)
 
 
 def architecture_of(normal: CellOps, reduce: CellOps) -> Architecture:

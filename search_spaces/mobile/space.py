@@ -11,7 +11,7 @@ from search_spaces.drawing import CellDrawing, draw_svg, draw_text
 from search_spaces.errors import InvalidArchitectureError
 from search_spaces.mobile.chain import LAYERS, NAME, NUM_LAYERS, NUM_STAGES, OPS, SKIP, layer_options, ops_of
 from search_spaces.mobile.plan import plan_cost, plan_network
-from search_spaces.spec import Cost, Decision, Macro, least
+from search_spaces.spec import Cost, Decision, Depth, Macro, least
 
 DEFAULT_NUM_CHANNELS: Final = 16
 DEFAULT_NUM_CELLS: Final = 1
@@ -69,6 +69,12 @@ class Mobile:
     def cost(self, arch: Architecture, macro: Macro) -> Cost:
         self._check(arch)
         return plan_cost(plan_network(macro, [(op,) for op in ops_of(arch.choices)]), macro.num_classes)
+
+    def depth(self, arch: Architecture) -> Depth:
+        # A block is on every way; its own residual connection is part of it.
+        self._check(arch)
+        num_blocks = float(sum(op != SKIP for op in ops_of(arch.choices)))
+        return Depth(longest=num_blocks, shortest=num_blocks)
 
     def cheapest(self) -> tuple[Architecture, ...]:
         # An identity costs nothing; where a stage begins, no block has fewer weights than the smallest.

@@ -7,12 +7,13 @@ from itertools import product
 from typing import Final
 
 from search_spaces.architecture import Architecture
+from search_spaces.cells import depth_of
 from search_spaces.decisions import check_choices, check_document, check_scores, option_mask
 from search_spaces.drawing import CellDrawing, draw_svg, draw_text
 from search_spaces.errors import InvalidArchitectureError
-from search_spaces.nas_bench_201.cell import EDGES, NAME, NONE, OPS, OUTPUT, PATHS, live_ops
+from search_spaces.nas_bench_201.cell import EDGES, NAME, NONE, OPS, OUTPUT, PATHS, CellOps, live_ops
 from search_spaces.nas_bench_201.plan import plan_cost, plan_network
-from search_spaces.spec import Cost, Decision, Macro, least
+from search_spaces.spec import Cost, Decision, Depth, Macro, least
 
 DEFAULT_NUM_CHANNELS: Final = 16
 DEFAULT_NUM_CELLS: Final = 1
@@ -79,13 +80,10 @@ class NasBench201:
         return Architecture(NAME, chosen)
 
     def cost(self, arch: Architecture, macro: Macro) -> Cost:
-        self._check(arch)
-        ops = live_ops(arch.choices)
-        if not ops:
-            raise InvalidArchitectureError(
-                "no way from the cell's input to its output", got=self.format(arch), expected="a connected cell"
-            )
-        return plan_cost(plan_network(macro, ops), macro.num_classes)
+        return plan_cost(plan_network(macro, self._live_ops(arch)), macro.num_classes)
+
+    def depth(self, arch: Architecture) -> Depth:
+        return depth_of(self._live_ops(arch), inputs=(0,), outputs=(OUTPUT,))
 
     def cheapest(self) -> tuple[Architecture, ...]:
         # A single skip from input to output costs nothing beyond the skeleton.
@@ -104,6 +102,15 @@ class NasBench201:
     def _drawings(self, arch: Architecture) -> tuple[CellDrawing, ...]:
         self._check(arch)
         return (CellDrawing(title="cell", nodes=NODE_LABELS, num_inputs=1, ops=live_ops(arch.choices)),)
+
+    def _live_ops(self, arch: Architecture) -> CellOps:
+        self._check(arch)
+        ops = live_ops(arch.choices)
+        if not ops:
+            raise InvalidArchitectureError(
+                "no way from the cell's input to its output", got=self.format(arch), expected="a connected cell"
+            )
+        return ops
 
     def _check(self, arch: Architecture) -> None:
         check_choices(arch, space=NAME, decisions=self.decisions)

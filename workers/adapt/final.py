@@ -1,27 +1,18 @@
 """Final training of the chosen network, from inherited weights, until its steps or its seconds are used up."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
-
-import torch
-import torch.nn.functional as F
 
 from search_spaces.network import Network, recalibrate
 from workers.adapt.choice import calibration_batches, predict
 from workers.adapt.data import Part, SupportStream, TaskData
 from workers.adapt.plan import step_work
-from workers.adapt.search import step_if_finite
 from workers.adapt.sync import Group
 from workers.bayes.randomness import slot_generator
 from workers.contracts.adaptations import Plan
+from workers.training.recipe import Trainer
 
-LR: Final = 0.05
-MOMENTUM: Final = 0.9
-WEIGHT_DECAY: Final = 5e-4
-RISE: Final = 0.05
-CLIP: Final = 5.0
 NUM_CURVE_POINTS: Final = 6
 CURVE_IMAGES: Final = 256
 EARLY_SHARE: Final = 2 / 3
@@ -68,28 +59,15 @@ def train_network(
         flip=plan.flip,
         generator=slot_generator(plan.seed, 1, group.rank, purpose),
     )
-    parameters = list(network.parameters())
-    # Weight decay on matrices only: shrinking a batch norm's scale or a bias regularizes nothing.
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.SGD(groups, lr=LR, momentum=MOMENTUM, nesterov=True)
-    network.train()
+    trainer = Trainer(network)
     step, work, next_point = 0, 0.0, 1
     while (progress := group.agree(max(work / plan.max_train_steps, share_of_time()))) < 1.0:
         side = plan.early_resolution if progress < EARLY_SHARE else plan.resolution
-        for part in optimizer.param_groups:
-            part["lr"] = LR * min(1.0, progress / RISE + 0.01) * 0.5 * (1 + math.cos(math.pi * progress))
         images, labels = stream.next(side)
-        optimizer.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(network(images), labels)
-        loss.backward()
-        group.average([p.grad for p in parameters if p.grad is not None])
-        step_if_finite(optimizer, torch.nn.utils.clip_grad_norm_(parameters, CLIP))
+        loss = trainer.step(images, labels, progress, average=group.average)
         step += 1
         work += step_work(side, plan.resolution)
-        on_step(step, float(loss.detach()))
+        on_step(step, loss)
         if on_query and progress * NUM_CURVE_POINTS >= next_point:
             next_point += 1
             on_query(step, query_accuracy(network, data.query.first(CURVE_IMAGES)))

@@ -20,6 +20,7 @@ from workers.bayes.relaxation import sample_choices
 from workers.contracts.adaptations import Plan
 from workers.priors.model import HEAD_NAMES
 from workers.tasks.batches import to_batch
+from workers.training.recipe import step_if_finite
 
 LR_WEIGHTS: Final = 0.02
 LR_HEAD: Final = 0.05
@@ -105,14 +106,6 @@ def contract(
 def path_loss(supernet: Supernet, arch: Architecture, images: Tensor, labels: Tensor) -> Tensor:
     """Return the mean negative log-likelihood of a batch under one path, in nats."""
     return F.cross_entropy(supernet(images, arch), labels)
-
-
-def step_if_finite(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
-    """Take the step; where the gradient's norm is not finite, leave it out and forget the momentum."""
-    if bool(torch.isfinite(norm)):
-        optimizer.step()
-    else:
-        optimizer.state.clear()
 
 
 def _weights_step(

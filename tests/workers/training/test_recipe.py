@@ -1,0 +1,55 @@
+"""The one way in which networks are trained."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from search_spaces.network import Network, build_network
+from search_spaces.registry import SPACES
+from workers.training.recipe import LR, RISE, WEIGHT_DECAY, Trainer, rate
+
+SPACE = SPACES["nas_bench_201"]
+IMAGES = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+LABELS = torch.arange(8) % 2
+
+
+@pytest.fixture
+def network() -> Network:
+    arch = SPACE.cheapest()[0]
+    macro = SPACE.default_macro(num_classes=2, image_size=8)
+    return build_network(arch, macro, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_rate_rises_then_falls_to_zero() -> None:
+    assert 0 < rate(0.0) < 0.05 * LR
+    assert rate(RISE) == pytest.approx(LR * 0.5 * (1 + math.cos(math.pi * RISE)))
+    assert rate(0.5) == pytest.approx(LR / 2)
+    assert rate(1.0) == 0
+
+
+def test_steps_lower_the_loss(network: Network) -> None:
+    trainer = Trainer(network)
+    losses = [trainer.step(IMAGES, LABELS, 0.3) for _ in range(20)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_only_matrices_decay(network: Network) -> None:
+    def no_gradient(gradients: list[Tensor]) -> None:
+        for gradient in gradients:
+            gradient.zero_()
+
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    Trainer(network).step(IMAGES, LABELS, 0.5, average=no_gradient)
+    for name, p in network.named_parameters():
+        shrunk = before[name] * (1 - rate(0.5) * WEIGHT_DECAY * 1.9) if p.ndim > 1 else before[name]
+        torch.testing.assert_close(p.detach(), shrunk)
+
+
+def test_a_step_without_a_finite_gradient_changes_nothing(network: Network) -> None:
+    trainer = Trainer(network)
+    trainer.step(IMAGES, LABELS, 0.5)
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    trainer.step(IMAGES * math.inf, LABELS, 0.5)
+    assert all(torch.equal(p, before[name]) for name, p in network.named_parameters())
