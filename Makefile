@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo serve test lint types unit install constraints bench-adapt bench-tasks bench-actor bench-meta bench-faults clean
+.PHONY: demo serve test lint types unit install constraints bench-adapt bench-task-gradients bench-actor bench-meta bench-faults clean
 
 demo: install
 	$(BIN)/python examples/digits.py build/digits.zip
@@ -38,8 +38,8 @@ unit: install
 bench-adapt: install
 	$(BIN)/python -m benchmarks.adapt
 
-bench-tasks: install
-	$(BIN)/python -m benchmarks.tasks
+bench-task-gradients: install
+	$(BIN)/python -m benchmarks.task_gradients
 
 # One thread a process, which gives up its CPU while it waits; Ray on loopback only, with its token.
 bench-actor bench-meta bench-faults: install
@@ -79,6 +79,20 @@ BUDGET_CPU_S ?= 900
 bench-leave-one-out: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.leave_one_out --budget-cpu-s $(BUDGET_CPU_S)
 
+# What helps a prior to learn: variants of a configuration, 40 CPU seconds each, after one warm-up of 120
+# and from the start; what they taught stands in benchmarks/experiments.md. Needs `make domains`.
+.PHONY: bench-meta-training
+bench-meta-training: install
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.meta_training --warm-up-cpu-s 120
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.meta_training \
+		--spec benchmarks/meta_training_from_start.json
+
+# How well a prior ranks architectures that it never tried, on classes that it never met, beside counting parameters.
+PRIOR ?= workers/priors/bundled/nas_bench_201-v1
+.PHONY: bench-ranking
+bench-ranking: install
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.ranking --prior $(PRIOR)
+
 # Which supernet of the mobile space ranks better: weights of each block's own, or slices; needs the packed CIFAR-10.
 .PHONY: bench-mobile-sharing
 bench-mobile-sharing: install
@@ -92,6 +106,39 @@ bench-step: install
 # How long either takes to rank cells equally well; needs the packed CIFAR-10 and the table of NAS-Bench-201.
 bench-step-ranking: install
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.step_ranking
+
+# Suites of adaptations, hours long; each goes on where it was stopped (docs/bench.md). More options by BENCH='--only-seed 0'.
+SUITE_DATA := build/suite/.written
+.PHONY: bench-tasks bench-anytime
+bench-tasks bench-anytime: install $(SUITE_DATA)
+	$(BIN)/archprior bench benchmarks/suites/$(@:bench-%=%).json --out build/$@ --json \
+		--results benchmarks/results/$(@:bench-%=%).json $(BENCH)
+
+# Needs what `make domains` writes, and the packed CIFAR-10.
+$(SUITE_DATA): benchmarks/suite_data.py | $(INSTALLED)
+	$(BIN)/python -m benchmarks.suite_data build/suite
+	touch $@
+
+# How good the cells are that a minute chooses, by NAS-Bench-201; more options by NAS201='--seeds 3 --arms ours'. Needs the
+# packed CIFAR-10, the table, and `make domains`. The prior foretells training from scratch in a skeleton as deep as the
+# benchmark's: trials only, about two hours of a core, which go on where they were stopped.
+DEEP := build/priors/nas_bench_201-deep
+DOMAINS := build/domains
+.PHONY: bench-nas201 prior-nas_bench_201-deep
+bench-nas201: prior-nas_bench_201-deep
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.nas_bench_201 --prior $(DEEP) $(NAS201)
+
+prior-nas_bench_201-deep: install
+	test -f $(DEEP)/card.json || OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out $(DEEP) \
+		--config benchmarks/nas_bench_201/deep.json \
+		--data $(DOMAINS)/imagenet32/imagenet32.npz:4 --split $(DOMAINS)/imagenet32/split_without_cifar10.json \
+		--data $(DOMAINS)/emoji/emoji.npz:1 --split $(DOMAINS)/emoji/split_without_cifar10.json \
+		--data $(DOMAINS)/scripts/scripts.npz:1 --split $(DOMAINS)/scripts/split.json
+
+# The page of results, docs/results.md with its pictures, from benchmarks/results; a test compares it with them.
+.PHONY: results
+results: install
+	$(BIN)/python -m benchmarks.results_page
 
 # The one image. Its dependencies come from wheels that this machine's pip fetches, with settings a build does not see.
 IMAGE ?= archprior:latest

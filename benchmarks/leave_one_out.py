@@ -24,7 +24,7 @@ from typing import Final
 import torch
 
 from benchmarks.domains.written import WrittenDomain, learnable
-from benchmarks.leave_one_out_arms import (
+from benchmarks.learning import (
     affordable_steps,
     cpu_seconds,
     learn,
@@ -32,16 +32,13 @@ from benchmarks.leave_one_out_arms import (
     learned_prior,
     lengthened,
     load_domains,
-    load_unseen,
-    no_prior,
-    scores,
-    without_dataset,
 )
+from benchmarks.leave_one_out_arms import load_unseen, no_prior, scores, without_dataset
 from benchmarks.machine import RESULTS, ROOT, describe
-from benchmarks.paired import bootstrap
 from search_spaces.errors import ArchPriorError, InvalidOptionError
 from service.cli.meta_runs.options import read_config
 from workers.bayes.distributions import MetaPrior
+from workers.bench.bootstrap import bootstrap
 from workers.contracts.meta_config import MetaConfig
 from workers.meta.learning.data import LocalMetaData
 from workers.meta.learning.evaluation import CURVE_STEPS

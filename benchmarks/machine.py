@@ -2,42 +2,25 @@
 
 import json
 import logging
-import os
-import platform
 import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Final
 
 import ray
 
+from workers.bench.machine import describe as describe_machine
+
 ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results"
 IMAGES: Final = ROOT / "docs" / "images"
-LIBRARIES: Final = ("archprior", "torch", "numpy", "ray")
-# Set by `make`, before anything is imported that reads them.
-VARIABLES: Final = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_AUTH_MODE")
 
 
 def describe() -> dict[str, object]:
     """Return the machine, the versions, the command and the time, for a file of results."""
-    return {
-        "machine": {
-            "cpus": os.cpu_count(),
-            "processor": _processor(),
-            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-            "system": platform.platform(terse=True),
-            "load_at_start": round(os.getloadavg()[0], 2),
-        },
-        "environment": {name: os.environ.get(name) for name in VARIABLES},
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
-        "command": shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    return describe_machine(shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]))
 
 
 def write(name: str, results: dict[str, object], raw: dict[str, object]) -> None:
@@ -62,8 +45,3 @@ def local_ray(*, num_cpus: int, object_store_bytes: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")

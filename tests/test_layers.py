@@ -20,7 +20,8 @@ FLOORS = {
     "workers.training": 3,
     "workers.adapt": 4,
     "workers.meta": 4,
-    "service": 5,
+    "workers.bench": 5,
+    "service": 6,
 }
 TORCH_FREE = (
     "search_spaces.registry",
@@ -38,6 +39,10 @@ TORCH_FREE = (
     "workers.tasks.split",
     "workers.priors.registry",
     "workers.adapt.plan",
+    "workers.bench.campaign",
+    "workers.bench.machine",
+    "workers.bench.results",
+    "workers.bench.stock",
     "service.app",
     "service.client.client",
     "service.cli.main",

@@ -53,8 +53,20 @@ def adapt(
         ),
     ] = None,
     search: Annotated[
-        Search, typer.Option(help="adapt; or a baseline by the same code: the prior's mode, or a random architecture.")
-    ] = DEFAULTS.search,
+        Search | None,
+        typer.Option(
+            help="adapt; or a baseline by the same code: the prior's mode, a random architecture, or the given one. "
+            "adapt if absent, given with --architecture.",
+            show_default=False,
+        ),
+    ] = None,
+    architecture: Annotated[
+        str | None,
+        typer.Option(
+            help="Train this one, searching nothing: its string form, as `archprior inspect` prints it.",
+            show_default=False,
+        ),
+    ] = None,
     budget_s: Annotated[
         float, typer.Option("--budget-s", "--budget", help="Seconds from staging to manifest.")
     ] = DEFAULTS.budget_s,
@@ -79,7 +91,8 @@ def adapt(
     _check_combination(server, data_dir, out)
     try:
         request = AdaptationRequest(
-            name=name, search_space=search_space, prior=None if own_prior else prior, search=search,
+            name=name, search_space=search_space, prior=None if own_prior else prior,
+            search=search or ("given" if architecture else DEFAULTS.search), architecture=architecture,
             budget_s=budget_s, max_params=max_params, max_macs=max_macs, resolution=resolution,
             num_workers=num_workers, seed=seed,
         )  # fmt: skip

@@ -7,6 +7,7 @@ import typer
 
 from service.cli.adapt import adapt
 from service.cli.backup import backup, restore
+from service.cli.bench import bench
 from service.cli.datasets import datasets
 from service.cli.errors import with_readable_errors
 from service.cli.gc import gc
@@ -18,6 +19,7 @@ from service.cli.meta_train import meta_train
 from service.cli.owners import owners
 from service.cli.predict import predict
 from service.cli.priors import priors
+from service.cli.recommend import recommend
 from service.cli.records import cancel, list_adaptations
 from service.cli.serve import serve
 from service.cli.spaces import spaces
@@ -35,6 +37,8 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "spaces": spaces,
     "inspect": inspect,
     "predict": predict,
+    "recommend": recommend,
+    "bench": bench,
     "gc": gc,
     "backup": backup,
     "restore": restore,

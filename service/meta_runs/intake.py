@@ -66,7 +66,7 @@ class MetaRunIntake:
         for prior_id in filter(None, (request.parent, *request.priors)):
             _check_prior(self.priors.get(prior_id, owner=owner).card, config)
         datasets = tuple(self._resolve(choice, request, owner=owner) for choice in request.datasets)
-        if request.kind == "learn" and config.joint_steps < config.num_steps:
+        if request.kind == "learn" and (config.joint_steps < config.num_steps or config.trials is not None):
             check_ways([len(one.meta_train) for one in datasets], config.min_ways, names=[one.name for one in datasets])
         return self.meta_runs.add(request, datasets, owner=owner, priority=priority, once=first)
 

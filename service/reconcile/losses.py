@@ -1,7 +1,7 @@
 """How often the jobs of a meta-run have been lost in a row. Pure.
 
-A run of days on machines that come and go loses many jobs, and each time goes on from its last checkpoint: only losses
-without a newer checkpoint count.
+A run of days on machines that come and go loses many jobs, and each time goes on from its last checkpoint, or its last
+trial: only losses without a newer one count.
 """
 
 from collections.abc import Iterable
@@ -13,11 +13,12 @@ class Past:
     """What one attempt has left.
 
     Attributes:
-        checkpoint_step: Of the last whole checkpoint that it knew of; None: it has told of none.
+        kept: How far it knew that the run had come: steps of the last whole checkpoint, and trials after all steps.
+            None: it has told of none.
         ended: Whether it came to an end, or never began, rather than being lost: what follows was begun on purpose.
     """
 
-    checkpoint_step: int | None
+    kept: int | None
     ended: bool
 
 
@@ -31,10 +32,10 @@ def num_in_a_row(attempts: Iterable[Past]) -> int:
     """
     reached, num_since, num, counts = 0, 0, 0, True
     for past in attempts:
-        step = past.checkpoint_step or 0
+        step = past.kept or 0
         if step and step >= reached:  # it had come as far already as those after it
             reached, num_since = step, num
-        elif past.checkpoint_step is not None and step < reached:
+        elif past.kept is not None and step < reached:
             return num_since
         counts = counts and not past.ended
         num += counts

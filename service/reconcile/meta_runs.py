@@ -151,7 +151,8 @@ class MetaRunSteps:
             except InvalidAttemptFileError as error:  # of another version; it says nothing of this attempt
                 logger.warning("meta_run=%s attempt %d cannot be read: %s", meta_run.id, number, error)
                 progress = None
-            yield Past(checkpoint_step=None if progress is None else progress.checkpoint_step, ended=ended)
+            step = None if progress is None else progress.checkpoint_step
+            yield Past(kept=None if progress is None or step is None else step + progress.num_tried, ended=ended)
 
     def _execute(self, meta_run: MetaRun, decision: MetaDecision, jobs: JobClient, *, now_s: float) -> None:
         files = MetaAttemptFiles(self.store, meta_run)

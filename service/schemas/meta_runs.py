@@ -32,7 +32,7 @@ class MetaResult(Contract):
 
     Attributes:
         prior_id: Of the prior that it made; None for a comparison.
-        complete: Whether all steps were taken.
+        complete: Whether all steps were taken, and all trials made.
         scores: Of the priors that were judged on the same held-out tasks.
     """
 

@@ -7,6 +7,7 @@ import pytest
 
 from service.schemas import SETTLED_META_STATES, Comparison, MetaRunState, MetaRunView
 from workers.contracts.adaptations import AdaptationRequest
+from workers.contracts.loss_model import TrialConfig
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.meta_runs import DatasetChoice, MetaRunRequest
 
@@ -24,6 +25,9 @@ CONFIG = MetaConfig(
     num_query=32,
     evaluate_every=20,
     checkpoint_every=10,
+)
+TRYING = CONFIG.model_copy(
+    update={"trials": TrialConfig(num_tasks=2, num_archs=3, num_steps=2, num_support=32, num_query=32)}
 )
 FOREVER = CONFIG.model_copy(update={"num_steps": 100_000, "warmup_steps": 100_000, "joint_steps": 100_000})
 
@@ -95,7 +99,7 @@ def test_a_running_run_can_be_found_in_the_dashboard_and_its_log_read(served, di
 
 
 def test_a_run_of_two_processes_makes_a_prior_that_is_promoted_and_used(served, digits):
-    posted = served.client.create_meta_run(ask(digits, max_workers=2, name="two workers"))
+    posted = served.client.create_meta_run(ask(digits, TRYING, max_workers=2, name="two workers"))
     running = learning(served, posted.id, num_workers=2, step=3)
     own = {worker.pid for worker in running.progress.workers}
     assert len(own) == 2
@@ -114,7 +118,10 @@ def test_a_run_of_two_processes_makes_a_prior_that_is_promoted_and_used(served, 
     assert [score.prior_id for score in done.result.scores] == [done.prior_id]
     events = served.client.events(posted.id).items
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
-    assert {"worker_joined", "checkpoint", "judged", "phase"} <= {event.kind for event in events}
+    assert {"worker_joined", "checkpoint", "tried", "judged", "phase"} <= {event.kind for event in events}
+    assert (done.progress.num_tried, done.progress.num_trials) == (6, 6)
+    assert "trials.jsonl" in {file.name for file in done.artifacts}
+    assert served.client.prior(done.prior_id).card.trials.num_trials == 6
 
     served.client.promote_prior(done.prior_id)
     adaptation = served.client.create_adaptation(AdaptationRequest(dataset_id=digits, budget_s=10))

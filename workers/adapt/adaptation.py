@@ -1,5 +1,6 @@
 """One adaptation, from staged data to a trained network: posterior, choice, race, final training."""
 
+import math
 from dataclasses import asdict
 from typing import Final
 
@@ -13,8 +14,9 @@ from workers.adapt.budget import Budget
 from workers.adapt.choice import Choice, Score, choose, inherited_network, score
 from workers.adapt.data import TaskData
 from workers.adapt.final import TrainedNetwork, train_network
+from workers.adapt.knowledge import Knowledge
 from workers.adapt.limits import Feasible, Limits
-from workers.adapt.plan import EXPORT_S, Speed, make_plan, relative_cost
+from workers.adapt.plan import EXPORT_S, NUM_FINALISTS, Speed, given_architecture, make_plan
 from workers.adapt.race import race, thrifty_modes
 from workers.adapt.reporter import Reporter
 from workers.adapt.search import contract
@@ -23,9 +25,13 @@ from workers.adapt.sync import Group
 from workers.bayes.distributions import MetaPrior
 from workers.bayes.randomness import slot_generator
 from workers.contracts.adaptations import AttemptRequest, Candidate, Plan
+from workers.contracts.loss_model import TrialFindings
 from workers.priors.model import doubt, uniform_logits
+from workers.training.cost import relative_cost
 
 NUM_TIMED_PATHS: Final = 4
+# Candidates that the prior's trials name; the others are drawn.
+SHORTLIST: Final = 8
 
 
 class Adaptation:
@@ -33,8 +39,8 @@ class Adaptation:
 
     Attributes:
         plan: What will be done.
-        reference: The prior's mode within the limits; where there is no prior, or for the random baseline, one drawn
-            uniformly.
+        reference: The architecture that is given; else the prior's mode within the limits; where there is no prior, or
+            for the random baseline, one drawn uniformly.
         num_search_steps: Steps that the search took.
     """
 
@@ -47,6 +53,8 @@ class Adaptation:
         group: Group,
         reporter: Reporter,
         budget: Budget,
+        *,
+        findings: TrialFindings | None = None,
     ) -> None:
         request = attempt.request
         self.macro, self.data, self.group, self.reporter, self.budget = macro, data, group, reporter, budget
@@ -54,11 +62,20 @@ class Adaptation:
         self.feasible = Feasible(self.space, macro, Limits(max_params=request.max_params, max_macs=request.max_macs))
         logits_EO = uniform_logits(self.space) if prior is None else prior.arch_logits
         self._draws = slot_generator(request.seed, 0, 0, "candidates")
+        reads = findings if request.search == "adapt" else None
+        self.knowledge = None if reads is None else Knowledge.of(reads, data, self.space, macro, group)
         # What the first head is fitted on, and to beat: the prior's mode within the limits. Without a prior, and for
-        # the random baseline, an architecture drawn uniformly.
+        # the random baseline, an architecture drawn uniformly. One that is given needs no other.
         is_random = prior is None or request.search == "random"
-        self.reference: Architecture = self._random_architecture() if is_random else self.feasible.mode(logits_EO)
-        self.start: Start = begin(request.search_space, macro, prior, data, self.reference, request.seed)
+        given = given_architecture(request)
+        self.reference: Architecture = given or (
+            self._random_architecture() if is_random else self.feasible.mode(logits_EO)
+        )
+        if self.knowledge is not None:
+            logits_EO = self.knowledge.option_logits
+        self.start: Start = begin(
+            request.search_space, macro, prior, data, self.reference, request.seed, arch_logits=logits_EO
+        )
         self.has_prior = prior is not None
         self.plan: Plan = self._make_plan(attempt)
         self.num_search_steps = 0
@@ -68,9 +85,13 @@ class Adaptation:
         """Return the chosen architecture; the supernet then holds the posterior's weights."""
         match self.plan.search:
             case "prior_mode":
-                return _given(self.reference, "The prior's most likely architecture, as asked; nothing was searched.")
+                return _unsearched(
+                    self.reference, "The prior's most likely architecture, as asked; nothing was searched."
+                )
             case "random":
-                return _given(self.reference, "Drawn uniformly, as asked; nothing was searched.")
+                return _unsearched(self.reference, "Drawn uniformly, as asked; nothing was searched.")
+            case "given":
+                return _unsearched(self.reference, "The architecture that was given; nothing was searched.")
             case "adapt":
                 return self._adapt()
 
@@ -121,17 +142,21 @@ class Adaptation:
             supernet, self.start.arch_logits, self.data, plan, self.feasible, self.group, on_step=on_step
         )
         self.num_search_steps = posterior.num_steps
+        deadline_s = self.budget.elapsed_s + 1.5 * plan.choice_s + 1.0
         tilted_EO = self.feasible.tilt(posterior.arch_logits, self._draws)
         mode = self.feasible.mode(posterior.arch_logits)
         sources = {mode: "posterior's mode"}
         if self.has_prior:
             sources[self.reference] = "prior's mode"
         drawn = self.feasible.sample(tilted_EO, plan.num_candidates, self._draws)
+        if self.knowledge is not None:
+            foretold = self.knowledge.shortlist(self.feasible, min(SHORTLIST, plan.num_candidates), self._draws)
+            sources = {**dict.fromkeys(foretold, "foretold by the prior's trials"), **sources}
+            drawn = drawn[: plan.num_candidates - len(foretold)]
         sources = {**dict.fromkeys(drawn, "drawn from the posterior"), **sources}
         parameters = dict(supernet.named_parameters())
         # The modes come first; the clock may cut the drawn ones.
         archs = list(reversed(sources))
-        deadline_s = self.budget.elapsed_s + 1.5 * plan.choice_s + 1.0
         scores: list[Score] = []
         for arch in archs:
             scores.append(score(arch, sources[arch], self.macro, parameters, self.data))
@@ -162,12 +187,13 @@ class Adaptation:
         plan = self.plan
         if plan.race_steps == 0:
             return []
-        best = min(scores, key=lambda item: item.loss).architecture
-        best = scores[int(self.group.agree(float([item.architecture for item in scores].index(best))))].architecture
         finalists = {self.reference: sources[self.reference]} if self.has_prior else {}
-        finalists.setdefault(best, sources[best])
-        for arch in thrifty_modes(next(iter(finalists)), logits_EO, self.macro, self.feasible.limits):
-            finalists.setdefault(arch, "most likely at a lower cost")
+        for arch in self._ranked(scores):
+            if len(finalists) < (NUM_FINALISTS if self.knowledge else 1 + self.has_prior):
+                finalists.setdefault(arch, sources[arch])
+        if self.knowledge is None:
+            for arch in thrifty_modes(next(iter(finalists)), logits_EO, self.macro, self.feasible.limits):
+                finalists.setdefault(arch, "most likely at a lower cost")
         offset = self.num_search_steps
 
         def on_step(step: int, loss: float) -> None:
@@ -188,10 +214,27 @@ class Adaptation:
         self._raced = {finalist.score.architecture: finalist.network for finalist in raced}
         return [finalist.score for finalist in raced]
 
+    def _ranked(self, scores: list[Score]) -> list[Architecture]:
+        """Return the candidates, most promising first, in rank 0's order.
+
+        By the loss that the prior's trials foretell from the one with inherited weights, where they know of such.
+        """
+        if self.knowledge is None or self.knowledge.findings.ranks is None:
+            merits = [item.loss for item in scores]
+        else:
+            one_shot = [item.loss / math.log(self.macro.num_classes) for item in scores]
+            merits = self.knowledge.foretell([item.architecture for item in scores], one_shot).tolist()
+        agreed = [self.group.agree(merit) for merit in merits]
+        order = sorted(
+            range(len(scores)), key=lambda place: agreed[place] if math.isfinite(agreed[place]) else math.inf
+        )
+        return [scores[place].architecture for place in order]
+
     def _make_plan(self, attempt: AttemptRequest) -> Plan:
         tilted_EO = self.feasible.tilt(self.start.arch_logits, self._draws)
         paths = self.feasible.paths(tilted_EO, self._draws)
-        timed = [next(paths) for _ in range(NUM_TIMED_PATHS)]
+        is_given = attempt.request.search == "given"
+        timed = [self.reference] if is_given else [next(paths) for _ in range(NUM_TIMED_PATHS)]
         measured = measure_speed(self.start.supernet, self.data, self.reference, timed)
         # Speeds differ between ranks; rank 0's hold, so that all make the same plan.
         speed = Speed(**{name: self.group.agree(value) for name, value in asdict(measured).items()})
@@ -210,5 +253,5 @@ class Adaptation:
         return next(self.feasible.paths(self.feasible.tilt(uniform_EO, self._draws), self._draws))
 
 
-def _given(arch: Architecture, verdict: str) -> Choice:
+def _unsearched(arch: Architecture, verdict: str) -> Choice:
     return Choice(chosen=arch, scores=(), searching_helped=None, verdict=verdict)

@@ -59,7 +59,8 @@ def run_attempt(
     prior = None if card is None else _prior(store, card, macro)
 
     reporter.enter("searching", "fitting the head and measuring the speed")
-    adaptation = Adaptation(attempt, macro, data, prior, group, reporter, budget)
+    findings = None if card is None else card.trials
+    adaptation = Adaptation(attempt, macro, data, prior, group, reporter, budget, findings=findings)
     if group.leads:
         store.put_bytes(f"{attempt_key}/plan.json", adaptation.plan.model_dump_json(indent=2).encode())
     plan = adaptation.plan

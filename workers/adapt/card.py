@@ -37,13 +37,15 @@ def write_card(metrics: Metrics) -> str:
         "made, `labels.json` what the outputs mean.",
         "",
         "It is meant for images like those of its dataset. It knows no class but its own: for an image of anything "
-        "else it names one of them all the same, and its probabilities are not calibrated.",
+        "else it names one of them all the same.",
         "",
         "## How good it is",
         "",
         f"It labels {metrics.accuracy:.1%} of {metrics.num_test:,} test images correctly (95 % interval "
         f"{interval.low:.1%} to {interval.high:.1%}, Wilson). Test images took no part in search or training. How it "
         "does on images from elsewhere was not measured.",
+        "",
+        *_calibration(metrics),
         "",
         *_weakest(metrics.per_class_accuracy),
         metrics.verdict,
@@ -65,6 +67,15 @@ def write_card(metrics: Metrics) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _calibration(metrics: Metrics) -> list[str]:
+    if metrics.calibration_error is None:
+        return ["Its probabilities are not calibrated."]
+    return [
+        "Its probabilities are not calibrated: on the test images that of the class it names was off by "
+        f"{metrics.calibration_error:.1%} in the mean (expected calibration error)."
+    ]
 
 
 def _weakest(per_class_accuracy: dict[str, float]) -> list[str]:

@@ -1,26 +1,39 @@
-"""What the exported network is worth: accuracy on test images, with its interval."""
+"""What the exported network is worth on test images: accuracy with its interval, likelihood, calibration."""
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
+import torch.nn.functional as F
 from torch import Tensor
 
+from workers.bayes.calibration import calibration_error
 from workers.contracts.artifacts import Interval
 
-Z_95 = 1.959964
+Z_95: Final = 1.959964
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Accuracy 0 to 1 on test images, in all and by class, with Wilson's 95 % interval."""
+    """What test images show.
+
+    Attributes:
+        accuracy: Share of them that are labeled correctly, 0 to 1.
+        interval: Wilson's 95 % interval of the accuracy.
+        per_class: Accuracy by class.
+        nll: Mean negative log-likelihood of their labels, in nats; None where it is not finite.
+        calibration_error: See `workers.bayes.calibration`; None where it is not finite.
+    """
 
     accuracy: float
     interval: Interval
     per_class: dict[str, float]
+    nll: float | None
+    calibration_error: float | None
 
 
 def evaluate(logits_NK: Tensor, labels_N: Tensor, classes: tuple[str, ...]) -> Evaluation:
-    """Return the accuracy of logits; a class without test images is left out of `per_class`."""
+    """Return what logits [N, K] say of labels [N]; a class without test images is left out of `per_class`."""
     correct = (logits_NK.argmax(dim=1) == labels_N).cpu()
     labels = labels_N.cpu()
     per_class = {
@@ -29,8 +42,14 @@ def evaluate(logits_NK: Tensor, labels_N: Tensor, classes: tuple[str, ...]) -> E
         if bool((labels == label).any())
     }
     num_correct = int(correct.sum())
+    nll = float(F.cross_entropy(logits_NK.double(), labels_N))
+    error = calibration_error(logits_NK, labels_N)
     return Evaluation(
-        accuracy=num_correct / len(correct), interval=wilson(num_correct, len(correct)), per_class=per_class
+        accuracy=num_correct / len(correct),
+        interval=wilson(num_correct, len(correct)),
+        per_class=per_class,
+        nll=nll if math.isfinite(nll) else None,
+        calibration_error=error if math.isfinite(error) else None,
     )
 
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from search_spaces.architecture import Architecture
 from search_spaces.errors import InvalidOptionError, lookup
 from search_spaces.registry import SPACES
 from search_spaces.spec import Cost, Macro
@@ -38,9 +39,6 @@ FEW_EPOCHS: Final = 10
 LEAST_EARLY_SIDE: Final = 16
 # What a step at half the side costs of one at the full side: a quarter, and what does not shrink with the images.
 EARLY_STEP_WORK: Final = 0.3
-# Of the time of a pass, what does not shrink with the MACs: batch norm, activations, the head, the optimizer. An
-# estimate from one machine, where a cell of 8.6 million MACs took 0.7 times the seconds of one of 21.9 million.
-FIXED_SHARE: Final = 0.5
 # Export, reload and upload of a small network, beside the passes over held-out and test images: 5.6 s of CPU for the
 # cell of NAS-Bench-201 at 16 pixels, of which model.pt2 is 1.5, then report and upload.
 EXPORT_S: Final = 7.5
@@ -87,8 +85,10 @@ def check_request(request: AdaptationRequest, report: DatasetReport, card: Prior
     Raises:
         UnknownNameError: No such search space.
         InvalidPriorError: The prior belongs to another search space.
-        InvalidOptionError: The prior's mode is asked for without a prior.
-        LimitUnreachableError: No architecture is within the limits; names the smallest cost.
+        InvalidOptionError: The prior's mode is asked for without a prior; or `given` without an architecture, or an
+            architecture without `given`.
+        InvalidArchitectureError: The given one cannot be read, or is not valid.
+        LimitUnreachableError: No architecture is within the limits, or the given one is not; names the cost.
         InvalidDatasetError: So many images do not fit into memory at that resolution.
     """
     space = lookup(SPACES, request.search_space, kind="search space")
@@ -106,6 +106,7 @@ def check_request(request: AdaptationRequest, report: DatasetReport, card: Prior
             expected="a prior of this search space",
             todo="Name a prior, or search with 'adapt' or 'random'.",
         )
+    given = given_architecture(request)
     macro = choose_macro(request, report, card)
     num_bytes = report.total_images * macro.image_size**2 * 3
     if num_bytes > MAX_IMAGE_BYTES:
@@ -117,6 +118,27 @@ def check_request(request: AdaptationRequest, report: DatasetReport, card: Prior
             todo=f"Ask for a resolution of {fits} or less, or post fewer images.",
         )
     check_limits(space.minimum_cost(macro), request)
+    if given is not None:
+        _check_given(space.cost(given, macro), request)
+
+
+def given_architecture(request: AdaptationRequest) -> Architecture | None:
+    """Return the architecture that a request names, or None where it names none.
+
+    Raises:
+        InvalidOptionError: `given` without an architecture, or an architecture without `given`.
+        InvalidArchitectureError: The space cannot read it.
+    """
+    if (request.search == "given") != (request.architecture is not None):
+        raise InvalidOptionError(
+            "search 'given' goes with an architecture, and no other search does",
+            got=f"search {request.search!r}, architecture {request.architecture!r}",
+            expected="both or neither",
+            todo="Name an architecture with 'given', or leave it out.",
+        )
+    if request.architecture is None:
+        return None
+    return lookup(SPACES, request.search_space, kind="search space").parse(request.architecture)
 
 
 def check_limits(smallest: Cost, request: AdaptationRequest) -> None:
@@ -131,6 +153,20 @@ def check_limits(smallest: Cost, request: AdaptationRequest) -> None:
                 got=limit,
                 expected=f"at least {least}",
                 todo=f"Raise {name} to {least} or more.",
+            )
+
+
+def _check_given(cost: Cost, request: AdaptationRequest) -> None:
+    for name, limit, spent in (
+        ("max_params", request.max_params, cost.params),
+        ("max_macs", request.max_macs, cost.macs),
+    ):
+        if limit is not None and limit < spent:
+            raise LimitUnreachableError(
+                f"{name}: the given architecture costs more for this dataset",
+                got=limit,
+                expected=f"at least {spent}",
+                todo=f"Raise {name} to {spent} or more, or give a smaller architecture.",
             )
 
 
@@ -207,6 +243,7 @@ def make_plan(
         search_space=request.search_space,
         prior=request.prior or NO_PRIOR,
         search=request.search,
+        architecture=request.architecture,
         seed=request.seed,
         skeleton=macro.skeleton,
         num_channels=macro.num_channels,
@@ -234,11 +271,6 @@ def make_plan(
         max_params=request.max_params,
         max_macs=request.max_macs,
     )
-
-
-def relative_cost(macs: int, reference_macs: int) -> float:
-    """Return what a pass through a network costs in passes through the reference."""
-    return FIXED_SHARE + (1 - FIXED_SHARE) * macs / reference_macs
 
 
 def step_work(side: int, full_side: int) -> float:

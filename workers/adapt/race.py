@@ -21,10 +21,11 @@ from workers.adapt.choice import Score, inherited_network, predict
 from workers.adapt.data import TaskData
 from workers.adapt.final import train_network
 from workers.adapt.limits import Feasible, Limits
-from workers.adapt.plan import NUM_FINALISTS, relative_cost
+from workers.adapt.plan import NUM_FINALISTS
 from workers.adapt.sync import Group
 from workers.contracts.adaptations import Plan
 from workers.contracts.errors import LimitUnreachableError
+from workers.training.cost import steps_in_equal_time
 
 # Of the mode's MACs: the most likely architectures at these costs race too.
 THRIFTY_SHARES: Final = (0.65, 0.4)
@@ -52,11 +53,6 @@ def thrifty_modes(mode: Architecture, logits_EO: Tensor, macro: Macro, limits: L
         except LimitUnreachableError:
             continue
     return found
-
-
-def race_steps(plan: Plan, macs: int, reference_macs: int) -> int:
-    """Return the steps that a finalist of that cost takes in the seconds in which the reference takes its own."""
-    return max(1, round(plan.race_steps / relative_cost(macs, reference_macs)))
 
 
 def race(
@@ -90,7 +86,7 @@ def race(
     finalists: list[Finalist] = []
     for arch, source in sources.items():
         network = inherited_network(arch, macro, parameters, data)
-        steps = race_steps(plan, space.cost(arch, macro).macs, reference_macs)
+        steps = steps_in_equal_time(plan.race_steps, space.cost(arch, macro).macs, reference_macs)
         train_network(
             network,
             data,

@@ -30,6 +30,7 @@ def write_report(metrics: Metrics, drawing: str) -> str:
         "| what | value |",
         "|---|---|",
         f"| architecture | `{table_text(metrics.architecture)}` |",
+        *_calibration(metrics),
         f"| parameters | {metrics.cost.params:,} |",
         f"| MACs for one image | {metrics.cost.macs:,} |",
         f"| input | {metrics.resolution} x {metrics.resolution} RGB |",
@@ -76,7 +77,7 @@ def write_report(metrics: Metrics, drawing: str) -> str:
         "",
         "| what | value |",
         "|---|---|",
-        *(f"| plan: {key} | {value} |" for key, value in metrics.plan.items()),
+        *(f"| plan: {key} | {table_text(str(value))} |" for key, value in metrics.plan.items()),
         *(f"| {library} | {version} |" for library, version in metrics.versions.items()),
         "",
     ]
@@ -107,6 +108,15 @@ def draw_curves(series: Mapping[str, tuple[Point, ...]]) -> str:
     drawn = io.StringIO()
     figure.savefig(drawn, format="svg", metadata={"Date": None})
     return drawn.getvalue()
+
+
+def _calibration(metrics: Metrics) -> list[str]:
+    rows = []
+    if metrics.nll is not None:
+        rows.append(f"| negative log-likelihood of a test image's label | {metrics.nll:.4f} nats |")
+    if metrics.calibration_error is not None:
+        rows.append(f"| expected calibration error (15 bins) | {metrics.calibration_error:.1%} |")
+    return rows
 
 
 def _candidates(metrics: Metrics) -> list[str]:

@@ -45,6 +45,8 @@ class Result:
             accuracy=self.evaluation.accuracy,
             accuracy_interval=self.evaluation.interval,
             per_class_accuracy=self.evaluation.per_class,
+            nll=self.evaluation.nll,
+            calibration_error=self.evaluation.calibration_error,
             num_train=sizes.train,
             num_query=sizes.query,
             num_test=sizes.test,

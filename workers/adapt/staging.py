@@ -54,16 +54,29 @@ def stage(
         InvalidDatasetError: It is not the one that was checked, or a class is too small to be split.
     """
     with _decoded(store, attempt, report, resolution) as loaded:
-        seed = attempt.request.seed
-        share = query_fraction(len(loaded))
-        split = split_dataset(loaded.labels, loaded.splits, seed, query_fraction=share, test_fraction=HELD_OUT_SHARE)
-        parts = {
-            "support": _shuffled(split.train, seed),
-            "query": _shuffled(split.query, seed)[:MAX_QUERY],
-            "test": split.test,
-        }
-        made = {name: make_part(loaded.images, loaded.labels, index, device) for name, index in parts.items()}
-    return TaskData(**made, classes=report.classes)
+        return divide(loaded, attempt.request.seed, device)
+
+
+def divide(loaded: LabeledImages, seed: int, device: torch.device) -> TaskData:
+    """Return a dataset's images on a device, split into support, query and test.
+
+    Args:
+        loaded: All images, of one side.
+        seed: Of the cuts and of the order.
+        device: To compute on.
+
+    Raises:
+        InvalidDatasetError: A class is too small to be split.
+    """
+    share = query_fraction(len(loaded))
+    split = split_dataset(loaded.labels, loaded.splits, seed, query_fraction=share, test_fraction=HELD_OUT_SHARE)
+    parts = {
+        "support": _shuffled(split.train, seed),
+        "query": _shuffled(split.query, seed)[:MAX_QUERY],
+        "test": split.test,
+    }
+    made = {name: make_part(loaded.images, loaded.labels, index, device) for name, index in parts.items()}
+    return TaskData(**made, classes=loaded.classes)
 
 
 @contextmanager

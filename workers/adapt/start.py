@@ -18,7 +18,7 @@ from workers.adapt.search import QUERY_BATCH, path_loss
 from workers.bayes.distributions import MetaPrior
 from workers.bayes.heads import fit_ridge_head
 from workers.bayes.randomness import slot_generator
-from workers.priors.model import HEAD_NAMES, uniform_logits
+from workers.priors.model import HEAD_NAMES
 from workers.tasks.batches import to_batch
 
 HEAD_IMAGES: Final = 1000
@@ -32,7 +32,7 @@ BUILD_S: Final = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """The supernet at the prior, its head fitted to this dataset, and the prior's option logits [E, O]."""
+    """The supernet at the prior, its head fitted to this dataset, and the option logits [E, O] to begin from."""
 
     supernet: Supernet
     arch_logits: Tensor
@@ -40,9 +40,16 @@ class Start:
 
 
 def begin(
-    space_name: str, macro: Macro, prior: MetaPrior | None, data: TaskData, mode: Architecture, seed: int
+    space_name: str,
+    macro: Macro,
+    prior: MetaPrior | None,
+    data: TaskData,
+    mode: Architecture,
+    seed: int,
+    *,
+    arch_logits: Tensor,
 ) -> Start:
-    """Return the start of a search; without a prior the weights are fresh and the choices uniform.
+    """Return the start of a search; without a prior the weights are fresh.
 
     Args:
         space_name: The search space.
@@ -51,6 +58,7 @@ def begin(
         data: Support to fit the head on; query to see whether mirrored images keep their label.
         mode: Architecture whose features the head is fitted on.
         seed: Of fresh weights.
+        arch_logits: alpha [E, O], where the choices begin.
     """
     supernet = build_supernet(space_name, macro, generator=slot_generator(seed, 0, 0, "weights"))
     if prior is not None:
@@ -59,14 +67,13 @@ def begin(
                 if name not in HEAD_NAMES:
                     parameter.copy_(prior.loc[name])
     supernet.to(data.support.labels.device)
-    logits_EO = uniform_logits(supernet.space) if prior is None else prior.arch_logits.clone()
     fitted = _head_sample(data.support, macro.num_classes)
     features = _features(supernet, mode, fitted, mirrored=False)
     weight, bias = fit_ridge_head(features, fitted.labels, macro.num_classes, RIDGE)
     with torch.no_grad():
         supernet.classifier.weight.copy_(weight)
         supernet.classifier.bias.copy_(bias)
-    return Start(supernet=supernet, arch_logits=logits_EO, flip=_flip_is_harmless(supernet, mode, data.query))
+    return Start(supernet=supernet, arch_logits=arch_logits.clone(), flip=_flip_is_harmless(supernet, mode, data.query))
 
 
 def _flip_is_harmless(supernet: Supernet, mode: Architecture, query: Part) -> bool:

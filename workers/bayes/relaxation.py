@@ -75,3 +75,13 @@ def check_temperature(temperature: float) -> None:
     """
     if not temperature > 0:
         raise InvalidOptionError("bad temperature", got=temperature, expected="> 0")
+
+
+def entropy_gradient(logits_EO: Tensor) -> Tensor:
+    """Return d H_e / d a [E, O] of each decision's entropy H_e = -sum_o p_o log p_o, where p = softmax a.
+
+    It is -p_o (log p_o + H_e): exactly 0 for an option that a decision does not have.
+    """
+    log_p_EO = torch.log_softmax(logits_EO, dim=-1)
+    p_EO = log_p_EO.exp()
+    return -p_EO * (log_p_EO - (p_EO * log_p_EO).sum(dim=-1, keepdim=True))

@@ -1,17 +1,19 @@
 """One adaptation: what was asked, what each attempt is told, what it tells back."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from workers.contracts.base import Contract, StoredContract
 from workers.contracts.series import Point
 
-Search = Literal["adapt", "prior_mode", "random"]
+Search = Literal["adapt", "prior_mode", "random", "given"]
 Phase = Literal["starting", "staging", "searching", "training", "exporting", "done"]
 
 PHASES: tuple[Phase, ...] = ("starting", "staging", "searching", "training", "exporting", "done")
 NO_PRIOR = "none"
+MAX_ARCHITECTURE_CHARS: Final = 2000
+"""More than any string form of the known spaces has."""
 
 
 class AdaptationRequest(Contract):
@@ -23,7 +25,9 @@ class AdaptationRequest(Contract):
         prior: Id of a meta-prior, or `none` to search from random weights. Absent: the one of the
             space that was promoted last, else the bundled one, else `none`.
         search: `adapt` contracts the posterior on this dataset; `prior_mode` takes the prior's most likely
-            architecture and `random` one drawn uniformly, both then trained like any other: the baselines.
+            architecture and `random` one drawn uniformly, both then trained like any other: the baselines. `given`
+            trains the one that `architecture` names, from the prior's weights, or from random ones without a prior.
+        architecture: With `given`, and only then: in the space's string form.
         budget_s: Seconds from staging to manifest, over all attempts.
         max_params: Largest number of parameters of the exported network.
         max_macs: Largest number of multiply-accumulates for one image.
@@ -37,6 +41,7 @@ class AdaptationRequest(Contract):
     search_space: str = Field("nas_bench_201", max_length=64)
     prior: str | None = Field(None, max_length=128)
     search: Search = "adapt"
+    architecture: str | None = Field(None, min_length=1, max_length=MAX_ARCHITECTURE_CHARS)
     budget_s: float = Field(60.0, ge=5.0, le=86_400.0)
     max_params: int | None = Field(None, ge=1)
     max_macs: int | None = Field(None, ge=1)
@@ -117,6 +122,7 @@ class Plan(StoredContract):
     is cut by the clock, and the report says so. The final training takes the seconds that are left.
 
     Attributes:
+        architecture: The one that was given, in its space's string form; None where it is searched, or a baseline's.
         flip: Whether mirrored images keep their label on this dataset, measured; only then are they mirrored.
         early_resolution: Side in pixels during the search and the first part of the final training: half of
             `resolution` where the budget affords only a few epochs at the full one.
@@ -132,6 +138,7 @@ class Plan(StoredContract):
     search_space: str
     prior: str
     search: Search
+    architecture: str | None = None
     seed: int
     skeleton: str
     num_channels: int

@@ -75,6 +75,9 @@ class Metrics(StoredContract):
     Attributes:
         accuracy: Share of test images that the exported network labels correctly; 0 to 1.
         accuracy_interval: Wilson's 95 % interval for `accuracy`.
+        nll: Mean negative log-likelihood of the test images' labels, in nats; None in files from before it was taken,
+            or where it is not finite.
+        calibration_error: Expected calibration error on test images, 0 to 1; None as for `nll`.
         num_test: Test images behind `accuracy`.
         searching_helped: Whether the chosen architecture beat the prior's mode on held-out images.
         verdict: One sentence on what searching brought.
@@ -93,6 +96,8 @@ class Metrics(StoredContract):
     accuracy: float
     accuracy_interval: Interval
     per_class_accuracy: dict[str, float]
+    nll: float | None = None
+    calibration_error: float | None = None
     num_train: int
     num_query: int
     num_test: int

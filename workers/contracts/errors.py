@@ -12,7 +12,7 @@ class InvalidDatasetError(ArchPriorError):
 
 
 class LimitUnreachableError(ArchPriorError):
-    """A limit on parameters or MACs below the smallest connected architecture."""
+    """A limit on parameters or MACs below the smallest connected architecture, or below the one that is given."""
 
     code = "limit_unreachable"
 

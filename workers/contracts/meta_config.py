@@ -5,7 +5,11 @@ from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from search_spaces.errors import ArchPriorError
+from search_spaces.registry import SPACES
+from search_spaces.spec import SMALLEST_IMAGE
 from workers.contracts.base import StoredContract
+from workers.contracts.loss_model import TrialConfig
 from workers.contracts.priors import MacroSpec
 
 # Where a configuration names a length only: uniform warm-up, then joint learning of the choices, then inner loops.
@@ -23,6 +27,8 @@ class MetaConfig(StoredContract):
     prior moves by `rule` on its query.
 
     Attributes:
+        architecture: In its space's string form: only the weights of this one are learned, and the prior's choices are
+            sure of it from the start. None: the choices are learned.
         rule: Of the meta-gradient: `kl`, `first_order`, `unrolled`.
         estimator: Of the gradient through choices: `relaxed`, `straight_through`, `score_function`.
         family: Of the weights' posterior: `gaussian` or `delta`.
@@ -36,6 +42,13 @@ class MetaConfig(StoredContract):
         num_examples: Fewest and most images that a task may use, drawn log-uniformly: small datasets are met as often
             as large ones. Absent: all images of its classes.
         joint_batch: Images of a slot before the third part.
+        path_sampling: Of the warm-up: `independent` draws an option of each decision for each slot; `fair` has each
+            decision go through its options in a random order before any of them comes again.
+        mode_share: Share of the second part's slots whose weights learn along the prior's mode, so that what is likely
+            to be chosen is trained as a network of its own.
+        choice_share: Share of each class's images that the weights never see before the third part; in the second, the
+            option logits learn from these alone. 0: they learn from the images that the weights learn from.
+        label_smoothing: Share of the labels that is spread over all classes, before the third part.
         num_support: Images of each inner step.
         num_query: Images that judge the adapted posterior.
         num_arch_samples: Architectures per score-function estimate.
@@ -47,13 +60,18 @@ class MetaConfig(StoredContract):
         weight_scale: sigma of the prior over weights, before it is learned (`gaussian`) or for good (`delta`).
         lr: Peak rate on the prior's weights: linear rise over `lr_rise_steps`, then a cosine to zero at `num_steps`.
         arch_lr: Rate on the prior's option logits (Adam).
+        arch_entropy: Nats of loss that a nat of a decision's entropy is worth: keeps the choices from being surer than
+            the losses warrant.
         clip: Largest gradient norm of each group.
         precision: Of the forward and backward passes; `bfloat16` is mixed precision, weights stay float32.
+        trials: What is tried once the weights have learned, to learn what choices are worth; None: nothing is, and the
+            option logits stay as the steps left them.
         evaluate_every, checkpoint_every: Meta-steps between held-out curves, and between checkpoints.
     """
 
     search_space: str = "nas_bench_201"
     macro: MacroSpec = MacroSpec(num_channels=16, num_cells=1)
+    architecture: str | None = None
     seed: int = Field(0, ge=0)
     num_steps: int = Field(2000, ge=1)
     warmup_steps: int = Field(1200, ge=0)
@@ -72,6 +90,10 @@ class MetaConfig(StoredContract):
     max_ways: int = Field(20, ge=2)
     num_examples: tuple[int, int] | None = None
     joint_batch: int = Field(128, ge=2)
+    path_sampling: Literal["independent", "fair"] = "independent"
+    mode_share: float = Field(0.0, ge=0, lt=1)
+    choice_share: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
     num_support: int = Field(128, ge=2)
     num_query: int = Field(128, ge=2)
     num_inner_steps: int = Field(4, ge=0)
@@ -91,9 +113,11 @@ class MetaConfig(StoredContract):
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
     arch_lr: float = Field(0.02, ge=0)
+    arch_entropy: float = Field(0.0, ge=0)
     clip: float = Field(5.0, gt=0)
     flip: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"
+    trials: TrialConfig | None = None
     evaluate_every: int = Field(500, ge=1)
     checkpoint_every: int = Field(500, ge=1)
 
@@ -116,6 +140,8 @@ class MetaConfig(StoredContract):
             raise ValueError("resolution_weights: give one weight for each of resolutions, and at least one")
         if not self.warmup_steps <= self.joint_steps <= self.num_steps:
             raise ValueError("warmup_steps, joint_steps, num_steps: must not decrease")
+        if self.trials is not None and min(self.resolutions) < SMALLEST_IMAGE:
+            raise ValueError(f"trials: networks take images of at least {SMALLEST_IMAGE} pixels: raise resolutions")
         if self.max_ways < self.min_ways:
             raise ValueError("max_ways: at least min_ways")
         if self.num_examples is not None and not 2 <= self.num_examples[0] <= self.num_examples[1]:
@@ -128,4 +154,33 @@ class MetaConfig(StoredContract):
             raise ValueError("inner_scale_lr: the delta family has no scales to move")
         if self.rule == "unrolled" and self.estimator != "relaxed":
             raise ValueError("rule unrolled: needs the relaxed estimator, whose gradient is exact for common noise")
+        return self
+
+    @model_validator(mode="after")
+    def _acts(self) -> Self:
+        second_part = {"mode_share": self.mode_share, "choice_share": self.choice_share}
+        idle = [name for name, value in second_part.items() if value and self.warmup_steps == self.joint_steps]
+        if idle:
+            raise ValueError(f"{', '.join(idle)}: the run has no second part: set joint_steps above warmup_steps")
+        if self.path_sampling == "fair" and not self.warmup_steps:
+            raise ValueError("path_sampling: the run has no warm-up: set warmup_steps above 0")
+        if self.label_smoothing and not self.joint_steps:
+            raise ValueError("label_smoothing: the run has third-part steps only: set joint_steps above 0")
+        if self.architecture is None:
+            return self
+        if self.search_space not in SPACES:
+            raise ValueError(f"search_space: unknown: {self.search_space}")
+        space = SPACES[self.search_space]
+        try:
+            known = space.is_valid(space.parse(self.architecture))
+        except ArchPriorError as error:
+            raise ValueError(f"architecture: {error}") from error
+        if not known:
+            raise ValueError("architecture: its output does not depend on its input")
+        choosing = {**second_part, "arch_entropy": self.arch_entropy, "inner_arch_lr": self.inner_arch_lr}
+        idle = [name for name, value in choosing.items() if value]
+        idle += ["path_sampling"] if self.path_sampling == "fair" else []
+        idle += ["trials"] if self.trials is not None else []
+        if idle:
+            raise ValueError(f"{', '.join(idle)}: act on choices, and architecture leaves none")
         return self

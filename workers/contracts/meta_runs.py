@@ -11,8 +11,8 @@ from workers.contracts.meta_config import MetaConfig
 from workers.contracts.priors import PRIOR_ID
 from workers.contracts.series import Point
 
-MetaPhase = Literal["starting", "loading", "learning", "judging", "publishing", "done"]
-META_PHASES: tuple[MetaPhase, ...] = ("starting", "loading", "learning", "judging", "publishing", "done")
+MetaPhase = Literal["starting", "loading", "learning", "trying", "judging", "publishing", "done"]
+META_PHASES: tuple[MetaPhase, ...] = ("starting", "loading", "learning", "trying", "judging", "publishing", "done")
 Kind = Literal["learn", "compare"]
 ClassNames = tuple[Annotated[str, Field(min_length=1, max_length=200)], ...]
 
@@ -50,7 +50,8 @@ class MetaRunRequest(Contract):
         max_workers: Most gradient workers at once. Absent: as many as the cluster has room for.
         cpus_per_worker: CPUs, and threads of torch, of each.
         use_gpu: Whether each worker takes a GPU. Absent: if the cluster has one.
-        budget_s: Seconds of learning, over all attempts, after which the run publishes what it has. Absent: no limit.
+        budget_s: Seconds of learning, over all attempts, after which the run publishes what it has. The trials that
+            follow all steps are not counted. Absent: no limit.
     """
 
     kind: Kind = "learn"
@@ -153,7 +154,7 @@ class WorkerView(Contract):
     Attributes:
         id: Speaking name, also of its Ray actor.
         actor_id: Ray's id, for the dashboard's link; empty until it has answered.
-        doing: Its slot or judgement, in words; empty while idle.
+        doing: Its slot, judgement or trial, in words; empty while idle.
         num_done: Slots that it finished.
     """
 
@@ -195,9 +196,10 @@ class MetaProgress(StoredContract):
     Attributes:
         step: Meta-steps taken, over all attempts; it is the version of the prior.
         num_steps: That the run will take.
+        num_tried, num_trials: Trials that are made, over all attempts, and that the run will make after its steps.
         fraction: Share of the work that is done, 0 to 1.
         elapsed_s: Seconds of learning in this attempt.
-        eta_s: Estimated seconds until the manifest.
+        eta_s: Estimated seconds until the last step; while trials are made, until the last of them.
         loss: Of the last steps, in nats per example.
         gradient_norms: By group, before clipping.
         entropies: Of each decision, in nats.
@@ -213,6 +215,8 @@ class MetaProgress(StoredContract):
     phase: MetaPhase
     step: int = 0
     num_steps: int = 0
+    num_tried: int = 0
+    num_trials: int = 0
     fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
     elapsed_s: float = 0.0
     eta_s: float | None = None
@@ -233,7 +237,16 @@ class MetaProgress(StoredContract):
 
 
 EventKind = Literal[
-    "phase", "worker_joined", "worker_left", "worker_lost", "judged", "checkpoint", "adjusted", "warning", "resumed"
+    "phase",
+    "worker_joined",
+    "worker_left",
+    "worker_lost",
+    "judged",
+    "tried",
+    "checkpoint",
+    "adjusted",
+    "warning",
+    "resumed",
 ]
 
 
@@ -279,7 +292,9 @@ class MetaMetrics(StoredContract):
 
     Attributes:
         prior_id: Of the prior that was published; None for a comparison.
-        complete: Whether all steps were taken; not so for a run that was stopped or ran out of budget.
+        complete: Whether all steps were taken and all trials made; not so for a run that was stopped or ran out of
+            budget.
+        num_trials: Made, over all attempts.
         scores: Of the priors that were judged at the end on the same held-out tasks, the new one first, then the
             parent, or those compared; empty where nothing is held out.
         series: Curves over the whole run; a point is (step, value).
@@ -292,6 +307,7 @@ class MetaMetrics(StoredContract):
     prior_id: str | None
     complete: bool
     num_steps: int
+    num_trials: int = 0
     scores: tuple[PriorScore, ...] = ()
     counters: Counters
     adjustments: tuple[Adjustment, ...] = ()

@@ -1,10 +1,12 @@
 """The card of a meta-prior: what it is, what it learned from, how to make it again."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from search_spaces.registry import SPACES
 from workers.contracts.base import Contract, StoredContract
+from workers.contracts.loss_model import TrialFindings
 
 PRIOR_ID: Final = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 """What a prior may be called: it is part of keys and paths."""
@@ -41,6 +43,7 @@ class PriorCard(StoredContract):
         parent: Prior that it began from; None: fresh weights.
         meta_run_id: Meta-run that made it; None: made on the command line.
         adjustments: In words: what faults changed of the configuration on the way.
+        trials: What trials taught it of how well architectures do; None: there were none.
     """
 
     id: str = Field(pattern=f"^{PRIOR_ID}$")
@@ -61,3 +64,15 @@ class PriorCard(StoredContract):
     parent: str | None = None
     meta_run_id: str | None = None
     adjustments: tuple[str, ...] = ()
+    trials: TrialFindings | None = None
+
+    @model_validator(mode="after")
+    def _options_of_the_space(self) -> Self:
+        space = SPACES.get(self.search_space)
+        if self.trials is None or space is None:
+            return self
+        for model in filter(None, (self.trials.chooses, self.trials.ranks)):
+            shape = [len(row) for row in model.options]
+            if shape != [space.num_options] * space.num_decisions:
+                raise ValueError(f"trials: options of {space.num_decisions} decisions, {space.num_options} each")
+        return self

@@ -42,7 +42,20 @@ class Judgement:
         return f"held-out task {self.number} of {self.subject}"
 
 
-Item = Slot | Judgement
+@dataclass(frozen=True)
+class Tryout:
+    """One trial: which architecture of which task; see `workers.meta.trials`."""
+
+    task: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"architecture {self.number} on trial task {self.task}"
+
+
+Errand = Judgement | Tryout
+"""What is done beside slots, each once, by anybody."""
+Item = Slot | Errand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +66,8 @@ class Patience:
         slow_factor, slow_s: An item that takes this many times the median, and at least this many seconds, is given to
             a second worker as well, if one is idle.
         hung_factor, hung_s: The same, after which its worker counts as hung. The first items of each part of a run
-            have no median: they may take `first_s`.
+            have no median: they may take `first_s`, trials, of any number of steps, `first_trial_s`. An item that has
+            cost workers may take twice as long with each: it may simply be the largest.
         max_losses: Workers that one item may cost, before it counts as what kills them.
     """
 
@@ -62,6 +76,7 @@ class Patience:
     hung_factor: float = 10.0
     hung_s: float = 60.0
     first_s: float = 300.0
+    first_trial_s: float = 3600.0
     max_losses: int = 5
 
 
@@ -92,7 +107,7 @@ class Board:
         self._held: dict[str, _Held | None] = {}
         self._slot_s: dict[str, float] = {}
         self._hinted: dict[str, Slot] = {}
-        self._judgements: list[Judgement] = []
+        self._errands: list[Errand] = []
         # By kind of work: a task takes many times as long as a batch of the warm-up.
         self._durations: dict[str, deque[float]] = {}
         self._losses: dict[Item, int] = {}
@@ -119,9 +134,9 @@ class Board:
         return self.version >= self._num_steps
 
     @property
-    def judged(self) -> bool:
-        """Whether nothing is left to be judged."""
-        return not self._judgements
+    def errands_done(self) -> bool:
+        """Whether nothing is left to be judged or tried."""
+        return not self._errands
 
     @property
     def workers(self) -> tuple[str, ...]:
@@ -155,13 +170,14 @@ class Board:
             self._losses[held.item] = self._losses.get(held.item, 0) + 1
         return self._losses.get(held.item, 0)
 
-    def judge(self, subject: str, num_tasks: int) -> None:
-        """Add the held-out tasks of one prior."""
-        self._judgements += [Judgement(subject, number) for number in range(num_tasks)]
+    def ask(self, errands: Iterable[Errand]) -> None:
+        """Have errands given out, in that order."""
+        self._errands += errands
 
-    def withdraw(self, subject: str) -> None:
-        """Judge a prior no further."""
-        self._judgements = [judgement for judgement in self._judgements if judgement.subject != subject]
+    def withdraw(self, errands: Iterable[Errand]) -> None:
+        """Have those of some errands that are not done left alone."""
+        withdrawn = set(errands)
+        self._errands = [errand for errand in self._errands if errand not in withdrawn]
 
     def next_item(self, worker: str, now_s: float, *, learn: bool = True) -> Item | None:
         """Give a worker its next item, or nothing if there is none for it now.
@@ -169,7 +185,7 @@ class Board:
         Args:
             worker: That joined and holds nothing.
             now_s: Seconds, of any monotonic clock.
-            learn: Whether slots are given out too; else only judgements.
+            learn: Whether slots are given out too; else only errands.
         """
         item = self._choose(worker, now_s, learn=learn)
         if item is not None:
@@ -226,10 +242,10 @@ class Board:
         elif held is not None and held.then == item:
             self._held[worker] = replace(held, then=None)
         self._losses.pop(item, None)
-        if isinstance(item, Judgement):
-            first = item in self._judgements
+        if not isinstance(item, Slot):
+            first = item in self._errands
             if first:
-                self._judgements.remove(item)
+                self._errands.remove(item)
             return first
         if item in self._computed or (self._synchronous and item.step != self.version):
             return False
@@ -278,10 +294,10 @@ class Board:
         given_out = self._given_out()
         slots = self._open_slots() if learn and not self.learned else ()
         slots = tuple(slot for slot in slots if slot not in given_out)
-        judgements = [judgement for judgement in self._judgements if judgement not in given_out]
-        # Asynchronous slots never run out, so judgements would never have their turn after them.
-        if judgements and not (self._synchronous and slots):
-            return judgements[0]
+        errand = next((errand for errand in self._errands if errand not in given_out), None)
+        # Asynchronous slots never run out, so errands would never have their turn after them.
+        if errand is not None and not (self._synchronous and slots):
+            return errand
         if not slots:
             return self._backup(now_s, learn=learn)
         if self._synchronous:
@@ -330,8 +346,8 @@ class Board:
 
     def _counts(self, item: Item, *, learn: bool) -> bool:
         """Return whether the result of what has been given out is still of use."""
-        if isinstance(item, Judgement):
-            return item in self._judgements
+        if not isinstance(item, Slot):
+            return item in self._errands
         over = item in self._computed or (self._synchronous and item.step != self.version)
         return learn and not self.learned and not over
 
@@ -346,17 +362,21 @@ class Board:
         return step >= self._parts[1]
 
     def _kind(self, item: Item) -> str:
-        if isinstance(item, Judgement):
-            return "judgement"
+        if not isinstance(item, Slot):
+            return "judgement" if isinstance(item, Judgement) else "trial"
         warmup, joint = self._parts
         return "warmup" if item.step < warmup else "joint" if item.step < joint else "task"
 
     def _slow_after(self, item: Item) -> float:
         known = self._durations.get(self._kind(item))
         patience = self._patience
-        return max(patience.slow_s, patience.slow_factor * median(known)) if known else patience.first_s
+        return max(patience.slow_s, patience.slow_factor * median(known)) if known else self._first_s(item)
 
     def _hung_after(self, item: Item) -> float:
         known = self._durations.get(self._kind(item))
         patience = self._patience
-        return max(patience.hung_s, patience.hung_factor * median(known)) if known else patience.first_s
+        after_s = max(patience.hung_s, patience.hung_factor * median(known)) if known else self._first_s(item)
+        return after_s * 2.0 ** self._losses.get(item, 0)
+
+    def _first_s(self, item: Item) -> float:
+        return self._patience.first_trial_s if isinstance(item, Tryout) else self._patience.first_s

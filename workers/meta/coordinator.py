@@ -7,9 +7,10 @@ the parameter actor.
 import time
 from collections.abc import Callable
 
-from workers.contracts.errors import CancelledError, OutOfMemoryError, WorkersLostError
+from workers.contracts.errors import CancelledError
 from workers.contracts.meta_runs import Adjustment, MetaControl
-from workers.meta.board import Board, Judgement, Slot
+from workers.meta import ends
+from workers.meta.board import Board, Slot
 from workers.meta.crew import (
     Applied,
     Computed,
@@ -25,12 +26,14 @@ from workers.meta.crew import (
     Saved,
     ServerLost,
     ServerReady,
+    Tried,
 )
 from workers.meta.elastic import NO_ROOM, num_wanted, to_retire, waited_for
-from workers.meta.judging import Judging
+from workers.meta.errands import Errands
 from workers.meta.parameters import SlotReport
 from workers.meta.roster import Roster
 from workers.meta.rules import Learned, Rules
+from workers.meta.trying import Trying
 from workers.meta.watch import Watch
 
 WAIT_S = 0.5
@@ -59,7 +62,7 @@ class Coordinator:
         self._rules, self._crew, self._watch, self._control, self._clock = rules, crew, watch, control, clock
         self._board = Board(rules.config, rules.patience)
         self._roster = Roster()
-        self._judging = Judging(self._board)
+        self._errands = Errands(self._board, crew, watch)
         self._class_names = rules.class_names
         self._prior: Handle = None
         self._can_judge, self._serving, self._learning = False, False, False
@@ -101,12 +104,28 @@ class Coordinator:
         Raises: As `learn`.
         """
         for name, prior in priors.items():
-            self._judging.ask(name, prior, num_tasks)
-        while not self._board.judged:
+            self._errands.judge(name, prior, num_tasks)
+        return self._errands.scores(priors) if self._do_errands() else {}
+
+    def try_out(self, trying: Trying) -> bool:
+        """Have all trials made that are missing; return whether they are: a stop ends that.
+
+        Raises: As `learn`, and InvalidDatasetError where the first half of the trials teaches nothing.
+        """
+        self._errands.try_out(trying)
+        for tryouts in trying.rounds():
+            self._board.ask(tryouts)
+            if not self._do_errands():
+                return False
+        return True
+
+    def _do_errands(self) -> bool:
+        """Have all that the board was asked for done; return whether it is: a stop ends that."""
+        while not self._board.errands_done:
             if self._control().desired == "stop":
-                return {}
+                return False
             self.step(learn=False)
-        return self._judging.scores(priors)
+        return True
 
     def step(self, *, learn: bool) -> None:
         """Give out what can be given out, wait for what comes, take it in."""
@@ -175,11 +194,7 @@ class Coordinator:
         alone_s = now_s - self._alone_since_s
         self._watch.say(waited_for(rules.share, wanted, alone_s))
         if alone_s > rules.start_s:
-            raise WorkersLostError(
-                f"no worker came up in {rules.start_s:.0f} s",
-                expected=f"{rules.share.cpus} CPUs and {rules.share.gpus} GPUs for each",
-                todo="Give the cluster room, or ask for smaller workers; then resume the run.",
-            )
+            raise ends.nobody_came(rules.start_s, rules.share)
 
     def _give_out(self, now_s: float, *, learn: bool) -> None:
         # So many gradients may be on their way to the parameter actor: more would only pile up before it.
@@ -191,8 +206,8 @@ class Coordinator:
                     self._began_s = now_s
                     self._watch.enter("learning")
                 self._compute(worker, item)
-            elif isinstance(item, Judgement):
-                self._crew.judge(worker, item, prior=self._judging.prior(item))
+            elif item is not None:
+                self._errands.hand(worker, item)
         for worker, slot in self._board.queue_ahead(self._roster.staying()) if learn else ():
             self._compute(worker, slot)
 
@@ -215,8 +230,13 @@ class Coordinator:
                 self._prior_lost(worker, prior, why)
             case Computed():
                 self._computed(event)
-            case Judged():
-                self._judged(event)
+            case Judged(worker):
+                self._errands.judged(event, self._clock(), host=self._roster.host(worker))
+                self._let_go(worker)
+            case Tried(worker):
+                if not self._errands.tried(event, self._clock()):
+                    self._exclude(worker, "for a trial", todo=ends.SMALLER_TRIALS)
+                self._let_go(worker)
             case ServerReady():
                 self._server_ready(event)
             case Applied():
@@ -261,20 +281,6 @@ class Coordinator:
             self._watch.duplicate()
         self._let_go(event.worker)
 
-    def _judged(self, event: Judged) -> None:
-        judgement, accuracy = event.judgement, event.accuracy
-        first = self._board.finished(event.worker, judgement, self._clock())
-        if accuracy is None:
-            # Less memory than a held-out task takes may do for a slot: the run learns on without this point.
-            if self._judging.give_up(judgement.subject):
-                host = self._roster.host(event.worker)
-                self._watch.event("warning", f"{host} has too little memory to judge {judgement.subject}")
-        elif first and (verdict := self._judging.take(judgement, accuracy)) is not None:
-            self._watch.judged(verdict.subject, verdict.version, verdict.mean)
-            if verdict.version is not None:
-                self._crew.note_judged(verdict.version, verdict.mean)
-        self._let_go(event.worker)
-
     def _server_ready(self, event: ServerReady) -> None:
         standing = event.standing
         self._serving, self._prior = True, event.prior
@@ -309,7 +315,7 @@ class Coordinator:
 
     def _ask_curve(self, version: int) -> None:
         if self._can_judge:
-            self._judging.ask(f"step {version}", self._prior, self._rules.curve_tasks, version=version)
+            self._errands.judge(f"step {version}", self._prior, self._rules.curve_tasks, version=version)
 
     def _server_lost(self, why: str) -> None:
         was = self._board.version
@@ -317,11 +323,7 @@ class Coordinator:
         self._num_servers_lost += 1
         self._watch.server_lost(why, was)
         if self._num_servers_lost >= self._rules.patience.max_losses:
-            raise WorkersLostError(
-                f"the parameter actor was lost {self._num_servers_lost} times without a checkpoint in between",
-                got=why,
-                todo="Look at its log in the Ray dashboard; the last checkpoint is whole.",
-            )
+            raise ends.server_keeps_dying(self._num_servers_lost, why)
         if self._class_names is not None:
             self._crew.start_server(self._class_names)
 
@@ -345,20 +347,12 @@ class Coordinator:
             self._roster.failed_start(self._clock())
             self._check_starts(why)
         if num_losses >= self._rules.patience.max_losses:
-            raise WorkersLostError(
-                f"{item} has cost {num_losses} workers",
-                got=why,
-                todo="Look at the workers' logs in the Ray dashboard; the last checkpoint is whole.",
-            )
+            raise ends.item_kills(item, num_losses, why)
 
     def _check_starts(self, why: str) -> None:
         num_failed = self._roster.num_failed_starts
         if num_failed >= self._rules.patience.max_losses and not self._board.workers:
-            raise WorkersLostError(
-                f"{num_failed} workers in a row did not come up",
-                got=why,
-                todo="Look at their logs in the Ray dashboard; then resume the run.",
-            )
+            raise ends.starts_failed(num_failed, why)
 
     def _short_of_memory(self, worker: str, report: SlotReport) -> None:
         if report.batch_divisor < self._divisor or not self._roster.knows(worker):
@@ -370,15 +364,15 @@ class Coordinator:
             self._crew.adjust(adjustment)
             self._watch.adjusted(adjustment)
             return
+        self._exclude(worker, "even for half batches", todo=ends.SMALLER_SLOTS)
+
+    def _exclude(self, worker: str, needed: str, *, todo: str) -> None:
+        """Do without a worker, whose place stays empty: another would be no larger."""
         host = self._roster.host(worker)
         self._num_excluded += 1
-        self._dismiss(worker, f"excluded: {host} has too little memory even for half batches")
+        self._dismiss(worker, f"excluded: {host} has too little memory {needed}")
         if not self._roster.staying():
-            raise OutOfMemoryError(
-                "no worker has enough memory, even for half batches",
-                got=f"the last was {worker} on {host}",
-                todo="Lower joint_batch, num_support, num_query, num_arch_samples or resolutions, or use larger nodes.",
-            )
+            raise ends.memory_too_small(needed, f"{worker} on {host}", todo)
 
     def _let_go(self, worker: str) -> None:
         if self._roster.is_leaving(worker):

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from search_spaces.errors import ArchPriorError
+from workers.contracts.loss_model import LossModel
 from workers.contracts.meta_runs import Adjustment
-from workers.meta.board import Judgement, Slot
+from workers.meta.board import Judgement, Slot, Tryout
 from workers.meta.elastic import Room
 from workers.meta.gradient_worker import WorkerInfo
 from workers.meta.learning.log import StepEntry
 from workers.meta.parameters import Pushed, SlotReport, Standing
+from workers.meta.trials.trial import Trial
 
 Handle = object
 """Of something large that stays where it was made: a version of the prior, or a gradient."""
@@ -66,6 +68,15 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """A worker has made a trial; None: its memory was short."""
+
+    worker: str
+    tryout: Tryout
+    trial: Trial | None
+
+
+@dataclass(frozen=True)
 class ServerReady:
     """The parameter actor is up."""
 
@@ -112,7 +123,18 @@ class Failed:
 
 
 Event = (
-    Joined | Lost | PriorLost | Computed | Judged | ServerReady | Applied | GradientLost | Saved | ServerLost | Failed
+    Joined
+    | Lost
+    | PriorLost
+    | Computed
+    | Judged
+    | Tried
+    | ServerReady
+    | Applied
+    | GradientLost
+    | Saved
+    | ServerLost
+    | Failed
 )
 
 
@@ -137,6 +159,17 @@ class Crew(Protocol):
 
     def judge(self, worker: str, judgement: Judgement, *, prior: Handle) -> None:
         """Have a worker judge a prior on a held-out task. Answered by `Judged`."""
+        ...
+
+    def try_out(self, worker: str, tryout: Tryout, *, prior: Handle, known: LossModel | None) -> None:
+        """Have a worker make a trial. Answered by `Tried`.
+
+        Args:
+            worker: Its name.
+            tryout: Which trial.
+            prior: After its weights have learned.
+            known: What the first half of the tasks has taught; None for those of the first half.
+        """
         ...
 
     def push(self, report: SlotReport, gradient: Handle) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import io
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -16,12 +16,14 @@ from matplotlib.figure import Figure
 
 from search_spaces.registry import SPACES
 from workers.bayes.distributions import MetaPrior
+from workers.contracts.loss_model import TrialFindings
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.priors import LearnedFrom, PriorCard
 from workers.meta.learning.log import StepEntry, read_log
 from workers.meta.learning.loop import LOG
 from workers.meta.learning.state import MetaState
-from workers.priors.model import mode_of
+from workers.priors.loss_model import option_logits
+from workers.priors.model import full_macro, mode_of
 from workers.priors.registry import CARD, TENSORS
 from workers.priors.tensors import save_prior
 
@@ -50,17 +52,35 @@ class Origin:
     adjustments: tuple[str, ...] = ()
 
 
-def finish(state: MetaState, out: Path, *, prior_id: str, command: str, data: Sequence[LearnedFrom]) -> PriorCard:
+def finish(
+    state: MetaState,
+    out: Path,
+    *,
+    prior_id: str,
+    command: str,
+    data: Sequence[LearnedFrom],
+    parent: str | None = None,
+    trials: TrialFindings | None = None,
+) -> PriorCard:
     """Write the prior of a meta-training in this process into its folder, which holds its log; see `write_prior`."""
     entries = read_log((out / LOG).read_text(encoding="utf-8").splitlines())
-    origin = Origin(command=command, data=data)
-    return write_prior(state.prior, state.config, entries, out, prior_id=prior_id, origin=origin)
+    origin = Origin(command=command, data=data, parent=parent)
+    return write_prior(state.prior, state.config, entries, out, prior_id=prior_id, origin=origin, trials=trials)
 
 
 def write_prior(
-    prior: MetaPrior, config: MetaConfig, entries: Sequence[StepEntry], out: Path, *, prior_id: str, origin: Origin
+    prior: MetaPrior,
+    config: MetaConfig,
+    entries: Sequence[StepEntry],
+    out: Path,
+    *,
+    prior_id: str,
+    origin: Origin,
+    trials: TrialFindings | None = None,
 ) -> PriorCard:
     """Write `prior.safetensors`, `card.json` and `curves.svg` into a folder.
+
+    What trials found replaces the option logits: they are those of the mean dataset then.
 
     Args:
         prior: Without the persistent heads.
@@ -69,8 +89,11 @@ def write_prior(
         out: The folder.
         prior_id: Name of the prior.
         origin: For the card.
+        trials: What they found, if any were made.
     """
     space = SPACES[config.search_space]
+    if trials is not None:
+        prior = informed(prior, config, trials)
     path = out / TENSORS
     save_prior(prior, path)
     curves = read_curves(entries)
@@ -87,6 +110,7 @@ def write_prior(
             f"An exported network has this prior's skeleton ({config.macro.skeleton}, {config.macro.num_channels} "
             f"channels, {config.macro.num_cells} cells): stem, reductions and the chosen ops of its cells begin at the "
             "prior's means and are trained on. The classifier and the statistics of batch norm are the dataset's own."
+            + ("" if config.architecture is None else f" Only the weights of {config.architecture} were learned.")
         ),
         command=origin.command,
         config=config.model_dump(mode="json"),
@@ -97,10 +121,17 @@ def write_prior(
         parent=origin.parent,
         meta_run_id=origin.meta_run_id,
         adjustments=origin.adjustments,
+        trials=trials,
     )
     (out / CARD).write_text(card.model_dump_json(indent=1), encoding="utf-8")
     (out / CURVES).write_text(draw(curves), encoding="utf-8")
     return card
+
+
+def informed(prior: MetaPrior, config: MetaConfig, trials: TrialFindings) -> MetaPrior:
+    """Return a prior with the option logits that its trials found, for the mean dataset."""
+    macro = full_macro(config.macro, num_classes=2, image_size=config.resolutions[0])
+    return replace(prior, arch_logits=option_logits(trials.chooses, SPACES[config.search_space], macro))
 
 
 def versions() -> dict[str, str]:

@@ -11,23 +11,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import torch
 
 from workers.bayes.aggregate import is_finite
 from workers.bayes.distributions import MetaPrior
 from workers.contracts.errors import InvalidDatasetError
+from workers.contracts.loss_model import LossModel
 from workers.contracts.meta_config import MetaConfig
-from workers.meta.board import Slot
+from workers.meta.board import Slot, Tryout
 from workers.meta.flat import Flat, pack, unpack
 from workers.meta.learning.data import MetaData
 from workers.meta.learning.evaluation import judge
 from workers.meta.learning.memory import is_out_of_memory
 from workers.meta.learning.prefetch import Prefetcher
-from workers.meta.learning.slot import Drawn, SlotWork, draw, gradient
+from workers.meta.learning.slot import Drawn, SlotWork, draw, gradient, without_heads
 from workers.meta.parameters import SlotReport
+from workers.meta.trials.plan import architectures
+from workers.meta.trials.trial import Trial, Workshop, draw_task, run_trial
 from workers.tasks.class_split import check_ways
 from workers.tasks.distribution import ClassImages, TaskDistribution
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,13 +88,14 @@ class GradientWorker:
         began_s = time.monotonic()
         torch.set_num_threads(self._num_threads)
         data, config = self._load(), self._config
+        self._data = data
         resolutions = dict(zip(config.resolutions, config.resolution_weights, strict=True))
         learned = data.meta_train or data.meta_validation
         if learned is None:
             raise InvalidDatasetError("the run's datasets hold no class to learn from or to judge by")
         weights = data.dataset_weights if data.meta_train is not None else None
         distribution = TaskDistribution(learned, resolutions, weights)
-        if data.meta_train is not None and config.joint_steps < config.num_steps:
+        if data.meta_train is not None and (config.joint_steps < config.num_steps or config.trials is not None):
             # Now, rather than at the first task, after all batches of the parts before.
             check_ways(distribution.num_classes_by_dataset, config.min_ways)
         self._work = SlotWork.build(config, distribution, self._device)
@@ -151,13 +158,43 @@ class GradientWorker:
         """
         if self._held_out is None:
             raise InvalidDatasetError("nothing is held out to judge a prior by", todo="Name meta_validation classes.")
-        try:
-            with self._turn:
-                return judge(self._work, self._held_out, MetaPrior.from_arrays(unpack(prior)), number)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return None
+        held_out = self._held_out
+        with self._turn:
+            return _unless_short(lambda: judge(self._work, held_out, MetaPrior.from_arrays(unpack(prior)), number))
+
+    def try_out(self, prior: Flat, tryout: Tryout, known: LossModel | None) -> Trial | None:
+        """Return a trial, or None where memory is short.
+
+        Args:
+            prior: With or without the persistent heads, which are not used.
+            tryout: Which trial.
+            known: What the first half of the tasks has taught; None for those of the first half.
+
+        Raises:
+            InvalidDatasetError: The run learns from no classes, or makes no trials.
+        """
+        if self._config.trials is None:
+            raise InvalidDatasetError("no trials in the configuration")
+        bare = without_heads(MetaPrior.from_arrays(unpack(prior)))
+        shop = Workshop.build(self._config, self._config.trials, self._data, bare, self._device)
+        with self._turn:
+            return _unless_short(partial(_make, shop, tryout, known))
+
+
+def _unless_short(work: Callable[[], Result]) -> Result | None:
+    """Return what a call returns, or None where memory is short."""
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+
+
+def _make(shop: Workshop, tryout: Tryout, known: LossModel | None) -> Trial:
+    raw = draw_task(shop, tryout.task)
+    arch = architectures(shop, raw, tryout.task, known)[tryout.number]
+    return run_trial(shop, raw, tryout.task, tryout.number, arch)
 
 
 def _draw(work: SlotWork, draft: Draft) -> Drawn:

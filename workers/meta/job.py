@@ -82,7 +82,9 @@ def main(arguments: list[str] | None = None) -> int:
         outlets = (mailbox, RayMetrics(request.meta_run_id), LogLines())
         asked = request.request
         budget_s = None if asked.budget_s is None else max(0.0, asked.budget_s - request.spent_s)
-        watch = Watch(outlets, num_steps=asked.config.num_steps, budget_s=budget_s)
+        trials = asked.config.trials if asked.kind == "learn" else None
+        num_trials = 0 if trials is None else trials.num_tasks * trials.num_archs
+        watch = Watch(outlets, num_steps=asked.config.num_steps, num_trials=num_trials, budget_s=budget_s)
         _run(store, options.store, options.attempt, request, watch, mailbox)
     except (StoreError, CrewTimeoutError) as error:
         log.error("attempt %s ends, its last checkpoint is whole: %s", options.attempt, error)

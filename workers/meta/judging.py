@@ -46,7 +46,7 @@ class Judging:
         self._priors[subject], self._num_tasks[subject], self._scores[subject] = prior, num_tasks, {}
         if version is not None:
             self._versions[subject] = version
-        self._board.judge(subject, num_tasks)
+        self._board.ask(self._judgements(subject))
 
     def prior(self, judgement: Judgement) -> Handle:
         """Return the prior that a judgement is about."""
@@ -65,8 +65,11 @@ class Judging:
 
     def give_up(self, subject: str) -> bool:
         """Judge a prior no further; return whether it was being judged."""
-        self._board.withdraw(subject)
+        self._board.withdraw(self._judgements(subject))
         return self._priors.pop(subject, None) is not None
+
+    def _judgements(self, subject: str) -> list[Judgement]:
+        return [Judgement(subject, number) for number in range(self._num_tasks[subject])]
 
     def scores(self, subjects: Iterable[str]) -> dict[str, dict[int, Accuracy]]:
         """Return the results by task of those that all of their tasks have judged."""

@@ -12,11 +12,14 @@ from typing import Final
 from workers.bayes.distributions import MetaPrior
 from workers.contracts.artifacts import MANIFEST, Artifact
 from workers.contracts.errors import InvalidPriorError, ObjectMissingError
+from workers.contracts.loss_model import TrialFindings
 from workers.contracts.meta_runs import MetaAttemptRequest, MetaManifest, MetaMetrics, PriorScore
 from workers.contracts.priors import LearnedFrom, PriorCard
 from workers.meta.finish import CURVES, Origin, write_prior
 from workers.meta.learning.log import StepEntry, log_lines
 from workers.meta.report import draw_scores, write_report
+from workers.meta.trials.campaign import TRIALS, trial_line
+from workers.meta.trials.trial import Trial
 from workers.priors.registry import CARD, TENSORS, parse_card
 from workers.store import layout
 from workers.store.protocol import Store
@@ -25,6 +28,7 @@ MEDIA_TYPES: Final[Mapping[str, str]] = {
     "metrics.json": "application/json",
     "report.md": "text/markdown; charset=utf-8",
     "log.jsonl": "application/jsonl",
+    TRIALS: "application/jsonl",
     "scores.svg": "image/svg+xml",
     CURVES: "image/svg+xml",
     CARD: "application/json",
@@ -42,11 +46,15 @@ class Result:
         prior: That was learned, without the persistent heads; None: nothing was.
         entries: Of the log, one a step.
         metrics: Every number of the report.
+        trials: All that were made, by task and number.
+        findings: What they teach; None: none were to be made, or not all of them are.
     """
 
     prior: MetaPrior | None
     entries: Sequence[StepEntry]
     metrics: MetaMetrics
+    trials: Sequence[Trial] = ()
+    findings: TrialFindings | None = None
 
 
 def score(prior_id: str, by_task: Mapping[int, Mapping[int, float]]) -> PriorScore:
@@ -90,9 +98,19 @@ def publish(
         if result.prior is not None and metrics.prior_id is not None:
             origin = _origin(attempt, metrics)
             config = attempt.request.config
-            card = write_prior(result.prior, config, result.entries, folder, prior_id=metrics.prior_id, origin=origin)
+            card = write_prior(
+                result.prior,
+                config,
+                result.entries,
+                folder,
+                prior_id=metrics.prior_id,
+                origin=origin,
+                trials=result.findings,
+            )
             metrics = metrics.model_copy(update={"series": card.curves})
             (folder / "log.jsonl").write_text(log_lines(result.entries), encoding="utf-8")
+        if result.trials:
+            (folder / TRIALS).write_text("".join(map(trial_line, result.trials)), encoding="utf-8")
         (folder / "metrics.json").write_text(metrics.model_dump_json(indent=1), encoding="utf-8")
         if metrics.scores:
             (folder / "scores.svg").write_text(draw_scores(metrics.scores), encoding="utf-8")

@@ -18,9 +18,10 @@ from ray.exceptions import (
 
 from search_spaces.errors import ArchPriorError
 from workers.contracts.errors import CrewTimeoutError
+from workers.contracts.loss_model import LossModel
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.meta_runs import Adjustment
-from workers.meta.board import Judgement, Slot
+from workers.meta.board import Errand, Judgement, Slot, Tryout
 from workers.meta.checkpoints import Checkpoints
 from workers.meta.crew import (
     Applied,
@@ -36,6 +37,7 @@ from workers.meta.crew import (
     Saved,
     ServerLost,
     ServerReady,
+    Tried,
 )
 from workers.meta.elastic import Room, Share
 from workers.meta.flat import Flat
@@ -174,16 +176,23 @@ class RayCrew:
         self._expect(report, f"{worker} to compute {slot}", worker, None, read)
 
     def judge(self, worker: str, judgement: Judgement, *, prior: Handle) -> None:
+        call = self._named(self._workers[worker].judge, "judge a prior").remote(prior, judgement.number)
+        self._expect_errand(call, worker, judgement, lambda result: Judged(worker, judgement, result))
+
+    def try_out(self, worker: str, tryout: Tryout, *, prior: Handle, known: LossModel | None) -> None:
+        call = self._named(self._workers[worker].try_out, "try an architecture").remote(prior, tryout, known)
+        self._expect_errand(call, worker, tryout, lambda result: Tried(worker, tryout, result))
+
+    def _expect_errand(self, call: "ObjectRef[Any]", worker: str, errand: Errand, done: Callable[[Any], Event]) -> None:
         def read(result: Any, error: RayError | None) -> Event:
             if error is None:
-                return Judged(worker, judgement, result)
+                return done(result)
             if _is_lost(error):
                 todo = "Another attempt goes on from the last checkpoint."
-                return Failed(CrewTimeoutError(f"{judgement.subject} was lost with its node", todo=todo))
+                return Failed(CrewTimeoutError(f"the prior of {errand} was lost with its node", todo=todo))
             return self._worker_failed(worker, error)
 
-        call = self._named(self._workers[worker].judge, "judge a prior").remote(prior, judgement.number)
-        self._expect(call, f"{worker} to judge {judgement}", worker, None, read)
+        self._expect(call, f"{worker} to come to {errand}", worker, None, read)
 
     def push(self, report: SlotReport, gradient: Handle) -> None:
         self._push(report, gradient, time.monotonic() + self._timeouts.answer_s)

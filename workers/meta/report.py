@@ -22,7 +22,14 @@ FAULTS: Final = {
 
 def write_report(metrics: MetaMetrics, card: PriorCard | None) -> str:
     """Return the report as Markdown."""
-    parts = [_title(metrics), _scores(metrics.scores), _learning(metrics, card), _data(metrics), _faults(metrics)]
+    parts = [
+        _title(metrics),
+        _scores(metrics.scores),
+        _learning(metrics, card),
+        _trials(metrics),
+        _data(metrics),
+        _faults(metrics),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -92,6 +99,13 @@ def _learning(metrics: MetaMetrics, card: PriorCard | None) -> str:
         "![Loss, entropy of the choices, held-out accuracy](curves.svg)",
     ]
     return "\n".join(lines)
+
+
+def _trials(metrics: MetaMetrics) -> str:
+    if not metrics.num_trials:
+        return ""
+    taught = "what they teach is on the prior's card." if metrics.complete else "a resumed run makes those that lack."
+    return f"## Trials\n\n{metrics.num_trials} trials, in `trials.jsonl`: {taught}"
 
 
 def _data(metrics: MetaMetrics) -> str:

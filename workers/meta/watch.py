@@ -18,6 +18,7 @@ from workers.contracts.meta_runs import (
 )
 from workers.contracts.series import Series
 from workers.meta.parameters import Pushed, SlotReport, Standing, StepReport
+from workers.meta.trying import TriedTask
 
 log = logging.getLogger("archprior.meta")
 
@@ -25,6 +26,8 @@ MAX_EVENTS: Final = 500
 SPEED_WINDOW_S: Final = 30.0
 NUM_RECENT: Final = 20
 TICK_S: Final = 1.0
+# Of the work of a run that makes trials: how long those take shows only when the first are made.
+LEARNING_SHARE: Final = 0.7
 
 
 class Outlet(Protocol):
@@ -61,11 +64,13 @@ class LogLines:
         eta = "" if progress.eta_s is None else f", {progress.eta_s:.0f} s left"
         message = f"; {progress.message}" if progress.message else ""
         num_up = sum(worker.state != "starting" for worker in progress.workers)
+        tried = f", trial {progress.num_tried} of {progress.num_trials}" if progress.phase == "trying" else ""
         log.info(
-            "%s: step %d of %d%s, %.2f slots/s by %d workers%s%s",
+            "%s: step %d of %d%s%s, %.2f slots/s by %d workers%s%s",
             progress.phase,
             progress.step,
             progress.num_steps,
+            tried,
             loss,
             progress.slots_per_s,
             num_up,
@@ -87,6 +92,7 @@ class Watch:
     Args:
         outlets: Told at most once a second, and at each event.
         num_steps: Of the run.
+        num_trials: That it makes after them.
         budget_s: Seconds of learning that this attempt may take; None: no limit.
         clock: Monotonic seconds.
         wall: Seconds since the epoch.
@@ -97,11 +103,12 @@ class Watch:
         outlets: Sequence[Outlet],
         *,
         num_steps: int,
+        num_trials: int = 0,
         budget_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._outlets, self._num_steps, self._budget_s = outlets, num_steps, budget_s
+        self._outlets, self._num_steps, self._num_trials, self._budget_s = outlets, num_steps, num_trials, budget_s
         self._clock, self._wall = clock, wall
         self.cap: int | None = None
         self._phase: MetaPhase = "starting"
@@ -112,6 +119,7 @@ class Watch:
         self._ended_s: float | None = None
         self._paused_s = 0.0
         self._first_step = self._step = 0
+        self._num_tried = self._num_known = 0
         self._counts = dict.fromkeys(Counters.model_fields, 0)
         self._workers: tuple[WorkerView, ...] = ()
         self._done_at_s: deque[float] = deque()
@@ -158,7 +166,7 @@ class Watch:
         self._phase, self._message, self._phase_since_s = phase, message, self._clock()
         if phase == "learning" and self._began_s is None:
             self._began_s = self._clock()
-        if phase in {"judging", "publishing"} and self._ended_s is None:
+        if phase in {"trying", "judging", "publishing"} and self._ended_s is None:
             self._ended_s = self._clock()
         self.event("phase", f"{phase}: {message}" if message else phase)
 
@@ -222,6 +230,19 @@ class Watch:
         listed = ", ".join(f"{value:.1%} after {steps} steps" for steps, value in accuracy.items())
         self.event("judged", f"{subject}: {listed}", data)
 
+    def trying(self, num_known: int) -> None:
+        """Trials are made from now on; so many are there from earlier attempts."""
+        self._num_tried = self._num_known = num_known
+        self.enter("trying", "architectures on tasks of the run")
+
+    def tried(self, task: TriedTask | None) -> None:
+        """A trial is made; `task`: its task, if that was the last one of it."""
+        self._num_tried += 1
+        if task is not None:
+            data = {"mode": task.mode, "best": task.best}
+            told = f"trial task {task.task}: {task.mode:.1%} by the prior's mode, {task.best:.1%} by the best"
+            self.event("tried", told, data)
+
     def saved(self, step: int) -> None:
         """A checkpoint is whole."""
         self._checkpoint_step = step
@@ -280,6 +301,8 @@ class Watch:
             phase=self._phase,
             step=self._step,
             num_steps=self._num_steps,
+            num_tried=self._num_tried,
+            num_trials=self._num_trials,
             fraction=1.0 if done else min(0.99, fraction),
             elapsed_s=round(elapsed_s, 1),
             eta_s=0.0 if done else eta_s,
@@ -300,6 +323,18 @@ class Watch:
         )
 
     def _outlook(self, elapsed_s: float) -> tuple[float, float | None]:
+        """Return the share of the work that is done, and the seconds that are left of learning, or of the trials."""
+        learned, left_s = self._learning_outlook(elapsed_s)
+        if not self._num_trials:
+            return learned, left_s
+        fraction = LEARNING_SHARE * learned + (1 - LEARNING_SHARE) * self._num_tried / self._num_trials
+        if self._phase == "trying":
+            made = self._num_tried - self._num_known
+            trying_s = self._clock() - self._phase_since_s
+            left_s = round(trying_s / made * (self._num_trials - self._num_tried), 1) if made else None
+        return fraction, left_s
+
+    def _learning_outlook(self, elapsed_s: float) -> tuple[float, float | None]:
         """Return the share of learning that is done, and its seconds that are left: by steps, or by the budget."""
         fraction = self._step / self._num_steps if self._num_steps else 0.0
         taken = self._step - self._first_step

@@ -36,6 +36,13 @@ def uniform_logits(space: SearchSpace) -> Tensor:
     return torch.where(mask_EO, 0.0, MASKED_LOGIT)
 
 
+def sure_logits(logits_EO: Tensor, architecture: Architecture) -> Tensor:
+    """Return logits so far apart that every draw is this architecture, of the shape and place of some others."""
+    sure_EO = torch.full_like(logits_EO, MASKED_LOGIT)
+    sure_EO[torch.arange(len(architecture.choices)), torch.tensor(architecture.choices)] = 0.0
+    return sure_EO
+
+
 def doubt(arch_logits_EO: Tensor) -> float:
     """Return the mean over decisions of entropy / log(number of options), 0 (sure) to 1 (uniform)."""
     log_p_EO = torch.log_softmax(arch_logits_EO, dim=-1)
@@ -62,17 +69,17 @@ def as_choices(op_weights_EO: Tensor, space: SearchSpace) -> OpWeights:
     return op_weights_EO
 
 
-def supernet_likelihood(supernet: Supernet) -> Likelihood:
+def supernet_likelihood(supernet: Supernet, label_smoothing: float = 0.0) -> Likelihood:
     """Return the negative log-likelihood of a batch under the supernet with weights theta, head included.
 
     theta holds every parameter of the supernet by name; the head is `classifier.weight` and `classifier.bias`, of as
-    many classes as its rows.
+    many classes as its rows. With label smoothing, that share of each label is spread over all classes alike.
     """
 
     def likelihood(theta: Mapping[str, Tensor], op_weights_EO: Tensor, batch: Batch) -> Tensor:
         op_weights = as_choices(op_weights_EO, supernet.space)
         logits = functional_call(supernet, dict(theta), (batch.images, op_weights), strict=False)
-        loss: Tensor = F.cross_entropy(logits, batch.labels, reduction="none")
+        loss: Tensor = F.cross_entropy(logits, batch.labels, reduction="none", label_smoothing=label_smoothing)
         return loss
 
     return likelihood

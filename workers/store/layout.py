@@ -49,3 +49,8 @@ def meta_attempt(meta_run_id: str, number: int) -> str:
 def checkpoints(meta_run_id: str) -> str:
     """Return the prefix, without a final slash, of a meta-run's checkpoints: every attempt goes on from the last."""
     return f"{meta_run(meta_run_id)}/checkpoints"
+
+
+def trials(meta_run_id: str) -> str:
+    """Return the prefix, without a final slash, of a meta-run's trials so far: they stay as long as its checkpoints."""
+    return f"{checkpoints(meta_run_id)}/trials"

@@ -237,8 +237,16 @@ class TaskDistribution:
             num_examples=num_images,
         )
 
-    def sample_batch(self, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor, int]:
+    def sample_batch(
+        self, generator: torch.Generator, size: int, *, set_aside: float = 0.0, from_aside: bool = False
+    ) -> tuple[Tensor, Tensor, int]:
         """Draw images of all classes of a dataset alike, whatever their numbers of images.
+
+        Args:
+            generator: On the CPU.
+            size: Number of images.
+            set_aside: Share of each class's images, the last of them, that are set aside: at least one, and not all.
+            from_aside: Whether to draw from these alone; else from the others alone.
 
         Returns:
             uint8 [size, r, r, 3], class ids int64 [size], and the side to resize to, in pixels.
@@ -247,7 +255,12 @@ class TaskDistribution:
             class_ids = torch.randint(self.num_classes, (size,), generator=generator)
         else:
             class_ids = torch.multinomial(self._class_weights, size, replacement=True, generator=generator)
-        turns = (torch.rand(size, generator=generator) * self._counts[class_ids]).long()
+        counts = self._counts[class_ids]
+        first, last = torch.zeros_like(counts), counts
+        if set_aside:
+            cut = torch.minimum((counts * (1 - set_aside)).round().long().clamp_min(1), counts - 1)
+            first, last = (cut, counts) if from_aside else (first, cut)
+        turns = first + (torch.rand(size, generator=generator) * (last - first)).long()
         index = self._order[self._starts[class_ids] + turns]
         return self.classes.images.index_select(0, index), class_ids, self._draw_side(generator)
 

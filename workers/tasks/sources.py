@@ -69,7 +69,7 @@ def load_source(path: Path, resolution: int | None = None) -> LabeledImages:
     return _resized(path, packed, resolution)
 
 
-def write_zip(source: Path, out: Path, *, splits: bool = True) -> None:
+def write_zip(source: Path, out: Path, *, splits: bool = True, wanted: Callable[[int], bool] = lambda _: True) -> None:
     """Write a local dataset as a zip archive of class folders, without compressing it again.
 
     Files of a folder or archive, and JPEG files of a packed dataset, are copied as they are; arrays become PNG files.
@@ -79,6 +79,7 @@ def write_zip(source: Path, out: Path, *, splits: bool = True) -> None:
         source: A folder, a `.zip` archive or a `.npz` file.
         out: The archive to write.
         splits: Keep train / val / test folders where the source declares them; else all images of a class go together.
+        wanted: Whether the image at a position of `iterate_files` is written.
 
     Raises:
         InvalidDatasetError: `source` is none of these.
@@ -86,6 +87,8 @@ def write_zip(source: Path, out: Path, *, splits: bool = True) -> None:
     seen: set[str] = set()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for position, file in enumerate(iterate_files(source)):
+            if not wanted(position):
+                continue
             folder = f"{file.split}/{file.class_name}" if splits and file.split else file.class_name
             # Files of one name meet where folders are put together: splits, or two spellings of one class.
             name = file.name

@@ -94,8 +94,9 @@ def way(view: MetaRunView) -> str:
     if progress is None:
         return ""
     taken = "" if view.request.kind == "compare" else f"step {progress.step:,} / {progress.num_steps:,}  "
+    tried = f"trial {progress.num_tried:,} / {progress.num_trials:,}  " if progress.num_tried else ""
     eta = "" if progress.eta_s is None else f"  ETA {clock_time(progress.eta_s)}"
-    return f"{taken}{progress.fraction:4.0%}{eta}"
+    return f"{taken}{tried}{progress.fraction:4.0%}{eta}"
 
 
 def event_table(events: Sequence[MetaEvent]) -> Table:

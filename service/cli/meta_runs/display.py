@@ -40,7 +40,7 @@ class LiveBoard:
 
 
 class MetaLines:
-    """A line for each event and each new phase, and every few seconds one for the steps in between, if there are any.
+    """A line for each event and each new phase, and every few seconds one for the steps and trials in between, if any.
 
     Args:
         console: Where the lines go.
@@ -50,17 +50,17 @@ class MetaLines:
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._clock = console, clock
         self._start_s = self._last_s = clock()
-        self._phase, self._step = "", -1
+        self._phase, self._done = "", (-1, 0)
 
     def show(self, view: MetaRunView, events: Sequence[MetaEvent]) -> None:
         for event in events:
             if event.kind != "phase":  # a new phase has a line anyway
                 self._say(f"step {event.step:,}: {event.kind.replace('_', ' ')}: {event.message}")
-        step = view.progress.step if view.progress else 0
+        done = (view.progress.step, view.progress.num_tried) if view.progress else (0, 0)
         phase = phase_of(view)
         is_new = phase != self._phase
-        if is_new or (step != self._step and self._clock() - self._last_s >= LINE_EVERY_S):
-            self._phase, self._step, self._last_s = phase, step, self._clock()
+        if is_new or (done != self._done and self._clock() - self._last_s >= LINE_EVERY_S):
+            self._phase, self._done, self._last_s = phase, done, self._clock()
             self._say("  ".join((phase, *_measured(view))))
 
     def _say(self, text: str) -> None:

@@ -83,6 +83,7 @@ def test_every_option_reaches_the_service(run_cli, last_json, running, archive, 
         "search_space": "nas_bench_201",
         "prior": "none",
         "search": "random",
+        "architecture": None,
         "budget_s": 33.5,
         "max_params": 900_000,
         "max_macs": 200_000_000,
@@ -90,6 +91,14 @@ def test_every_option_reaches_the_service(run_cli, last_json, running, archive, 
         "num_workers": 0,
         "seed": 9,
     }
+
+
+def test_an_architecture_is_enough_to_say_that_nothing_is_searched(run_cli, last_json, running, archive, tmp_path):
+    cell = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|"
+    result = adapt(run_cli, archive, running, "works", "--out", tmp_path, "--json", "--architecture", cell)
+    status = run_cli("status", last_json(result)["id"], "--server", running, "--json")
+    request = last_json(status)["request"]
+    assert (request["search"], request["architecture"]) == ("given", cell)
 
 
 @pytest.mark.parametrize(

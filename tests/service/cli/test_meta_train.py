@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
 from workers.contracts.priors import PriorCard
@@ -143,3 +145,36 @@ def test_a_split_that_names_unknown_classes_is_refused(digits_folder: Path, tmp_
     assert done.returncode in (1, 2)
     assert "nine" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_run_begins_from_a_parent_and_goes_on_from_no_other(digits_folder: Path, tmp_path: Path) -> None:
+    data = ["--data", str(digits_folder)]
+    config = write(tmp_path / "config.json", {**CONFIG, "num_steps": 2, "warmup_steps": 1, "joint_steps": 2})
+    for name in ("first", "second"):
+        assert run(*data, "--config", config, "--out", str(tmp_path / name)).returncode == 0
+    # One step that moves nothing much: what comes out is what went in.
+    slow = {**CONFIG, "num_steps": 2, "warmup_steps": 2, "joint_steps": 2, "lr": 1e-9, "seed": 1}
+    begun = [*data, "--config", write(tmp_path / "slow.json", slow), "--out", str(tmp_path / "child")]
+    paused = run(*begun, "--parent", str(tmp_path / "first"), "--num-steps", "1")
+    assert paused.returncode == 0, paused.stderr
+    other = run(*begun, "--parent", str(tmp_path / "second"))
+    assert other.returncode == 1
+    assert "began from another prior" in other.stderr
+    assert run(*begun).returncode == 1
+    done = run(*begun, "--parent", str(tmp_path / "first"))
+    assert done.returncode == 0, done.stderr
+
+    card = parse_card((tmp_path / "child" / "card.json").read_bytes(), "child")
+    assert card.parent == "first"
+    priors = [load_file(tmp_path / name / "prior.safetensors") for name in ("first", "child")]
+    assert all(torch.allclose(priors[0][key], priors[1][key], atol=1e-3) for key in priors[0])
+
+
+def test_a_parent_of_another_skeleton_is_refused(digits_folder: Path, tmp_path: Path) -> None:
+    data = ["--data", str(digits_folder)]
+    config = write(tmp_path / "config.json", {**CONFIG, "num_steps": 1, "warmup_steps": 1, "joint_steps": 1})
+    assert run(*data, "--config", config, "--out", str(tmp_path / "narrow")).returncode == 0
+    wide = write(tmp_path / "wide.json", {**CONFIG, "macro": {"num_channels": 8, "num_cells": 1}})
+    refused = run(*data, "--config", wide, "--out", str(tmp_path / "wide"), "--parent", str(tmp_path / "narrow"))
+    assert refused.returncode == 1
+    assert "fits another configuration" in refused.stderr

@@ -11,6 +11,7 @@ from service.records.priors import PriorRecords
 from service.schemas import Comparison, DatasetChange
 from workers.contracts.datasets import DatasetReport
 from workers.contracts.errors import InvalidDatasetError, InvalidPriorError
+from workers.contracts.loss_model import TrialConfig
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.meta_runs import DatasetChoice, MetaRunRequest
 from workers.priors.registry import bundled_cards
@@ -93,6 +94,18 @@ def test_held_out_classes_that_are_not_named_are_drawn_by_the_seed(intake, add_d
     assert len(set(drawn.values())) > 1
 
 
+def test_trials_are_asked_for_as_the_configuration_says(intake, add_dataset):
+    trials = {"num_tasks": 4, "num_archs": 3, "weights": "fresh"}
+    recorded = intake.add(request(choice(add_dataset()), config={"trials": trials}), **OWNER)
+    assert recorded.request.config.trials.model_dump(include=set(trials)) == trials
+
+
+def test_a_prior_that_has_made_trials_can_be_compared(intake, add_dataset, add_prior, own_card):
+    tried = add_prior(config={**own_card.config, "trials": TrialConfig().model_dump(mode="json")})
+    compared = intake.compare(Comparison(priors=(tried, BUNDLED), datasets=(choice(add_dataset()),)), **OWNER)
+    assert compared.request.priors == (tried, BUNDLED)
+
+
 def test_a_dataset_that_is_not_here_is_not_found(intake, meta_runs):
     with pytest.raises(NotFoundError, match="ds-none"):
         intake.add(request(choice("ds-none")), **OWNER)
@@ -131,7 +144,10 @@ def test_a_dataset_with_fewer_classes_than_a_task_needs_is_refused_by_its_name(i
         intake.add(request(choice(add_dataset()), choice(few)), **OWNER)
     assert "min_ways" in str(caught.value)
     intake.add(request(choice(few), config={"min_ways": 3}), **OWNER)
-    intake.add(request(choice(few), config={"num_steps": 10, "joint_steps": 10}), **OWNER)  # it takes no such tasks
+    without_tasks = {"num_steps": 10, "joint_steps": 10}
+    intake.add(request(choice(few), config=without_tasks), **OWNER)
+    with pytest.raises(InvalidDatasetError, match="few"):
+        intake.add(request(choice(few), config={**without_tasks, "trials": {}}), **OWNER)
 
 
 @pytest.mark.parametrize(

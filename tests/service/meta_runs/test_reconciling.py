@@ -274,6 +274,16 @@ def test_a_new_checkpoint_makes_up_for_earlier_failures(reconciler, running, met
     assert (found.attempt, found.num_failures) == (3, 0)
 
 
+def test_a_new_trial_makes_up_for_earlier_failures_as_a_checkpoint_does(
+    reconciler, running, meta_runs, jobs, meta_job_of
+):
+    for attempt, num_tried in enumerate((0, 3, 3), start=1):
+        meta_job_of(running.id, attempt).progress(phase="trying", checkpoint_step=100, num_tried=num_tried)
+        fail(reconciler, jobs)
+        found = meta_runs.get(running.id, **OWNER)
+        assert (found.attempt, found.num_failures) == (attempt + 1, (0, 0, 1)[attempt - 1])
+
+
 def test_losses_with_progress_between_them_never_come_to_an_end(reconciler, running, jobs, meta_job_of, state_of):
     for attempt in range(1, 12):
         lose(reconciler, jobs, meta_job_of(running.id, attempt), checkpoint_step=100 * (attempt // 2))

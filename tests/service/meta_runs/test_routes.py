@@ -61,6 +61,24 @@ def test_from_a_post_to_a_prior(service, meta_job_in, await_meta_state):
     assert [(item["id"], item["progress"]) for item in listed] == [(queued["id"], None)]
 
 
+def test_a_run_tells_how_many_trials_are_made_and_is_stopped_among_them_for_its_weights(
+    service, meta_job_in, await_meta_state
+):
+    trials = {"num_tasks": 2, "num_archs": 3}
+    view = learn(service, prior_id="ours-v1", config={**SMALL, "num_steps": 100, "trials": trials})
+    assert view["request"]["config"]["trials"]["num_archs"] == 3
+    service.await_submission()
+    job = meta_job_in(service, view["id"])
+    job.progress(phase="trying", step=100, num_tried=4, num_trials=6, fraction=0.9)
+    progress = service.client.get(view["links"]["self"]).json()["progress"]
+    assert (progress["phase"], progress["num_tried"], progress["num_trials"]) == ("trying", 4, 6)
+    service.client.post(f"{view['links']['self']}/stop")
+    job.finish("ours-v1-s100", step=100, complete=False)
+    stopped = await_meta_state(service, view["id"], "STOPPED")
+    assert stopped["result"]["prior_id"] == "ours-v1-s100"
+    assert service.client.post(f"{view['links']['self']}/resume").json()["attempt"] == 2
+
+
 def test_files_are_downloaded_whole_or_in_part(service, meta_job_in, await_meta_state):
     view = learn(service)
     service.await_submission()

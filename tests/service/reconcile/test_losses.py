@@ -5,7 +5,7 @@ from service.reconcile.losses import Past, num_in_a_row
 
 def exhausted(*steps, max_attempts=3, ended=()):
     """Whether attempts with these checkpoints, the first first, are too many; those in `ended` were not lost."""
-    past = [Past(checkpoint_step=step, ended=number in ended) for number, step in enumerate(steps, 1)]
+    past = [Past(kept=step, ended=number in ended) for number, step in enumerate(steps, 1)]
     return num_in_a_row(iter(reversed(past))) >= max_attempts
 
 
@@ -51,7 +51,7 @@ def test_losses_before_an_end_of_its_own_do_not_count():
     ],
 )
 def test_how_far_those_before_an_end_came_counts_all_the_same(steps, ended, num):
-    past = [Past(checkpoint_step=step, ended=number in ended) for number, step in enumerate(steps, 1)]
+    past = [Past(kept=step, ended=number in ended) for number, step in enumerate(steps, 1)]
     assert num_in_a_row(reversed(past)) == num
 
 
@@ -65,13 +65,13 @@ def test_with_a_limit_of_one_the_first_loss_without_a_checkpoint_is_the_last():
     ("steps", "num"), [((None,), 1), ((500,), 0), ((500, 500), 1), ((500, 900), 0), ((500, 900, None, 900), 2)]
 )
 def test_losses_are_counted_since_the_attempt_that_came_furthest_first(steps, num):
-    assert num_in_a_row(Past(checkpoint_step=step, ended=False) for step in reversed(steps)) == num
+    assert num_in_a_row(Past(kept=step, ended=False) for step in reversed(steps)) == num
 
 
 def test_no_more_attempts_are_read_than_are_needed():
     def attempts():
-        yield Past(checkpoint_step=900, ended=False)
-        yield Past(checkpoint_step=500, ended=False)
+        yield Past(kept=900, ended=False)
+        yield Past(kept=500, ended=False)
         pytest.fail("one more was read")
 
     assert num_in_a_row(attempts()) == 0

@@ -3,6 +3,8 @@ import pytest
 from service.ray.jobs import JobStatus
 from workers.contracts.errors import StoreError
 
+CELL = "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|nor_conv_3x3~1|none~2|"
+
 
 def refused(response, status, code):
     problem = response.json()
@@ -74,6 +76,16 @@ def test_what_waits_says_how_long_the_queue_is(service, small_zip):
         ({"budget_s": 1}, "invalid_request", "budget_s"),
         ({"search": "grid"}, "invalid_request", "prior_mode"),
         ({"seed": -1}, "invalid_request", "seed"),
+        ({"search": "given"}, "invalid_option", "Name an architecture"),
+        ({"architecture": CELL}, "invalid_option", "leave it out"),
+        ({"search": "given", "architecture": "|conv~0|+|a|+|b|"}, "invalid_architecture", "nor_conv_3x3"),
+        ({"search": "given", "architecture": CELL.replace("nor_conv_3x3", "none")}, "invalid_architecture", "output"),
+        (
+            {"search": "given", "architecture": CELL, "search_space": "mobile"},
+            "invalid_architecture",
+            "Stage of a mobile",
+        ),
+        ({"search": "given", "architecture": "x" * 2001}, "invalid_request", "architecture"),
         ({"budget_s": "soon"}, "invalid_request", "budget_s"),
     ],
 )
@@ -100,6 +112,18 @@ def test_a_limit_that_no_architecture_meets_is_refused_with_the_smallest(shared_
         "/v1/adaptations", json={"dataset_id": shared_service.dataset["id"], "prior": "none", "max_params": 10}
     )
     refused(response, 422, "limit_unreachable")
+
+
+def test_a_given_architecture_is_kept_with_the_request_and_over_a_limit_refused_with_its_cost(shared_service):
+    asked = {"dataset_id": shared_service.dataset["id"], "prior": "none", "search": "given", "architecture": CELL}
+    view = shared_service.adapt(**asked)
+    assert (view["request"]["search"], view["request"]["architecture"]) == ("given", CELL)
+
+    # Two 3x3 convolutions of 16, 32 and 64 channels are over 90,000 weights; the smallest network has 75,000 in all.
+    response = shared_service.client.post("/v1/adaptations", json={**asked, "max_params": 80_000})
+    problem = refused(response, 422, "limit_unreachable")
+    assert "the given architecture costs more" in problem["title"]
+    assert int(problem["todo"].split()[3]) > 160_000
 
 
 def test_a_dataset_is_given_in_one_way(shared_service, small_zip):

@@ -1,6 +1,6 @@
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -9,15 +9,25 @@ import onnxruntime
 import pytest
 import torch
 
+from search_spaces.architecture import Architecture
 from search_spaces.export import Model, load_network, load_torch
+from search_spaces.network import Network
 from search_spaces.registry import SPACES
+from search_spaces.spec import Macro
 from search_spaces.standalone.predict import Classifier
 from workers.adapt.attempt import run_attempt
 from workers.adapt.card import write_card
+from workers.adapt.choice import inherited_network
+from workers.adapt.data import TaskData
 from workers.adapt.sync import Group
 from workers.contracts.adaptations import Plan, Progress
 from workers.contracts.artifacts import MEDIA_TYPES, Manifest, Metrics
 from workers.contracts.errors import CancelledError, ExportMismatchError, LimitUnreachableError
+from workers.contracts.loss_model import ENTRIES, LossModel, TrialConfig, TrialFindings
+from workers.priors.model import body_shapes
+from workers.priors.registry import CARD, TENSORS, bundled_cards, bundled_folder
+from workers.priors.tensors import load_prior
+from workers.store import layout
 from workers.store.folder import FolderStore
 
 MakeAttempt = Callable[..., str]
@@ -79,6 +89,15 @@ def test_the_exported_model_files_take_bytes_and_any_batch_and_agree_with_the_re
     assert store.get_bytes(f"{key}/card.md").decode() == write_card(metrics)
 
 
+def test_how_well_the_network_is_calibrated_is_told(store: FolderStore, make_attempt: MakeAttempt) -> None:
+    _, metrics = run(store, make_attempt(search="random", budget_s=6.0))
+    assert metrics.nll is not None
+    assert metrics.calibration_error is not None
+    assert 0 <= metrics.calibration_error <= 1
+    # Its likelihood can hardly be below that of guessing where it is right most of the time.
+    assert 0 < metrics.nll < 3
+
+
 def test_limits_hold_for_the_exported_network(store: FolderStore, make_attempt: MakeAttempt) -> None:
     _, metrics = run(store, make_attempt(max_params=75_000, budget_s=10.0))
     assert metrics.cost.params <= 75_000
@@ -92,6 +111,38 @@ def test_a_limit_that_no_architecture_meets_is_refused_with_the_smallest_cost(
     with pytest.raises(LimitUnreachableError, match=r"max_macs.*at least"):
         run_attempt(store, key, Group(), CPU)
     assert store.size(f"{key}/manifest.json") is None
+
+
+def test_an_architecture_that_is_given_is_trained_on_the_priors_weights_and_nothing_is_searched(
+    store: FolderStore, make_attempt: MakeAttempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from workers.adapt import adaptation as module
+
+    inherited = []
+
+    def watched(arch: Architecture, macro: Macro, parameters: Mapping[str, torch.Tensor], data: TaskData) -> Network:
+        inherited.append({name: value.detach().clone() for name, value in parameters.items()})
+        return inherited_network(arch, macro, parameters, data)
+
+    monkeypatch.setattr(module, "inherited_network", watched)
+    cell = "|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|"
+    for number, prior in ((1, "nas_bench_201-v1"), (2, "none")):
+        key = make_attempt(number=number, search="given", architecture=cell, prior=prior, budget_s=8.0)
+        _, metrics = run(store, key)
+        assert (metrics.architecture, metrics.searching_helped, metrics.candidates) == (cell, None, ())
+        assert metrics.verdict == "The architecture that was given; nothing was searched."
+        assert Plan.model_validate_json(store.get_bytes(f"{key}/plan.json")).architecture == cell
+        assert (
+            f"| search space, prior, search | nas_bench_201, {prior}, given |"
+            in store.get_bytes(f"{key}/report.md").decode()
+        )
+    card = bundled_cards()["nas_bench_201-v1"]
+    macro = Macro(num_channels=card.macro.num_channels, num_cells=card.macro.num_cells, num_classes=4, image_size=16)
+    shapes = body_shapes("nas_bench_201", macro)
+    loc = load_prior(bundled_folder() / card.id / TENSORS, SPACES["nas_bench_201"], shapes).loc
+    from_prior, fresh = inherited
+    assert all(torch.equal(from_prior[name], value) for name, value in loc.items())
+    assert not any(torch.equal(fresh[name], value) for name, value in loc.items() if value.ndim > 1)
 
 
 @pytest.mark.parametrize("name", ["darts", "mobile"])
@@ -166,3 +217,30 @@ def test_same_seed_and_plan_give_the_same_architecture(
     assert plans[0] == plans[1]
     assert plans[0].num_search_steps > 0
     assert found[0] == found[1]
+
+
+def test_a_prior_that_made_trials_reads_the_dataset_and_proposes_what_they_foretell(
+    store: FolderStore, make_attempt: MakeAttempt, tmp_path: Path
+) -> None:
+    (bundled,) = (card for card in bundled_cards().values() if card.search_space == "nas_bench_201")
+    card = bundled.model_copy(update={"id": "tried", "trials": findings_that_like_depth()})
+    store.put_bytes(f"{layout.prior('tried')}/{CARD}", card.model_dump_json().encode())
+    store.put_file(f"{layout.prior('tried')}/{TENSORS}", bundled_folder() / bundled.id / TENSORS)
+    _, metrics = run(store, make_attempt(prior="tried", budget_s=20.0))
+    foretold = [one for one in metrics.candidates if one.source.startswith("foretold")]
+    space = SPACES["nas_bench_201"]
+    assert foretold
+    assert {space.depth(space.parse(one.architecture)).longest for one in foretold} == {3}
+    assert sum("raced" in one.source for one in metrics.candidates) > 1
+
+
+def findings_that_like_depth() -> TrialFindings:
+    space = SPACES["nas_bench_201"]
+    model = LossModel(
+        options=tuple((0.0,) * space.num_options for _ in range(space.num_decisions)),
+        traits={"longest": -2.0, "shortest": 0.0, "log_params": 0.0, "log_macs": 0.0},
+        context_mean=dict.fromkeys(ENTRIES, 0.0),
+        noise=0.1,
+        log_evidence=0.0,
+    )
+    return TrialFindings(config=TrialConfig(), num_trials=9, chooses=model)

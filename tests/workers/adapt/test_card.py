@@ -23,6 +23,8 @@ def metrics_of(**changes: object) -> Metrics:
         "prior": "nas_bench_201-v1",
         "accuracy": 0.8125,
         "accuracy_interval": Interval(low=0.711, high=0.887),
+        "nll": 0.6931,
+        "calibration_error": 0.0417,
         "per_class_accuracy": {f"kind {letter}": 0.51 + position / 30 for position, letter in enumerate("hgfedcba")},
         "num_train": 1234,
         "num_query": 321,
@@ -79,8 +81,29 @@ def test_every_number_of_the_card_is_one_of_the_metrics(prior: str) -> None:
     known = set().union(*(written(leaf) for leaf in leaves(metrics.model_dump())))
     names_of_files = re.sub(r"`[a-z_]+\.(onnx|pt2|py|json|md)`", "", card)
     assert set(re.findall(r"\d[\d.,]*\d|\d", names_of_files)) <= known | CONSTANTS
-    for number in ("81.2%", "2,160", "71.1%", "88.7%", "170,522", "5,485,184", "1,234", "321", "24 x 24", "58.8"):
+    for number in (
+        "81.2%",
+        "2,160",
+        "71.1%",
+        "88.7%",
+        "170,522",
+        "5,485,184",
+        "1,234",
+        "321",
+        "24 x 24",
+        "58.8",
+        "4.2%",
+    ):
         assert number in card
+
+
+def test_what_an_older_attempt_did_not_measure_is_left_out() -> None:
+    metrics = metrics_of(nll=None, calibration_error=None)
+
+    assert "Its probabilities are not calibrated.\n" in write_card(metrics)
+    assert "log-likelihood" not in write_report(metrics, "")
+    assert "| negative log-likelihood of a test image's label | 0.6931 nats |" in write_report(metrics_of(), "")
+    assert "| expected calibration error (15 bins) | 4.2% |" in write_report(metrics_of(), "")
 
 
 def test_terms_of_what_the_prior_learned_from_are_told() -> None:
@@ -103,3 +126,5 @@ def test_a_name_and_an_architecture_break_neither_heading_nor_table() -> None:
     for text in (write_card(metrics), write_report(metrics, "")):
         assert "pets # Not \\|a\\| heading # nor this" in text.splitlines()[0]
         assert "| architecture | `\\|nor_conv_3x3~0\\|`" in text
+    given = metrics_of(plan={"num_classes": 8, "architecture": "|nor_conv_3x3~0|"})
+    assert "| plan: architecture | \\|nor_conv_3x3~0\\| |" in write_report(given, "")

@@ -1,6 +1,7 @@
 import pytest
 
-from search_spaces.errors import InvalidOptionError, UnknownNameError
+from search_spaces.errors import InvalidArchitectureError, InvalidOptionError, UnknownNameError
+from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 from workers.adapt.plan import (
     MIN_TRAIN_STEPS,
@@ -82,7 +83,30 @@ def test_requests_that_cannot_end_well_are_refused_with_the_way_out() -> None:
         check_request(AdaptationRequest(max_params=10), report(), None)
 
 
-@pytest.mark.parametrize("search", ["adapt", "prior_mode", "random"])
+CELL = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|"
+
+
+def test_an_architecture_that_is_given_is_checked_before_anything_is_trained() -> None:
+    def given(text: str | None = CELL, search: str = "given", **limits: int) -> None:
+        request = AdaptationRequest.model_validate({"search": search, "architecture": text, **limits})
+        check_request(request, report(), None)
+
+    space = SPACES["nas_bench_201"]
+    cost = space.cost(space.parse(CELL), choose_macro(AdaptationRequest(), report(), None))
+    given(max_params=cost.params, max_macs=cost.macs)
+    for name, spent in (("max_params", cost.params), ("max_macs", cost.macs)):
+        with pytest.raises(LimitUnreachableError, match=rf"{name}: the given architecture.*at least {spent}\."):
+            given(**{name: spent - 1})
+    with pytest.raises(InvalidArchitectureError, match="one of none, skip_connect"):
+        given(CELL.replace("nor_conv_3x3", "conv", 1))
+    with pytest.raises(InvalidArchitectureError, match="no way from the cell's input to its output"):
+        given("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|")
+    for search, text in (("given", None), ("adapt", CELL), ("random", CELL)):
+        with pytest.raises(InvalidOptionError, match="'given' goes with an architecture"):
+            given(text, search)
+
+
+@pytest.mark.parametrize("search", ["adapt", "prior_mode", "random", "given"])
 @pytest.mark.parametrize("remaining_s", [0.0, 3.0, 20.0, 55.0, 3600.0])
 def test_a_plan_never_spends_more_than_is_left(search: str, remaining_s: float) -> None:
     request = AdaptationRequest.model_validate({"search": search, "prior": "p"})

@@ -3,8 +3,7 @@ import torch
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 from workers.adapt.limits import Limits
-from workers.adapt.race import THRIFTY_SHARES, race_steps, thrifty_modes
-from workers.contracts.adaptations import Plan
+from workers.adapt.race import THRIFTY_SHARES, thrifty_modes
 from workers.priors.model import uniform_logits
 
 SPACE = SPACES["nas_bench_201"]
@@ -35,10 +34,3 @@ def test_thrifty_finalists_keep_the_limits_and_are_absent_where_nothing_is_cheap
     )
     (cheapest,) = SPACE.cheapest()
     assert thrifty_modes(cheapest, logits(), MACRO, Limits()) == []
-
-
-def test_equal_seconds_give_a_cheap_finalist_more_steps() -> None:
-    plan = Plan.model_construct(race_steps=30)
-    assert race_steps(plan, 10**6, 10**6) == 30
-    assert race_steps(plan, 0, 10**6) == 60
-    assert race_steps(plan, 3 * 10**6, 10**6) == 15

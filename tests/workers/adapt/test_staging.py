@@ -138,3 +138,27 @@ def test_what_nobody_uses_any_more_makes_room(stage_at: Stage, cache: Path, monk
 
     [second] = folders(cache)
     assert second != first
+
+
+def test_the_split_depends_on_the_seed_and_the_data_and_on_nothing_else_that_is_asked(
+    attempt: AttemptRequest, stage_at: Stage
+) -> None:
+    """What two arms of a comparison make of one seed is paired: the same images to learn from, in the same order."""
+    cell = "|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|"
+    arms = (
+        {},
+        {"search": "random", "budget_s": 400.0},
+        {"search": "given", "architecture": cell, "prior": "nas_bench_201-v1"},
+        {"max_params": 100_000, "num_workers": 2, "name": "other"},
+    )
+
+    def staged(**asked: object) -> TaskData:
+        return stage_at(request=attempt.request.model_copy(update=asked))
+
+    first, *others = [staged(seed=3, **arm) for arm in arms]
+
+    for other in others:
+        for name in ("support", "query", "test"):
+            assert torch.equal(getattr(first, name).images, getattr(other, name).images), name
+            assert torch.equal(getattr(first, name).labels, getattr(other, name).labels), name
+    assert not torch.equal(first.support.images, staged(seed=4).support.images)

@@ -3,7 +3,7 @@ import torch
 
 from search_spaces.errors import InvalidOptionError
 from workers.bayes.distributions import MASKED_LOGIT
-from workers.bayes.relaxation import gumbel_noise, gumbel_softmax, sample_choices, straight_through
+from workers.bayes.relaxation import entropy_gradient, gumbel_noise, gumbel_softmax, sample_choices, straight_through
 
 NUM_DRAWS = 20_000
 LOGITS = torch.tensor([[0.5, -1.0, 1.2, MASKED_LOGIT], [0.0, 0.0, 0.0, 3.0]], dtype=torch.float64)
@@ -79,3 +79,15 @@ def test_a_space_without_decisions_has_empty_choices(make_generator):
 def test_a_temperature_that_is_not_positive_is_refused(temperature):
     with pytest.raises(InvalidOptionError, match="temperature"):
         gumbel_softmax(LOGITS, temperature, torch.zeros_like(LOGITS))
+
+
+def test_the_gradient_of_the_entropy_is_that_of_autograd_and_none_where_there_is_no_option():
+    logits_EO = LOGITS.clone().requires_grad_()
+    log_p_EO = torch.log_softmax(logits_EO, dim=-1)
+    (expected_EO,) = torch.autograd.grad(-(log_p_EO.exp() * log_p_EO).sum(), logits_EO)
+
+    found_EO = entropy_gradient(LOGITS)
+
+    assert torch.allclose(found_EO, expected_EO, atol=1e-12)
+    assert found_EO[0, 3] == 0
+    assert found_EO[1, 3] < 0  # the likeliest option has to become less so

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from search_spaces.errors import ArchPriorError
 from workers.contracts.errors import StoreError
+from workers.contracts.loss_model import LossModel
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.meta_runs import Adjustment, MetaControl, MetaEvent, MetaProgress
-from workers.meta.board import Judgement, Slot
+from workers.meta.board import Judgement, Slot, Tryout
 from workers.meta.checkpoints import Checkpoints
 from workers.meta.coordinator import Coordinator
 from workers.meta.crew import (
@@ -29,6 +30,7 @@ from workers.meta.crew import (
     Saved,
     ServerLost,
     ServerReady,
+    Tried,
 )
 from workers.meta.elastic import Room, Share
 from workers.meta.flat import Flat
@@ -64,8 +66,10 @@ class FakeCrew:
             `killed for memory`.
         push_fate: What becomes of a gradient on its way, by slot and how many were pushed before: `fine`, `lost`,
             `twice`, `answer lost`, `server dies`, or `server dies after`, with the gradient taken and no answer.
+        try_fate: What becomes of a trial, by worker, trial and how often it was begun before: `fine`, `dies`, `hangs`,
+            `twice`, `short of memory`.
         save_fate: What becomes of a checkpoint, by how many were asked for before: `fine`, `fails`, `server dies`.
-        slot_s: Seconds that a worker takes for a slot.
+        slot_s: Seconds that a worker takes for a slot, or for a trial.
         places: Workers that the cluster has room for.
     """
 
@@ -79,12 +83,14 @@ class FakeCrew:
         self._config, self._load, self._open_checkpoints, self.clock = config, load, open_checkpoints, clock
         self.fate: Callable[[str, Slot, int, int], str] = lambda worker, slot, divisor, before: "fine"
         self.push_fate: Callable[[Slot, int], str] = lambda slot, before: "fine"
+        self.try_fate: Callable[[str, Tryout, int], str] = lambda worker, tryout, before: "fine"
         self.save_fate: Callable[[int], str] = lambda before: "fine"
-        self.slot_s: Callable[[str, Slot], float] = lambda worker, slot: SLOT_S
+        self.slot_s: Callable[[str, Slot | Tryout], float] = lambda worker, slot: SLOT_S
         self.push_s = PUSH_S
         self.places = 8
         self.begun: list[tuple[str, Slot, int]] = []
         self.judgements: list[tuple[str, Judgement]] = []
+        self.tryouts: list[tuple[str, Tryout]] = []
         self.pushed: list[Slot] = []
         self.in_flight = self.most_in_flight = 0
         self.workers: dict[str, GradientWorker] = {}
@@ -164,6 +170,22 @@ class FakeCrew:
         self.judgements.append((worker, judgement))
         computer = self.workers[worker]
         self.after(worker, SLOT_S, lambda: [Judged(worker, judgement, computer.judge(prior, judgement.number))])
+
+    def try_out(self, worker: str, tryout: Tryout, *, prior: Handle, known: LossModel | None) -> None:
+        before = sum(tryout == begun for _, begun in self.tryouts)
+        self.tryouts.append((worker, tryout))
+        fate, maker = self.try_fate(worker, tryout, before), self.workers[worker]
+
+        def done() -> Sequence[Event]:
+            trial = None if fate == "short of memory" else maker.try_out(prior, tryout, known)
+            return [Tried(worker, tryout, trial)] * (2 if fate == "twice" else 1)
+
+        def died() -> Sequence[Event]:
+            self._forget(worker)
+            return [Lost(worker, f"it died on {tryout}")]
+
+        seconds = self.slot_s(worker, tryout)
+        self.after(worker, math.inf if fate == "hangs" else seconds, died if fate == "dies" else done)
 
     def push(self, report: SlotReport, gradient: Handle) -> None:
         fate = self.push_fate(report.slot, len(self.pushed))
@@ -292,7 +314,11 @@ class Run:
             meta_train=classes, meta_validation=classes if held_out else None, learned_from=(), dataset_weights=None
         )
         self.crew = FakeCrew(config, lambda: self.data, lambda: Checkpoints(self.store, "checkpoints"), self.clock)
-        self.watch = Watch([self.told], num_steps=config.num_steps, clock=self.clock, wall=self.clock)
+        trials = config.trials
+        num_trials = 0 if trials is None else trials.num_tasks * trials.num_archs
+        self.watch = Watch(
+            [self.told], num_steps=config.num_steps, num_trials=num_trials, clock=self.clock, wall=self.clock
+        )
         self.control: Callable[[], MetaControl] = MetaControl
 
     def coordinator(self, *, max_workers: int | None, curve_tasks: int = 1, **rules: object) -> Coordinator:

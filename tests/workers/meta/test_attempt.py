@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 import torch
 
 from search_spaces.errors import UnknownNameError
+from search_spaces.registry import SPACES
 from workers.contracts.artifacts import MANIFEST
-from workers.contracts.errors import StoreError
+from workers.contracts.errors import StoreError, WorkersLostError
 from workers.contracts.meta_runs import (
     DatasetChoice,
     MetaAttemptRequest,
@@ -23,9 +25,17 @@ from workers.contracts.meta_runs import (
     MetaRunRequest,
 )
 from workers.meta.attempt import Attempt, stored_prior
+from workers.meta.board import Judgement, Patience, Tryout
 from workers.meta.elastic import Share
+from workers.meta.flat import unpack
 from workers.meta.learning.slot import without_heads
+from workers.meta.trials.campaign import TRIALS as TRIALS_FILE
+from workers.meta.trials.findings import find
+from workers.meta.trials.trial import Trial
+from workers.priors.loss_model import option_logits
+from workers.priors.model import full_macro
 from workers.priors.registry import PriorRegistry
+from workers.store import layout
 from workers.store.folder import FolderStore
 
 pytestmark = pytest.mark.usefixtures("small_judgements")
@@ -50,12 +60,21 @@ class Desk:
         self._make_run = make_run
         self.store = make_run().store
         self.run: Any = None
+        self.judged_prior: Any = None
 
     def attempt(self, *, prior_id: str = "p", held_out: bool = True, key: str = KEY, **changes: Any) -> Attempt:
         asked, rest = {}, {}
         for name, value in changes.items():
             (asked if name in MetaRunRequest.model_fields else rest)[name] = value
         run = self.run = self._make_run(folder="checkpoints of " + prior_id, held_out=held_out, **rest)
+        judge = run.crew.judge
+
+        def noted(worker: str, judgement: Judgement, *, prior: object) -> None:
+            if judgement.subject == prior_id:
+                self.judged_prior = prior
+            judge(worker, judgement, prior=prior)
+
+        run.crew.judge = noted
         request = MetaRunRequest.model_validate(
             {"datasets": (DatasetChoice(dataset_id="ds_1"),), "config": run.config, "num_tasks": 3, "max_workers": 2}
             | asked
@@ -74,6 +93,10 @@ class Desk:
             share=Share(cpus=1, gpus=0),
         )
 
+    def clear(self, prefix: str) -> None:
+        for item in list(self.store.list(prefix)):
+            self.store.delete(item.key)
+
     def metrics(self, key: str = KEY) -> MetaMetrics:
         return MetaMetrics.model_validate_json(self.store.get_bytes(f"{key}/metrics.json"))
 
@@ -81,6 +104,87 @@ class Desk:
 @pytest.fixture
 def desk(make_run: Callable[..., Any]) -> Desk:
     return Desk(make_run)
+
+
+TRIALS = {"num_tasks": 2, "num_archs": 3, "num_steps": 2, "batch_size": 8, "num_support": 24, "num_query": 12}
+
+
+def trying_in(desk: Desk) -> list[str]:
+    return [event.message for event in desk.run.told.all_events if event.kind == "tried"]
+
+
+def test_trials_stand_on_the_card_and_beside_it_and_the_prior_that_they_inform_is_judged(desk: Desk) -> None:
+    manifest = desk.attempt(trials=TRIALS).run()
+    assert (manifest.prior_id, manifest.complete) == ("p", True)
+    lines = desk.store.get_bytes(f"{KEY}/{TRIALS_FILE}").splitlines()
+    trials = [Trial.model_validate_json(line) for line in lines]
+    assert [(trial.task, trial.number) for trial in trials] == [(task, arch) for task in (0, 1) for arch in (0, 1, 2)]
+    card = PriorRegistry(desk.store).card("p")
+    assert card.trials == find(trials, desk.run.config)
+    found = stored_prior(desk.store, "p")
+    macro = full_macro(card.macro, num_classes=2, image_size=8)
+    assert torch.equal(found.arch_logits, option_logits(card.trials.chooses, SPACES[card.search_space], macro))
+    # What is judged is what is published: weights are only rounded there.
+    judged = unpack(desk.judged_prior)
+    assert torch.equal(judged["arch_logits"], found.arch_logits)
+    assert len(desk.metrics().scores) == 1
+    assert desk.metrics().num_trials == 6
+    assert "6 trials, in `trials.jsonl`" in desk.store.get_bytes(f"{KEY}/report.md").decode()
+    phases = [event.message.partition(":")[0] for event in desk.run.told.all_events if event.kind == "phase"]
+    assert phases == ["loading", "learning", "trying", "judging", "publishing", "done"]
+    assert len(trying_in(desk)) == 2
+
+
+def test_trials_of_a_lost_job_are_not_made_again_and_come_to_the_same_prior(desk: Desk) -> None:
+    desk.attempt(trials=TRIALS, prior_id="whole").run()
+    whole = PriorRegistry(desk.store).card("whole")
+    desk.clear(layout.trials("mr_1"))
+    attempt = replace(desk.attempt(trials=TRIALS), patience=Patience(max_losses=1))
+    desk.run.crew.try_fate = lambda worker, tryout, before: "dies" if tryout == Tryout(1, 1) else "fine"
+    with pytest.raises(WorkersLostError, match="architecture 1 on trial task 1"):
+        attempt.run()
+    desk.attempt(trials=TRIALS).run()
+    assert desk.run.crew.begun == [], "all steps were taken"
+    made = [tryout for _, tryout in desk.run.crew.tryouts]
+    assert Tryout(1, 1) in made
+    assert not {Tryout(0, 0), Tryout(0, 1), Tryout(0, 2)} & set(made)
+    card = PriorRegistry(desk.store).card("p")
+    assert (card.trials, card.sha256) == (whole.trials, whole.sha256)
+
+
+def test_a_run_stopped_among_its_trials_publishes_its_weights_and_a_resumed_one_makes_the_rest(desk: Desk) -> None:
+    attempt = desk.attempt(trials=TRIALS)
+    run = desk.run
+    run.control = lambda: MetaControl(desired="stop" if len(run.crew.tryouts) > 2 else "run")
+    manifest = attempt.run()
+    assert (manifest.prior_id, manifest.step, manifest.complete) == ("p-s6", 6, False)
+    card = PriorRegistry(desk.store).card("p-s6")
+    assert (card.num_steps, card.trials) == (6, None)
+    first = desk.metrics().num_trials
+    assert 0 < first < 6
+    assert f"{first} trials, in `trials.jsonl`: a resumed run" in desk.store.get_bytes(f"{KEY}/report.md").decode()
+    assert desk.metrics().scores == ()
+    manifest = desk.attempt(trials=TRIALS).run()
+    assert (manifest.prior_id, manifest.complete) == ("p", True)
+    assert len(desk.run.crew.tryouts) == 6 - first
+    assert PriorRegistry(desk.store).card("p").trials.num_trials == 6
+
+
+def test_a_run_stopped_while_it_learns_makes_no_trials(desk: Desk) -> None:
+    attempt = desk.attempt(trials=TRIALS)
+    run = desk.run
+    run.control = lambda: MetaControl(desired="stop" if len(run.crew.pushed) >= 4 else "run")
+    manifest = attempt.run()
+    assert (manifest.prior_id, manifest.complete) == ("p-s2", False)
+    assert run.crew.tryouts == []
+    assert "trials.jsonl" not in {artifact.name for artifact in manifest.artifacts}
+
+
+def test_trials_are_no_learning_that_a_budget_counts(desk: Desk) -> None:
+    attempt = desk.attempt(trials=TRIALS, budget_s=60.0)
+    desk.run.crew.slot_s = lambda worker, item: 50.0 if isinstance(item, Tryout) else 1.0
+    assert attempt.run().complete
+    assert desk.run.told.newest.elapsed_s < 60.0 < desk.metrics().seconds["trying"]
 
 
 def test_a_finished_run_publishes_a_prior_that_the_registry_finds(desk: Desk, tmp_path: Path) -> None:

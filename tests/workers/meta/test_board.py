@@ -33,6 +33,10 @@ def compute(board: Board, worker: str, now_s: float = 0.0, *, seconds: float = 1
     return slot
 
 
+def judgements(subject: str, number: int) -> list[Judgement]:
+    return [Judgement(subject, task) for task in range(number)]
+
+
 def test_the_slots_of_a_step_are_given_out_in_order_each_once(board: Callable[..., Board]) -> None:
     b = board("abcd")
     assert [b.next_item(worker, 0.0) for worker in "abcd"] == [Slot(0, 0), Slot(0, 1), Slot(0, 2), None]
@@ -150,26 +154,26 @@ def test_synchronous_judgements_come_after_slots_and_fill_the_time_before_the_ne
     board: Callable[..., Board],
 ) -> None:
     b = board("ab", num_slots=1)
-    b.judge("step 0", 2)
-    assert not b.judged
+    b.ask(judgements("step 0", 2))
+    assert not b.errands_done
     assert b.next_item("a", 0.0) == Slot(0, 0)
     assert b.next_item("b", 0.0) == Judgement("step 0", 0)
     assert b.finished("b", Judgement("step 0", 0), 1.0)
     assert b.next_item("b", 1.0) == Judgement("step 0", 1)
     assert b.finished("b", Judgement("step 0", 1), 2.0)
-    assert b.judged
+    assert b.errands_done
 
 
 def test_asynchronous_judgements_come_first_since_slots_never_run_out(board: Callable[..., Board]) -> None:
     b = board("ab", **ASYNCHRONOUS)
-    b.judge("step 0", 1)
+    b.ask(judgements("step 0", 1))
     assert b.next_item("a", 0.0) == Judgement("step 0", 0)
     assert b.next_item("b", 0.0) == Slot(0, 0)
 
 
 def test_a_judgement_of_a_lost_worker_is_given_out_again_and_counts_once(board: Callable[..., Board]) -> None:
     b = board("ab")
-    b.judge("p", 1)
+    b.ask(judgements("p", 1))
     item = b.next_item("a", 0.0, learn=False)
     assert b.left("a", lost=True) == 1
     assert b.next_item("b", 0.0, learn=False) == item
@@ -195,7 +199,7 @@ def test_each_part_of_a_run_and_judging_have_a_pace_of_their_own(
     b = board("ab", version=config.joint_steps - 1, num_slots=1)
     compute(b, "a", seconds=1.0)
     b.advanced(config.joint_steps)
-    b.judge("p", 1)
+    b.ask(judgements("p", 1))
     assert b.next_item("a", 0.0) == Slot(config.joint_steps, 0)
     assert b.next_item("b", 0.0) == Judgement("p", 0)
     assert b.hung(PATIENCE.first_s) == ()
@@ -350,7 +354,7 @@ def test_nothing_is_given_ahead_behind_a_judgement_or_asynchronously_or_to_who_h
     board: Callable[..., Board],
 ) -> None:
     b = board("ab", num_slots=6)
-    b.judge("p", 1)
+    b.ask(judgements("p", 1))
     b.next_item("a", 0.0, learn=False)
     assert b.queue_ahead("ab") == []
     free = board("a", num_slots=6, **ASYNCHRONOUS)

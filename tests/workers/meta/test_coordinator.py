@@ -37,6 +37,22 @@ def test_any_number_of_workers_learns_what_one_process_learns(
     assert run.told.newest.checkpoint_step == run.config.num_steps
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"path_sampling": "fair", "mode_share": 0.5, "choice_share": 0.3, "label_smoothing": 0.1, "arch_entropy": 0.1},
+        {"architecture": "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|"},
+    ],
+    ids=["every option on", "one architecture"],
+)
+def test_two_workers_learn_what_one_process_learns_with_every_option(
+    make_run: Make, undisturbed: Undisturbed, same: Same, changes: dict[str, object]
+) -> None:
+    run = make_run(**changes)
+    learned = run.coordinator(max_workers=2).learn()
+    assert same(learned, undisturbed(run.config))
+
+
 PATIENCE = Patience(slow_s=2.0, hung_s=30.0, first_s=40.0)
 # What goes wrong, and which counters tell of it.
 FAULTS: dict[str, tuple[Callable[[Any], None], dict[str, int]]] = {

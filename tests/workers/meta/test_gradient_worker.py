@@ -1,18 +1,23 @@
 """A worker's gradient depends on the prior and on the slot, and on nothing that happened before."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
 from workers.contracts.errors import InvalidDatasetError
+from workers.contracts.loss_model import TrialConfig
 from workers.contracts.meta_config import MetaConfig
-from workers.meta.board import Slot
+from workers.meta.board import Slot, Tryout
 from workers.meta.flat import Flat, pack, unpack
 from workers.meta.gradient_worker import GradientWorker
 from workers.meta.learning.data import MetaData
 from workers.meta.learning.slot import SlotWork, draw, gradient
 from workers.meta.learning.state import MetaState
+from workers.meta.trials.campaign import TRIALS, read_trials, run_trials
+from workers.meta.trials.plan import taught
+from workers.meta.trials.trial import Workshop
 from workers.tasks.distribution import ClassImages, TaskDistribution
 
 
@@ -150,5 +155,52 @@ def test_too_few_classes_for_the_ways_are_refused_before_the_first_step(
     greedy = config.model_copy(update={"min_ways": 7, "max_ways": 9})
     with pytest.raises(InvalidDatasetError, match="too few classes for min_ways"):
         make_worker(greedy).prepare()
-    make_worker(greedy.model_copy(update={"joint_steps": greedy.num_steps})).prepare()
+    without = greedy.model_copy(update={"joint_steps": greedy.num_steps})
+    make_worker(without).prepare()
+    with pytest.raises(InvalidDatasetError, match="too few classes for min_ways"):
+        make_worker(without.model_copy(update={"trials": TrialConfig()})).prepare()
     make_worker(greedy, learn=False).prepare()
+
+
+def test_a_trial_is_that_of_one_process_whoever_makes_it_and_in_whatever_order(
+    make_worker: Callable[..., GradientWorker], config: MetaConfig, classes: ClassImages, prior: Flat, tmp_path: Path
+) -> None:
+    trials = TrialConfig(num_tasks=2, num_archs=3, num_steps=2, batch_size=8, num_support=24, num_query=12)
+    config = config.model_copy(update={"trials": trials})
+    data = MetaData(meta_train=classes, meta_validation=None, learned_from=())
+    state = MetaState(config, classes.class_names)
+    run_trials(Workshop.build(config, trials, data, state.prior), tmp_path)
+    expected = read_trials(tmp_path / TRIALS)
+    known = taught(config, trials, expected)
+    workers = [make_worker(config), make_worker(config, held_out=False)]
+    for worker in workers:
+        worker.prepare()
+    places = sorted(expected, reverse=True)
+    found = {
+        place: workers[number % 2].try_out(prior, Tryout(*place), known if place[0] else None)
+        for number, place in enumerate(places)
+    }
+    assert found == expected
+
+
+def test_a_trial_that_memory_is_too_short_for_is_told_and_the_worker_goes_on(
+    make_worker: Callable[..., GradientWorker], config: MetaConfig, prior: Flat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(*_: object) -> None:
+        raise MemoryError
+
+    worker = make_worker(config.model_copy(update={"trials": TrialConfig(num_steps=1, num_support=24, num_query=12)}))
+    worker.prepare()
+    with monkeypatch.context() as patched:
+        patched.setattr("workers.meta.gradient_worker.run_trial", greedy)
+        assert worker.try_out(prior, Tryout(0, 0), None) is None
+    assert worker.try_out(prior, Tryout(0, 0), None) is not None
+
+
+def test_a_run_without_trials_makes_none(
+    make_worker: Callable[..., GradientWorker], config: MetaConfig, prior: Flat
+) -> None:
+    worker = make_worker(config)
+    worker.prepare()
+    with pytest.raises(InvalidDatasetError, match="no trials in the configuration"):
+        worker.try_out(prior, Tryout(0, 0), None)

@@ -15,16 +15,21 @@ from ray.util.state import list_actors
 from ray.util.state.common import ActorState
 
 from workers.contracts.errors import InvalidDatasetError
+from workers.contracts.loss_model import TrialConfig
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.meta_runs import MetaControl, MetaEvent, MetaProgress
 from workers.meta.board import Patience
 from workers.meta.checkpoints import Checkpoints
 from workers.meta.coordinator import Coordinator
 from workers.meta.elastic import Share
-from workers.meta.flat import unpack
+from workers.meta.flat import pack, unpack
 from workers.meta.learning.data import MetaData
+from workers.meta.learning.state import MetaState
 from workers.meta.ray_crew import RayCrew, Timeouts
 from workers.meta.rules import Learned, Rules
+from workers.meta.trials.campaign import TRIALS, read_trials, run_trials
+from workers.meta.trials.trial import Workshop
+from workers.meta.trying import Trying
 from workers.meta.watch import Watch
 from workers.store.folder import FolderStore
 
@@ -78,18 +83,23 @@ class Saboteur:
 
 
 Learn = Callable[..., tuple[Learned, RayCrew]]
+Begin = Callable[..., tuple[Coordinator, RayCrew]]
 
 
 @pytest.fixture
-def learn(short_config: MetaConfig, data: MetaData, tmp_path: Path) -> Iterator[Learn]:
-    """Learns on Ray with two workers."""
+def begin(short_config: MetaConfig, data: MetaData, tmp_path: Path) -> Iterator[Begin]:
+    """Returns a coordinator of two workers on Ray."""
     crews = []
 
     def run(
-        outlet: Saboteur, *, load: Callable[[], MetaData] | None = None, patience: Patience | None = None
-    ) -> tuple[Learned, RayCrew]:
+        outlet: Saboteur,
+        *,
+        config: MetaConfig = short_config,
+        load: Callable[[], MetaData] | None = None,
+        patience: Patience | None = None,
+    ) -> tuple[Coordinator, RayCrew]:
         crew = RayCrew(
-            short_config,
+            config,
             load or partial(given, data),
             partial(opened, str(tmp_path / "store")),
             share=Share(cpus=1, gpus=0),
@@ -98,20 +108,31 @@ def learn(short_config: MetaConfig, data: MetaData, tmp_path: Path) -> Iterator[
         )
         crews.append(crew)
         rules = Rules(
-            config=short_config,
+            config=config,
             share=Share(cpus=1, gpus=0),
             max_workers=2,
             curve_tasks=1,
             patience=patience or Patience(),
         )
-        watch = Watch([outlet], num_steps=short_config.num_steps)
+        watch = Watch([outlet], num_steps=config.num_steps)
         # Told at every step, so that what a test waits for is not missed.
         watch.tick = lambda workers: (setattr(watch, "_workers", workers), watch.tell())[1]
-        return Coordinator(rules, crew, watch, MetaControl).learn(), crew
+        return Coordinator(rules, crew, watch, MetaControl), crew
 
     yield run
     for crew in crews:
         crew.close()
+
+
+@pytest.fixture
+def learn(begin: Begin) -> Learn:
+    """Learns on Ray with two workers."""
+
+    def run(outlet: Saboteur, **options: object) -> tuple[Learned, RayCrew]:
+        coordinator, crew = begin(outlet, **options)
+        return coordinator.learn(), crew
+
+    return run
 
 
 @pytest.fixture
@@ -203,6 +224,31 @@ def test_a_frozen_worker_is_backed_up_then_given_up_and_replaced(
     assert any(message.startswith(f"{frozen[0].id}: hung on slot") for message in lost)
     assert frozen[0].id not in {worker.id for worker in told.newest.workers}
     assert "worker-3" in {worker.id for worker in told.newest.workers}
+
+
+def test_a_killed_worker_costs_a_trial_and_what_trials_teach_is_what_one_process_finds(
+    begin: Begin, short_config: MetaConfig, data: MetaData, tmp_path: Path
+) -> None:
+    trials = TrialConfig(num_tasks=4, num_archs=3, num_steps=20, batch_size=8, num_support=24, num_query=12)
+    config = short_config.model_copy(update={"trials": trials})
+    state = MetaState(config, data.meta_train.class_names)
+    findings = run_trials(Workshop.build(config, trials, data, state.prior), tmp_path)
+    killed = []
+
+    def kill(progress: MetaProgress) -> None:
+        busy = next(worker for worker in progress.workers if worker.state == "busy")
+        os.kill(busy.pid, signal.SIGKILL)
+        killed.append(busy)
+
+    told = Saboteur(0, kill)
+    coordinator, _ = begin(told, config=config)
+    trying = Trying(config, trials, pack(state.prior_with_heads.to_arrays()), {}, lambda trial: None)
+    assert coordinator.try_out(trying)
+    assert {(trial.task, trial.number): trial for trial in trying.trials} == read_trials(tmp_path / TRIALS)
+    assert trying.findings() == findings
+    assert killed[0].doing.startswith("architecture")
+    assert told.newest.counters.lost_workers == 1
+    assert f"{LABEL} {killed[0].id}" not in living()
 
 
 def test_data_that_cannot_be_read_end_the_run_with_their_own_error(learn: Learn) -> None:

@@ -10,6 +10,7 @@ import pytest
 from workers.contracts.meta_runs import Adjustment, MetaEvent, MetaProgress, WorkerView
 from workers.meta.board import Slot
 from workers.meta.parameters import Pushed, SlotReport, Standing, StepReport
+from workers.meta.trying import TriedTask
 from workers.meta.watch import MAX_EVENTS, LogLines, Watch
 
 
@@ -70,6 +71,33 @@ def test_progress_says_how_far_how_fast_and_how_long_still(run: Any) -> None:
     assert run.watch.seconds() == {"starting": 0.0, "loading": 5.0, "learning": 20.0}
     run.watch.enter("done")
     assert (run.told.newest.fraction, run.told.newest.eta_s) == (1.0, 0.0)
+
+
+def test_a_run_that_makes_trials_says_how_many_are_made_and_how_long_the_rest_takes(run: Any) -> None:
+    run.watch = Watch([run.told], num_steps=10, num_trials=20, clock=run.clock, wall=run.clock)
+    run.watch.began(standing())
+    run.watch.enter("learning")
+    run.clock.now_s += 10.0
+    run.watch.stepped(step(5))
+    run.watch.tell()
+    assert (run.told.newest.fraction, run.told.newest.eta_s) == (pytest.approx(0.35), 10.0)
+    run.watch.stepped(step(10))
+    run.watch.trying(5)
+    assert (run.told.newest.phase, run.told.newest.num_tried, run.told.newest.num_trials) == ("trying", 5, 20)
+    assert run.told.newest.eta_s is None
+    fractions = [run.told.newest.fraction]
+    for number in range(5):
+        run.clock.now_s += 3.0
+        run.watch.tried(TriedTask(task=7, mode=0.25, best=0.5) if number == 4 else None)
+        run.watch.tell()
+        fractions.append(run.told.newest.fraction)
+    assert fractions == sorted(set(fractions))
+    assert fractions[-1] == pytest.approx(0.7 + 0.3 * 10 / 20)
+    assert (run.told.newest.num_tried, run.told.newest.eta_s) == (10, 30.0)
+    assert run.told.newest.elapsed_s == 10.0, "of learning"
+    (event,) = [event for event in run.told.all_events if event.kind == "tried"]
+    assert event.message == "trial task 7: 25.0% by the prior's mode, 50.0% by the best"
+    assert event.data == {"mode": 0.25, "best": 0.5}
 
 
 def test_what_a_run_waits_for_is_said_until_it_goes_on(run: Any) -> None:

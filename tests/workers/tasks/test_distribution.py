@@ -247,3 +247,20 @@ def test_what_cannot_make_tasks_is_refused() -> None:
     for sides in ({}, {4: 0.0}, {0: 1.0}):
         with pytest.raises(InvalidOptionError, match="resolutions"):
             TaskDistribution(CLASSES, sides)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.99])
+def test_images_that_are_set_aside_never_meet_the_others(share: float) -> None:
+    small, large = numbered("a", 1, 2), numbered("b", 1, 60, first=1)
+    distribution = TaskDistribution(ClassImages.join([small, large]), SIDES)
+
+    def seen(*, from_aside: bool) -> tuple[set[int], set[int]]:
+        images, ids, _ = distribution.sample_batch(seeded(0), 4000, set_aside=share, from_aside=from_aside)
+        first, second = (set(images[ids == class_id][:, 0, 0, 1].tolist()) for class_id in (0, 1))
+        return first, second
+
+    for kept, aside, count in zip(seen(from_aside=False), seen(from_aside=True), (2, 60), strict=True):
+        # Each image is missed by 2000 draws with chance exp(-33) at most.
+        assert kept | aside == set(range(count))
+        assert not kept & aside
+        assert len(aside) == min(max(1, round(share * count)), count - 1)

@@ -33,9 +33,9 @@ def task_on(task: Task, device: torch.device) -> Task:
     return Task(support=support, query=batch_on(task.query, device), num_examples=task.num_examples)
 
 
-def likelihood_in(precision: Precision, supernet: Supernet) -> Likelihood:
+def likelihood_in(precision: Precision, supernet: Supernet, label_smoothing: float = 0.0) -> Likelihood:
     """Return the supernet's negative log-likelihood, computed in a precision; its values are float32."""
-    likelihood = supernet_likelihood(supernet)
+    likelihood = supernet_likelihood(supernet, label_smoothing)
     if precision == "float32":
         return likelihood
 

@@ -1,12 +1,15 @@
-"""How well a prior adapts to classes that it never met: accuracy on the query after so many inner steps."""
+"""How well a prior adapts to classes that it never met: its scores on the query after so many inner steps."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from search_spaces.spec import SearchSpace
+from search_spaces.architecture import Architecture
+from workers.bayes.calibration import calibration_error
 from workers.bayes.distributions import Batch, MetaPrior, Task, posterior_at
 from workers.bayes.elbo import Objective
 from workers.bayes.estimators import StraightThrough
@@ -14,12 +17,27 @@ from workers.bayes.inner_loop import adapt
 from workers.bayes.randomness import slot_generator
 from workers.meta.learning.device import features_in, likelihood_in, prior_on
 from workers.meta.learning.slot import SlotWork, fit_head, prepare, without_heads
-from workers.priors.model import HEAD_BIAS, HEAD_WEIGHT, mode_of
+from workers.priors.model import HEAD_BIAS, HEAD_WEIGHT, mode_of, sure_logits
 from workers.tasks.distribution import TaskDistribution
 
 CURVE_STEPS: Final = (0, 4, 16)
 NUM_TASKS: Final = 5
 SIZES: Final = (512, 500)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryScores:
+    """Of a task's query.
+
+    Attributes:
+        accuracy: Share that is told right.
+        nll: Mean negative log-likelihood, in nats.
+        calibration_error: Expected calibration error, 0 to 1.
+    """
+
+    accuracy: float
+    nll: float
+    calibration_error: float
 
 
 def adaptation_curve(work: SlotWork, held_out: TaskDistribution, prior: MetaPrior) -> dict[int, float]:
@@ -32,10 +50,22 @@ def adaptation_curve(work: SlotWork, held_out: TaskDistribution, prior: MetaPrio
 
 
 def judge(work: SlotWork, held_out: TaskDistribution, prior: MetaPrior, number: int) -> dict[int, float]:
-    """Return query accuracy by number of inner steps on one task of held-out classes.
+    """Return query accuracy by number of inner steps on one task of held-out classes; see `query_scores`."""
+    return {steps: scores.accuracy for steps, scores in query_scores(work, held_out, prior, number).items()}
+
+
+def query_scores(
+    work: SlotWork,
+    held_out: TaskDistribution,
+    prior: MetaPrior,
+    number: int,
+    *,
+    architecture: Architecture | None = None,
+) -> dict[int, QueryScores]:
+    """Return the scores by number of inner steps on one task of held-out classes.
 
     The same task and draws for the same number at every call, whoever makes it, so that the points of a run can be
-    compared and several workers can share a curve. Architecture: the prior's mode. Batch norm takes the statistics of
+    compared and several workers can share a curve. Batch norm takes the statistics of
     the whole query, as a supernet does: higher than what an exported network, which has those of its support, would
     reach. The curves compare priors, they are no promise.
 
@@ -44,28 +74,22 @@ def judge(work: SlotWork, held_out: TaskDistribution, prior: MetaPrior, number: 
         held_out: Classes that the prior never met.
         prior: With or without persistent heads, which are not used.
         number: Of the task; a curve has those below NUM_TASKS.
+        architecture: To judge at; None: the prior's mode.
     """
     config = work.config
     generator = slot_generator(config.seed, 0, number, "held-out")
     ways = (min(config.min_ways, *held_out.num_classes_by_dataset), min(config.max_ways, held_out.num_classes))
     raw = held_out.sample(generator, num_ways=ways, sizes=SIZES)
     data = prepare(raw, max(1, SIZES[0] // 128), generator, flip=config.flip).on(work.device)
-    at_mode = _at_mode(without_heads(prior_on(prior, work.device)), work.supernet.space)
-    head = fit_head(work, at_mode, data, generator)
-    return _curve(work, at_mode, head, data.task, generator)
-
-
-def _at_mode(prior: MetaPrior, space: SearchSpace) -> MetaPrior:
-    """Return the prior's mode and nothing else: logits so far apart that every draw is the mode."""
-    mode = mode_of(prior, space)
-    sure_EO = torch.full_like(prior.arch_logits, -1e9)
-    sure_EO[torch.arange(len(mode.choices)), torch.tensor(mode.choices)] = 0.0
-    return MetaPrior(sure_EO, prior.loc, prior.log_scale)
+    bare = without_heads(prior_on(prior, work.device))
+    sure_EO = sure_logits(bare.arch_logits, architecture or mode_of(bare, work.supernet.space))
+    start = MetaPrior(sure_EO, bare.loc, bare.log_scale)
+    return _curve(work, start, fit_head(work, start, data, generator), data.task, generator)
 
 
 def _curve(
     work: SlotWork, prior: MetaPrior, head: Mapping[str, Tensor], task: Task, generator: torch.Generator
-) -> dict[int, float]:
+) -> dict[int, QueryScores]:
     config = work.config
     objective = Objective(
         likelihood=likelihood_in(config.precision, work.supernet),
@@ -75,7 +99,7 @@ def _curve(
         arch_kl=0.0,
     )
     posterior = posterior_at(prior, head)
-    curve: dict[int, float] = {}
+    curve: dict[int, QueryScores] = {}
     done = 0
     for steps in CURVE_STEPS:
         posterior = adapt(
@@ -89,13 +113,17 @@ def _curve(
             generator=generator,
         )
         done = steps
-        curve[steps] = _accuracy(
+        curve[steps] = _scores(
             work, MetaPrior(prior.arch_logits, posterior.loc, prior.log_scale), posterior.head, task.query
         )
     return curve
 
 
-def _accuracy(work: SlotWork, at: MetaPrior, head: Mapping[str, Tensor], query: Batch) -> float:
+def _scores(work: SlotWork, at: MetaPrior, head: Mapping[str, Tensor], query: Batch) -> QueryScores:
     features = features_in(work.config.precision, work.supernet, at, query.images, mode_of(at, work.supernet.space))
     logits = features @ head[HEAD_WEIGHT].T + head[HEAD_BIAS]
-    return float((logits.argmax(dim=1) == query.labels).double().mean())
+    return QueryScores(
+        accuracy=float((logits.argmax(dim=1) == query.labels).double().mean()),
+        nll=float(F.cross_entropy(logits, query.labels)),
+        calibration_error=calibration_error(logits, query.labels),
+    )

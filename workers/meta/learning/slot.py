@@ -13,7 +13,7 @@ from torch import Tensor
 
 from search_spaces.errors import InvalidOptionError
 from search_spaces.supernet import Supernet, build_supernet
-from workers.bayes.distributions import Batch, MetaPrior, Task
+from workers.bayes.distributions import MASKED_LOGIT, Batch, MetaPrior, Task
 from workers.bayes.elbo import Objective
 from workers.bayes.estimators import (
     Estimator,
@@ -22,13 +22,14 @@ from workers.bayes.estimators import (
     StraightThrough,
     score_function_gradient,
 )
+from workers.bayes.fair_paths import fair_choices
 from workers.bayes.heads import fit_ridge_head
 from workers.bayes.meta_gradient import MetaGradient, meta_gradient
 from workers.bayes.randomness import slot_generator
 from workers.bayes.relaxation import one_hot_choices, sample_choices
 from workers.contracts.meta_config import MetaConfig
 from workers.meta.learning.device import batch_on, features_in, likelihood_in, prior_on, task_on
-from workers.priors.model import HEAD_BIAS, HEAD_NAMES, HEAD_WEIGHT, as_choices, full_macro
+from workers.priors.model import HEAD_BIAS, HEAD_NAMES, HEAD_WEIGHT, as_choices, full_macro, mode_of
 from workers.tasks.batches import augment, to_batch
 from workers.tasks.distribution import RawTask, TaskDistribution
 
@@ -89,12 +90,14 @@ class Drawn:
         step: Of the meta-step.
         slot: Of that step.
         data: A batch of all classes, or a task, by the part that the step belongs to.
+        choices: A batch that the option logits alone learn from; None: they learn from `data`.
         random_state: Of the slot's generator after the data: paths and noise go on from there.
     """
 
     step: int
     slot: int
     data: Batch | TaskData
+    choices: Batch | None = None
     random_state: Tensor
 
 
@@ -122,8 +125,10 @@ def draw(work: SlotWork, *, step: int, slot: int, batch_divisor: int = 1) -> Dra
     if batch_divisor < 1:
         raise InvalidOptionError("bad batch_divisor", got=batch_divisor, expected=">= 1")
     config = work.config
+    part = part_of(config, step)
     data: Batch | TaskData
-    if part_of(config, step) == "task":
+    choices = None
+    if part == "task":
         generator = slot_generator(config.seed, step, slot, "task")
         num_batches = max(1, config.num_inner_steps)
         per_batch = _divided(config.num_support, batch_divisor, -(-config.max_ways // num_batches))
@@ -137,9 +142,18 @@ def draw(work: SlotWork, *, step: int, slot: int, batch_divisor: int = 1) -> Dra
     else:
         generator = slot_generator(config.seed, step, slot, "joint")
         size = _divided(config.joint_batch, batch_divisor, 2)
-        images, class_ids, side = work.distribution.sample_batch(generator, size)
-        data = Batch(images=augment(to_batch(images, side), generator, flip=config.flip), labels=class_ids)
-    return Drawn(step=step, slot=slot, data=data, random_state=generator.get_state())
+        data = _joint_batch(work, generator, size)
+        if part == "joint" and config.choice_share:
+            choices = _joint_batch(work, generator, size, for_choices=True)
+    return Drawn(step=step, slot=slot, data=data, choices=choices, random_state=generator.get_state())
+
+
+def _joint_batch(work: SlotWork, generator: torch.Generator, size: int, *, for_choices: bool = False) -> Batch:
+    config = work.config
+    images, class_ids, side = work.distribution.sample_batch(
+        generator, size, set_aside=config.choice_share, from_aside=for_choices
+    )
+    return Batch(images=augment(to_batch(images, side), generator, flip=config.flip), labels=class_ids)
 
 
 def _divided(size: int, divisor: int, least: int) -> int:
@@ -174,7 +188,8 @@ def gradient(work: SlotWork, prior_with_heads: MetaPrior, drawn: Drawn) -> MetaG
     if isinstance(drawn.data, TaskData):
         found = _task_gradient(work, without_heads(prior), drawn, drawn.data.on(work.device))
     else:
-        found = _joint_gradient(work, prior, drawn, batch_on(drawn.data, work.device))
+        choices = None if drawn.choices is None else batch_on(drawn.choices, work.device)
+        found = _joint_gradient(work, prior, drawn, batch_on(drawn.data, work.device), choices)
     return replace(found, arrays={key: value.cpu() for key, value in found.arrays.items()})
 
 
@@ -184,17 +199,21 @@ def without_heads(prior: MetaPrior) -> MetaPrior:
     return MetaPrior(prior.arch_logits, loc, {name: prior.log_scale[name] for name in loc})
 
 
-def _joint_gradient(work: SlotWork, prior_with_heads: MetaPrior, drawn: Drawn, batch: Batch) -> MetaGradient:
+def _joint_gradient(
+    work: SlotWork, prior_with_heads: MetaPrior, drawn: Drawn, batch: Batch, for_choices: Batch | None
+) -> MetaGradient:
     """Return the gradient of a batch of all classes, their persistent heads included, under paths drawn from the prior.
 
     It is `first_order` at no inner steps with the heads among the prior's means. The option logits learn by the score
-    function, which needs at least two paths; in the warm-up, with one, they get no gradient.
+    function, which needs at least two paths: from those of the weights, or, given images of their own, from paths of
+    their own, forward only. Where there is neither, as in the warm-up, they get no gradient.
     """
-    num_paths = 1 if part_of(work.config, drawn.step) == "warmup" else work.config.num_arch_samples
     logits_EO = prior_with_heads.arch_logits
-    choices_SE = sample_choices(logits_EO, _generator_of(drawn), num_paths)
+    generator = _generator_of(drawn)
+    choices_SE = _paths_of_weights(work, prior_with_heads, drawn, generator)
+    num_paths = len(choices_SE)
     theta = {name: value.detach().requires_grad_() for name, value in prior_with_heads.loc.items()}
-    likelihood = likelihood_in(work.config.precision, work.supernet)
+    likelihood = likelihood_in(work.config.precision, work.supernet, work.config.label_smoothing)
     sums = {name: torch.zeros_like(value) for name, value in theta.items()}
     losses = []
     for path_EO in one_hot_choices(choices_SE, logits_EO):
@@ -206,7 +225,14 @@ def _joint_gradient(work: SlotWork, prior_with_heads: MetaPrior, drawn: Drawn, b
         losses.append(loss.detach())
     losses_S = torch.stack(losses)
     slope_EO = torch.zeros_like(logits_EO)
-    if num_paths > 1:
+    if for_choices is not None:
+        own_SE = sample_choices(logits_EO, generator, work.config.num_arch_samples)
+        with torch.no_grad():
+            own_S = torch.stack(
+                [likelihood(theta, path, for_choices).mean() for path in one_hot_choices(own_SE, logits_EO)]
+            )
+        slope_EO = score_function_gradient(logits_EO, own_SE, own_S)
+    elif num_paths > 1:
         slope_EO = score_function_gradient(logits_EO, choices_SE, losses_S)
     arrays = {"arch_logits": slope_EO, **{f"loc/{name}": value for name, value in sums.items()}}
     return MetaGradient(
@@ -216,6 +242,20 @@ def _joint_gradient(work: SlotWork, prior_with_heads: MetaPrior, drawn: Drawn, b
         arrays=arrays,
         loss=float(losses_S.mean()),
     )
+
+
+def _paths_of_weights(work: SlotWork, prior: MetaPrior, drawn: Drawn, generator: torch.Generator) -> Tensor:
+    """Return the architectures that a batch of all classes teaches the weights by: int64 [S, E]."""
+    config, logits_EO = work.config, prior.arch_logits
+    if part_of(config, drawn.step) == "warmup":
+        if config.path_sampling == "fair":
+            number = drawn.step * config.num_slots + drawn.slot
+            return fair_choices(logits_EO > MASKED_LOGIT / 2, config.seed, number).to(logits_EO.device)
+        return sample_choices(logits_EO, generator, 1)
+    if config.mode_share and float(torch.rand((), generator=generator)) < config.mode_share:
+        return torch.tensor([mode_of(prior, work.supernet.space).choices], device=logits_EO.device)
+    alone = config.choice_share or config.architecture
+    return sample_choices(logits_EO, generator, 1 if alone else config.num_arch_samples)
 
 
 def _task_gradient(work: SlotWork, prior: MetaPrior, drawn: Drawn, data: TaskData) -> MetaGradient:
@@ -280,6 +320,8 @@ def fit_head(work: SlotWork, prior: MetaPrior, data: TaskData, generator: torch.
 
 def make_estimator(config: MetaConfig) -> Estimator:
     """Return the estimator that the configuration names."""
+    if config.architecture is not None and config.rule != "unrolled":
+        return StraightThrough(temperature=config.temperature)  # several samples would all be the same
     match config.estimator:
         case "relaxed":
             return Relaxed(temperature=config.temperature)

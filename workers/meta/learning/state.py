@@ -15,9 +15,10 @@ from search_spaces.supernet import Supernet
 from workers.bayes.aggregate import MeanGradient, clip_per_group
 from workers.bayes.distributions import MetaPrior
 from workers.bayes.randomness import slot_generator
+from workers.bayes.relaxation import entropy_gradient
 from workers.contracts.errors import CheckpointMismatchError, NewerFormatError
 from workers.contracts.meta_config import MetaConfig
-from workers.priors.model import HEAD_NAMES, fresh_prior, full_macro
+from workers.priors.model import HEAD_NAMES, fresh_prior, full_macro, sure_logits
 
 CHECKPOINT = "checkpoint.pt"
 # Of that file; one that says none is of version 1.
@@ -63,7 +64,10 @@ class MetaState:
             HEAD_NAMES[0]: torch.randn(num_classes, num_features, generator=generator) / math.sqrt(num_features),
             HEAD_NAMES[1]: torch.zeros(num_classes),
         }
-        self._arch_logits = fresh.arch_logits.clone().requires_grad_()
+        logits_EO = fresh.arch_logits.clone()
+        if config.architecture is not None:
+            logits_EO = sure_logits(logits_EO, SPACES[config.search_space].parse(config.architecture))
+        self._arch_logits = logits_EO.requires_grad_()
         self._loc = {name: value.clone().requires_grad_() for name, value in {**fresh.loc, **heads}.items()}
         self._log_scale = {name: value.clone().requires_grad_() for name, value in fresh.log_scale.items()}
         self._weights_optimizer = torch.optim.SGD(
@@ -103,7 +107,7 @@ class MetaState:
         """Take one optimizer step along an aggregated gradient, clipped per group.
 
         During the warm-up the option logits stay uniform: choices learned on weights that have not learned yet collapse
-        to the cheapest op.
+        to the cheapest op. What a decision's entropy is worth is added after clipping: it needs no other machine.
         """
         groups = {key.partition("/")[0] for key in mean.arrays}
         arrays, norms = clip_per_group(mean.arrays, dict.fromkeys(groups, self.config.clip))
@@ -115,13 +119,21 @@ class MetaState:
             group["lr"] = self.lr
         self._weights_optimizer.step()
         if not self.warming_up:
-            self._arch_logits.grad = arrays["arch_logits"]
+            self._arch_logits.grad = self._slope_of_choices(arrays["arch_logits"])
             for name, scale in self._log_scale.items():
                 scale.grad = arrays.get(f"log_scale/{name}")
             self._choice_optimizer.step()
         log = StepLog(step=self.step, loss=mean.loss, norms=norms)
         self.step += 1
         return log
+
+    def _slope_of_choices(self, found_EO: Tensor) -> Tensor | None:
+        """Return the gradient of the option logits, that of their entropy included; None where they are given."""
+        if self.config.architecture is not None:
+            return None
+        if not self.config.arch_entropy:
+            return found_EO
+        return found_EO - self.config.arch_entropy * entropy_gradient(self._arch_logits.detach())
 
     def entropies(self) -> list[float]:
         """Return the entropy of each decision, in nats."""

@@ -52,7 +52,7 @@ def test_a_start_says_how_the_run_can_be_followed(start, running):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (("--set", "steps=5"), "unknown field of the configuration: got 'steps'; expected one of arch_kl"),
+        (("--set", "steps=5"), "unknown field of the configuration: got 'steps'; expected one of arch_entropy"),
         (("--set", "num_steps=0"), "num_steps: Input should be greater than or equal to 1"),
         (("--max-workers", "0"), "--max-workers: Input should be greater than or equal to 1, got 0"),
         (("--prior-id", "../x"), "--prior-id: "),

@@ -132,10 +132,15 @@ def test_lines_come_with_steps_every_five_seconds_and_with_no_poll_that_brings_n
     for step in (1, 1, 2, 3, 4, 5, 6, 6, 6, 6, 6, 6, 6, 6, 6):
         now_s[0] += 1
         lines.show(view(step), ())
+    for num_tried in (0, 1, 1, 2, 3, 4, 5):
+        now_s[0] += 1
+        lines.show(view(6, phase="trying", num_tried=num_tried, num_trials=8), ())
     lines.show(view(6, phase="judging"), ())
     assert [line.split("  ETA")[0] for line in written.getvalue().splitlines()] == [
         "[0:00:01] learning  step 1 / 9    0%  slots/s 0.00  data wait 0.0%",
         "[0:00:06] learning  step 5 / 9    0%  slots/s 0.00  data wait 0.0%",
         "[0:00:11] learning  step 6 / 9    0%  slots/s 0.00  data wait 0.0%",
-        "[0:00:15] judging  step 6 / 9    0%  slots/s 0.00  data wait 0.0%",
+        "[0:00:16] trying  step 6 / 9    0%  slots/s 0.00  data wait 0.0%",
+        "[0:00:21] trying  step 6 / 9  trial 4 / 8    0%  slots/s 0.00  data wait 0.0%",
+        "[0:00:22] judging  step 6 / 9    0%  slots/s 0.00  data wait 0.0%",
     ]

@@ -3,7 +3,7 @@ import torch
 
 from workers.contracts.meta_config import MetaConfig
 from workers.meta.learning import evaluation
-from workers.meta.learning.evaluation import CURVE_STEPS, NUM_TASKS, adaptation_curve, judge
+from workers.meta.learning.evaluation import CURVE_STEPS, NUM_TASKS, adaptation_curve, judge, query_scores
 from workers.meta.learning.slot import SlotWork
 from workers.meta.learning.state import MetaState
 from workers.tasks.distribution import ClassImages, TaskDistribution
@@ -62,3 +62,16 @@ def test_a_prior_is_judged_in_the_precision_of_its_run(
     exact = judge(work_of(config, held_out), held_out, prior, 1)
     # 36 images: the two agree on all but a few.
     assert judge(mixed, held_out, prior, 1)[0] == pytest.approx(exact[0], abs=4 / 36)
+
+
+def test_scores_say_how_sure_a_prior_is_beside_how_right(
+    config: MetaConfig, classes: ClassImages, held_out: TaskDistribution
+) -> None:
+    prior, work = MetaState(config, classes.class_names).prior, work_of(config, held_out)
+    scores = query_scores(work, held_out, prior, 0)
+
+    assert judge(work, held_out, prior, 0) == {steps: found.accuracy for steps, found in scores.items()}
+    assert len({found.nll for found in scores.values()}) == len(CURVE_STEPS)
+    for found in scores.values():
+        assert found.nll > 0
+        assert 0 <= found.calibration_error <= 1

@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from search_spaces.registry import SPACES
 from workers.contracts.errors import CheckpointMismatchError, DivergedError, InvalidDatasetError
 from workers.contracts.meta_config import MetaConfig
 from workers.meta.learning.loop import LOG, meta_train
 from workers.meta.learning.state import CHECKPOINT, MetaState
+from workers.priors.model import doubt, mode_of
 from workers.tasks.distribution import ClassImages
 
 
@@ -153,3 +155,32 @@ def test_a_slot_without_a_finite_gradient_is_dropped_and_a_step_without_any_ends
     diverging = config.model_copy(update={"lr": 1e30, "clip": 1e30})
     with pytest.raises(DivergedError, match="finite"):
         meta_train(diverging, classes, None, tmp_path)
+
+
+def test_entropy_that_is_worth_much_keeps_the_choices_unsure(
+    config: MetaConfig, classes: ClassImages, tmp_path: Path
+) -> None:
+    longer = {**config.model_dump(), "num_steps": 40, "warmup_steps": 2, "joint_steps": 40, "arch_lr": 0.1}
+
+    def doubts(name: str, arch_entropy: float) -> list[float]:
+        changed = MetaConfig.model_validate({**longer, "arch_entropy": arch_entropy})
+        return meta_train(changed, classes, None, tmp_path / name).entropies()
+
+    # Uniform over five: 1.609.
+    assert min(doubts("much", 10.0)) > 1.58 > min(doubts("nothing", 0.0))
+
+
+def test_one_architecture_is_sure_from_the_first_step_to_the_last(
+    config: MetaConfig, classes: ClassImages, tmp_path: Path
+) -> None:
+    cell = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|"
+    alone = MetaConfig.model_validate({**config.model_dump(), "architecture": cell})
+    before = MetaState(alone, classes.class_names).prior
+    after = meta_train(alone, classes, None, tmp_path).prior
+
+    space = SPACES[alone.search_space]
+    assert mode_of(after, space) == space.parse(cell)
+    assert torch.equal(before.arch_logits, after.arch_logits)
+    moved = {name for name in after.loc if not torch.equal(before.loc[name], after.loc[name])}
+    assert moved
+    assert doubt(after.arch_logits) == 0

@@ -1,4 +1,6 @@
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,7 +8,7 @@ from torch import Tensor
 
 from search_spaces.errors import InvalidOptionError
 from workers.bayes.aggregate import aggregate
-from workers.bayes.distributions import Batch
+from workers.bayes.distributions import Batch, MetaPrior
 from workers.contracts.meta_config import MetaConfig
 from workers.meta.learning.slot import Drawn, SlotWork, TaskData, draw, gradient, part_of, without_heads
 from workers.meta.learning.state import MetaState
@@ -188,3 +190,79 @@ def test_data_are_drawn_on_the_cpu_as_a_batch_or_as_a_task(config: MetaConfig, c
     assert isinstance(task.data, TaskData)
     assert task.data.plain.images.shape == (24, 3, 8, 8)
     assert 2 <= task.data.num_ways <= 3
+
+
+def changed(config: MetaConfig, **fields: object) -> MetaConfig:
+    return MetaConfig.model_validate({**config.model_dump(), **fields})
+
+
+def unsure(config: MetaConfig, classes: ClassImages) -> MetaPrior:
+    """A prior whose mode is op 3 everywhere, by little."""
+    prior = MetaState(config, classes.class_names).prior_with_heads
+    prior.arch_logits[:, 3] += 0.5
+    return prior
+
+
+def taught(arrays: Mapping[str, Tensor], op: str) -> set[str]:
+    return {key for key, value in arrays.items() if f".{op}." in key and bool(value.any())}
+
+
+def test_fair_paths_teach_every_option_of_an_edge_once_in_a_round(config: MetaConfig, classes: ClassImages) -> None:
+    fair = changed(config, path_sampling="fair", num_steps=20, warmup_steps=5, joint_steps=6, num_slots=1)
+    work, prior = work_of(fair, classes), MetaState(fair, classes.class_names).prior_with_heads
+    found = [gradient(work, prior, draw(work, step=step, slot=0)).arrays for step in range(5)]
+
+    times = Counter(key for arrays in found for key, value in arrays.items() if value.any() and ".edges." in key)
+    assert times
+    assert set(times.values()) == {1}
+
+
+def test_a_share_of_slots_teaches_the_weights_along_the_mode(config: MetaConfig, classes: ClassImages) -> None:
+    often = changed(config, mode_share=0.5, num_slots=16)
+    work, prior = work_of(often, classes), unsure(often, classes)
+    found = [gradient(work, prior, draw(work, step=JOINT, slot=slot)).arrays for slot in range(16)]
+
+    at_mode = [arrays for arrays in found if not arrays["arch_logits"].any()]
+    # 16 slots at 1/2: fewer than 2 or more than 14 with chance 0.0005.
+    assert 2 <= len(at_mode) <= 14
+    only = {frozenset(key for key, value in arrays.items() if value.any()) for arrays in at_mode}
+    assert len(only) == 1
+
+
+def test_choices_apart_learn_from_images_that_the_weights_do_not_see(config: MetaConfig, classes: ClassImages) -> None:
+    apart = changed(config, choice_share=0.3)
+    work, prior = work_of(apart, classes), unsure(apart, classes)
+    drawn = draw(work, step=JOINT, slot=0)
+    assert drawn.choices is not None
+    assert draw(work, step=WARMUP, slot=0).choices is None
+    assert draw(work, step=TASK, slot=0).choices is None
+    other = replace(drawn, choices=Batch(images=-drawn.choices.images, labels=drawn.choices.labels))
+    found, changed_choices = gradient(work, prior, drawn).arrays, gradient(work, prior, other).arrays
+
+    differing = {key for key in found if not torch.equal(found[key], changed_choices[key])}
+    assert differing == {"arch_logits"}
+
+
+def test_smoothed_labels_change_what_is_learned_until_tasks_begin(config: MetaConfig, classes: ClassImages) -> None:
+    prior = unsure(config, classes)
+    for step, acts in ((WARMUP, True), (JOINT, True), (TASK, False)):
+        plain, smooth = (work_of(c, classes) for c in (config, changed(config, label_smoothing=0.3)))
+        found = [gradient(work, prior, draw(work, step=step, slot=0)).arrays for work in (plain, smooth)]
+        assert same(*found) is not acts
+
+
+@pytest.mark.parametrize("rule", ["first_order", "kl", "unrolled"])
+@pytest.mark.parametrize("step", [WARMUP, JOINT, TASK])
+def test_one_architecture_teaches_its_own_weights_alone(
+    step: int, rule: str, config: MetaConfig, classes: ClassImages
+) -> None:
+    cell = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|"
+    estimator = "relaxed" if rule == "unrolled" else config.estimator
+    kl = {"weight_kl": 1.0, "inner_weight_kl": 0.1} if rule == "kl" else {}
+    alone = changed(config, architecture=cell, rule=rule, estimator=estimator, **kl)
+    work, state = work_of(alone, classes), MetaState(alone, classes.class_names)
+    arrays = gradient(work, state.prior_with_heads, draw(work, step=step, slot=0)).arrays
+
+    edges = {key.split(".edges.")[1].split(".")[0] for key, value in arrays.items() if ".edges." in key and value.any()}
+    assert not arrays["arch_logits"].any()
+    assert len(edges) == 2

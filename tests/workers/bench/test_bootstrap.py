@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.paired import bootstrap
+from workers.bench.bootstrap import bootstrap
 
 
 def test_an_interval_of_equal_values_has_no_length() -> None:

@@ -10,7 +10,7 @@ tasks' own weights become grouped convolutions. The two take turns, and the best
 
 All on one thread and in seconds of its CPU, which other work on the machine disturbs least.
 
-usage: python -m benchmarks.tasks [--rounds N]
+usage: python -m benchmarks.task_gradients [--rounds N]
 """
 
 import argparse
@@ -42,7 +42,7 @@ from workers.contracts.priors import MacroSpec
 from workers.priors.model import HEAD_BIAS, HEAD_NAMES, HEAD_WEIGHT, fresh_prior, full_macro, supernet_likelihood
 
 ROOT: Final = Path(__file__).parents[1]
-RESULTS: Final = ROOT / "benchmarks" / "results" / "tasks.json"
+RESULTS: Final = ROOT / "benchmarks" / "results" / "task_gradients.json"
 SPACE: Final = "nas_bench_201"
 NUM_WAYS, SIDE = 10, 16
 MACRO: Final = full_macro(MacroSpec(num_channels=16, num_cells=1), num_classes=NUM_WAYS, image_size=SIDE)
@@ -68,7 +68,7 @@ def main() -> int:
         return 0
     unrolled = {form: {steps: unrolled_apart(form, steps) for steps in NUM_STEPS} for form in ("plain", "recomputed")}
     results = {
-        "benchmark": "tasks",
+        "benchmark": "task_gradients",
         "unrolled_mb_per_step": {form: slope(points, "peak_mb") for form, points in unrolled.items()},
         "unrolled_cpu_s_per_step": {form: slope(points, "cpu_s") for form, points in unrolled.items()},
         "unrolled_largest_difference": max(
@@ -94,7 +94,7 @@ def main() -> int:
 
 def unrolled_apart(form: str, num_steps: int) -> dict[str, float]:
     """Return what `unrolled_here` finds, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.tasks", "--one", form, str(num_steps)]
+    command = [sys.executable, "-m", "benchmarks.task_gradients", "--one", form, str(num_steps)]
     done = subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     found: dict[str, float] = json.loads(done.stdout)
     print(f"unrolled, {form}, {num_steps} steps: {found['peak_mb']} MB, {found['cpu_s']} s", flush=True)

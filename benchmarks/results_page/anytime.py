@@ -1,0 +1,71 @@
+"""The section of `bench-anytime`: how much longer a search from scratch takes."""
+
+from typing import Final
+
+from benchmarks.results_page.markdown import paragraphs, words
+from benchmarks.results_page.plots import Curve, draw_curves
+from benchmarks.results_page.reading import Results
+from benchmarks.results_page.section import Benchmark, Finding, Reached, Told
+from benchmarks.results_page.suites import Group, SuiteResults, abouts
+
+
+def tell(results: Results) -> Told:
+    """Return what the file says."""
+    found = results.read(SuiteResults)
+    suite = found.suite
+    scratch = [name for name, arm in suite.arms.items() if arm.prior == "none"]
+    panels: dict[str, list[Curve]] = {}
+    crossings = {}
+    for dataset in suite.datasets:
+        own = sorted((one for one in found.groups if (one.dataset, one.arm) == (dataset, suite.reference)), key=_budget)
+        others = sorted((one for one in found.groups if one.dataset == dataset and one.arm in scratch), key=_budget)
+        if own and others:
+            points = [
+                (one.budget_s, 100 * one.accuracy.mean, 100 * (one.accuracy.standard_error or 0)) for one in others
+            ]
+            label = f"{suite.reference}, {own[0].budget_s:g} s"
+            panels[dataset] = [Curve("from scratch", points), Curve(label, (), 100 * own[0].accuracy.mean)]
+            crossings[dataset] = _crossing(own[0], others)
+    findings, plots, pictured = {}, {}, ""
+    if panels:
+        text = words(f"{name} {multiple}" for name, multiple in crossings.items())
+        findings["crossing"] = Finding(text, Reached.SHOWN)
+        plots["anytime"] = draw_curves(panels, "seconds of search", "test accuracy, %")
+        pictured = "![Accuracy against seconds of search](images/results/anytime.svg)"
+    return Told(
+        findings=findings,
+        body=paragraphs(
+            f"Test accuracy in percent, mean ± standard error over {len(suite.seeds)} seeds; seconds from staging to "
+            "manifest. The search from scratch has the settings of an adaptation: it was not tuned on its own.",
+            pictured,
+            found.accuracy_table(),
+            abouts(suite.arms, list(suite.arms)),
+            found.seconds(),
+        ),
+        plots=plots,
+        missing=found.missing(),
+    )
+
+
+def _budget(group: Group) -> float:
+    return group.budget_s
+
+
+def _crossing(own: Group, others: list[Group]) -> str:
+    """Return the first multiple of the seconds at which others are as good in the mean, or that none was."""
+    for group in others:
+        if group.accuracy.mean >= own.accuracy.mean:
+            return f"{group.budget_s / own.budget_s:g}x"
+    return f"> {others[-1].budget_s / own.budget_s:g}x"
+
+
+BENCHMARK: Final = Benchmark(
+    name="anytime",
+    title="Accuracy against search time",
+    about="Adapted from the prior at 1x the seconds, against searches from scratch at 1, 3, 10 and 30x, on digits at "
+    "100x.",
+    files="anytime.json",
+    command="make bench-anytime",
+    asked={"crossing": "how many times the seconds a search from scratch needs, or '> 30x'"},
+    tell=tell,
+)

@@ -1,0 +1,136 @@
+"""`archprior recommend`: which architecture to train from scratch, elsewhere. Needs no service and no Ray."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from search_spaces.errors import InvalidOptionError
+from search_spaces.registry import SPACES
+from search_spaces.spec import Cost
+from service.cli.interrupts import interruptible
+from service.cli.options import JsonOption
+from service.cli.output import print_json, stderr, stdout, table
+from workers.contracts.adaptations import AdaptationRequest
+from workers.contracts.base import Contract
+from workers.priors.registry import CARD, parse_card
+
+if TYPE_CHECKING:
+    from workers.adapt.recommend import Tried
+
+
+class TriedView(Contract):
+    """An architecture that was tried: its losses in units of what a trial scatters, of which differences count."""
+
+    architecture: str
+    foretold: float
+    measured: float
+    accuracy: float
+
+
+class RecommendationView(Contract):
+    """What to train, what it costs in the prior's skeleton, and what else was tried."""
+
+    architecture: str
+    prior: str
+    params: int
+    macs: int
+    resolution: int
+    tried: tuple[TriedView, ...]
+
+
+def recommend(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of class folders, zip of one, or packed npz.")],
+    prior: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="A prior whose trials began with fresh weights.", show_default=False)
+    ],
+    max_params: Annotated[int | None, typer.Option(min=1, help="Most parameters, in the prior's skeleton.")] = None,
+    max_macs: Annotated[int | None, typer.Option(min=1, help="Most MACs of an image, in the prior's skeleton.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="To read the data's look and to try architectures.")] = 60.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 2,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell which architecture to train from scratch on a dataset: foretold by a prior, then tried here for a moment."""
+    card = parse_card(_read(prior / CARD), str(prior), any_id=True)
+    if card.trials is None or card.trials.config.weights != "fresh":
+        raise InvalidOptionError(
+            f"prior {card.id} foretells nothing of training from scratch",
+            got="no trials" if card.trials is None else "trials with inherited weights",
+            expected="trials with fresh weights",
+            todo="Learn one by `archprior meta-train` with trials.weights 'fresh', or use `archprior adapt`.",
+        )
+    import torch  # takes seconds, and comes with what follows
+
+    from workers.adapt.budget import Budget
+    from workers.adapt.knowledge import Knowledge
+    from workers.adapt.limits import Feasible, Limits
+    from workers.adapt.plan import check_limits
+    from workers.adapt.recommend import recommend as choose
+    from workers.adapt.staging import divide
+    from workers.priors.model import full_macro
+    from workers.tasks.sources import load_source
+
+    torch.set_num_threads(threads)
+    side = max(card.resolutions)
+    with stderr().status("reading the dataset"):
+        loaded = load_source(data, side)
+    space = SPACES[card.search_space]
+    macro = full_macro(card.macro, num_classes=len(loaded.classes), image_size=side)
+    limits = AdaptationRequest(search_space=space.name, max_params=max_params, max_macs=max_macs)
+    check_limits(space.minimum_cost(macro), limits)
+    task = divide(loaded, seed, torch.device("cpu"))
+    feasible = Feasible(space, macro, Limits(max_params=max_params, max_macs=max_macs))
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=stderr()) as progress, interruptible():
+        bar = progress.add_task("trying what is foretold to be best")
+
+        def tell(tried: "Tried") -> None:
+            progress.update(bar, description=f"{space.format(tried.architecture)}: {tried.accuracy:.1%}")
+
+        knowledge = Knowledge.of(card.trials, task, space, macro)
+        found = choose(knowledge, task, feasible, Budget(seconds), seed=seed, on_tried=tell)
+    cost = space.cost(found.architecture, macro)
+    view = RecommendationView(
+        architecture=space.format(found.architecture),
+        prior=card.id,
+        params=cost.params,
+        macs=cost.macs,
+        resolution=side,
+        tried=tuple(
+            TriedView(
+                architecture=space.format(one.architecture),
+                foretold=one.foretold,
+                measured=one.measured,
+                accuracy=one.accuracy,
+            )
+            for one in found.tried
+        ),
+    )
+    if as_json:
+        print_json(view)
+        return
+    _show(view, cost, space.draw_text(found.architecture))
+
+
+def _show(view: RecommendationView, cost: Cost, drawing: str) -> None:
+    console = stdout()
+    tried = table("tried", "held-out accuracy", "foretold", "measured", numbers=frozenset({1, 2, 3}))
+    for one in view.tried:
+        tried.add_row(one.architecture, f"{one.accuracy:.1%}", f"{one.foretold:.2f}", f"{one.measured:.2f}")
+    if view.tried:
+        console.print(tried)
+    else:
+        console.print("No time for a trial: what the prior foretells alone.")
+    console.print(drawing, markup=False)
+    console.print(view.architecture, markup=False, soft_wrap=True)
+    console.print(f"{cost.params:,} parameters, {cost.macs:,} MACs at {view.resolution} pixels in the prior's skeleton")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        todo = "Name the folder that `archprior meta-train` wrote."
+        raise InvalidOptionError("--prior: no card there", got=str(path), todo=todo) from error

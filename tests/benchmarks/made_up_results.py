@@ -1,0 +1,183 @@
+"""Small made-up results, put together by what the benchmarks themselves make of their measurements."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks import adapt, leave_one_out, meta_training, ranking, step, step_ranking
+from benchmarks.meta_training_judge import TaskScores
+from benchmarks.nas_bench_201.judge import Standing, compare, summarize
+from benchmarks.step_arms import Measured
+from tests.workers.bench.made_up import outcome_of, record_of
+from workers.bench.machine import describe
+from workers.bench.results import headline, results_text
+from workers.bench.runs import Run, chosen_runs
+from workers.bench.suite import Suite
+from workers.bench.summary import summarize as summarize_suite
+from workers.meta.learning.evaluation import QueryScores
+
+CELLS = {
+    "a": "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|",
+    "b": "|nor_conv_1x1~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|",
+}
+Accuracy = Callable[[Run], float | None]
+"""Of a run; None: it has not ended."""
+
+
+def suite_of(name: str, arms: Mapping[str, object], **fields: object) -> Suite:
+    """Datasets a and b, three seeds, 10 s."""
+    datasets = {"a": {"path": "a.zip"}, "b": {"path": "b.zip"}}
+    given = {"name": name, "reference": "adapted", "seeds": [0, 1, 2], "budgets_s": [10], "datasets": datasets}
+    return Suite.model_validate({**given, "arms": arms, **fields})
+
+
+def tasks_suite() -> Suite:
+    fresh = {"prior": "none", "search": "given"}
+    cells = {
+        f"cell_of_{name}": {
+            **fresh,
+            "reference": "adapted_fresh",
+            "architecture": {"architecture_of": "adapted", "dataset": name},
+            "datasets": [other],
+        }
+        for name, other in (("a", "b"), ("b", "a"))
+    }
+    return suite_of(
+        "tasks",
+        {
+            "adapted": {"about": "searched from the prior"},
+            "prior_mode": {"search": "prior_mode"},
+            "random": {"search": "random"},
+            "adapted_fresh": {**fresh, "architecture": {"architecture_of": "adapted"}},
+            "random_fresh": {**fresh, "architecture": {"architecture_of": "random"}},
+            **cells,
+        },
+    )
+
+
+def put_suite(folder: Path, suite: Suite, accuracy: Accuracy) -> None:
+    """Write the file of results of a suite."""
+    runs = chosen_runs(suite)
+    found = {run: accuracy(run) for run in runs}
+    records = {
+        run: record_of(run, outcome_of(accuracy=value, architecture=CELLS[run.dataset]))
+        for run, value in found.items()
+        if value is not None
+    }
+    head = headline(suite, "0" * 64, runs, records)
+    assert head["complete"] == (len(records) == len(runs))
+    text = results_text(head, describe(f"archprior bench {suite.name}.json"), suite, records)
+    summary = summarize_suite(suite, records)
+    assert len(summary.groups) <= len(runs)
+    (folder / f"{suite.name}.json").write_text(text)
+
+
+def put(folder: Path, name: str, document: Mapping[str, object]) -> None:
+    (folder / f"{name}.json").write_text(json.dumps({**document, **describe(f"python -m benchmarks.{name}")}))
+
+
+def put_nas201(folder: Path, *, ours_top: float, ours_regret: float, caps: Sequence[str], seeds: int = 5) -> None:
+    regrets = {"ours": ours_regret, "naswot": 4.0, "constant_by_table_of_cifar100": 1.0}
+    standings = [
+        Standing(arm=arm, cap=cap, seed=seed, cells=("000000",), accuracy=80.0, regret=regret, top=ours_top)
+        for arm, regret in regrets.items()
+        for cap in caps
+        for seed in range(seeds)
+    ]
+    by_cap = {cap: [one for one in standings if one.cap == cap] for cap in caps}
+    document = {
+        "benchmark": "nas201",
+        "column": "e12_cifar10-val",
+        "seconds": 60.0,
+        "threads": 2,
+        "seeds": seeds,
+        "prior": "nas_bench_201-v1",
+        "caps": {
+            cap: {
+                "max_macs": 1000,
+                "num_cells": 10,
+                "best": 84.0,
+                "mean": 70.0,
+                "worst": 20.0,
+                "arms": {arm: asdict(summary) for arm, summary in summarize(found).items()},
+            }
+            for cap, found in by_cap.items()
+        },
+        "ours_under_caps": compare([one for one in standings if one.cap != "100%"], "ours"),
+    }
+    put(folder, "nas201", document)
+
+
+def put_ranking(folder: Path, prior: str, *, ranks: float, params: float, architectures: int = 100) -> None:
+    def judged(tau: float) -> dict[str, float]:
+        return {"tau": tau, "precision_top_5_percent": 0.4, "regret": 0.1}
+
+    tasks = [{"params": judged(params + shift), "ranks": judged(ranks + shift)} for shift in (0.0, 0.1)]
+    by_domain = {"emoji": ranking.means(tasks[:1]), "mnist": ranking.means(tasks[1:])}
+    document = {"benchmark": "ranking", "prior": prior, "architectures": architectures, "mean": ranking.means(tasks)}
+    put(folder, f"ranking_{prior}", {**document, "tasks": {"emoji": 1, "mnist": 1}, "by_domain": by_domain})
+
+
+def put_step(folder: Path, *, product: float) -> None:
+    """`product` images a second, against one of all others."""
+
+    def measured(images: float) -> Measured:
+        sizes = {"idle_bytes": 1_000_000, "peak_bytes": 2_000_000, "peak_device_bytes": 0}
+        return Measured(num_steps=1, num_images=100, wall_s=100 / images, cpu_s=200 / images, **sizes)
+
+    rounds = [{name: measured(product if name == step.PRODUCT else 1.0) for name in step.WAYS}]
+    row = {"space": "darts", "side": 32, "batch": 32, "mode": "sampled", **step.row([measured(1.0)])}
+    document = {"benchmark": "step", "reference": "darts", "threads": 2, "grid": [row], "gpu": "not run"}
+    put(folder, "step", {**document, **step.summarize(rounds)})
+
+
+def put_step_ranking(folder: Path) -> None:
+    compared = step_ranking.compare([[(10.0, 0.2), (20.0, 0.4)]], [[(10.0, 0.5), (20.0, 0.6)]])
+    document = {"benchmark": "step_ranking", "cpu_s_each": 20.0, "cells": 100, "data": "cifar10_test.npz"}
+    put(folder, "step_ranking", {**document, "time_to_equal_rank_correlation": compared})
+
+
+def put_leave_one_out(folder: Path, *, complete: bool = True, mark: str | None = None) -> None:
+    scores = {
+        "all": [[0.5, 0.6, 0.7], [0.5, 0.7, 0.8]],
+        "without": [[0.4, 0.5, 0.6], [0.4, 0.6, 0.7]],
+        "none": [[0.2, 0.3, 0.4], [0.2, 0.4, 0.5]],
+    }
+    document = {"benchmark": "leave_one_out", "complete": complete, "num_steps": 10, "num_tasks": 2}
+    domains = {"emoji": {"num_classes": 3, **leave_one_out.compare(scores)}}
+    name = "leave_one_out" if mark is None else f"leave_one_out_without_{mark}"
+    put(folder, name, {**document, "domains": domains, "without_mark": mark})
+
+
+def put_meta_training(folder: Path, *changes: Mapping[str, object]) -> None:
+    """The base, and a variant for each of some changes, each better than the one before by 10 points."""
+
+    def tasks(gain: float) -> list[TaskScores]:
+        def scores(task: int) -> dict[int, QueryScores]:
+            accuracy = 0.4 + 0.1 * task + gain
+            return {steps: QueryScores(accuracy=accuracy, nll=1.0, calibration_error=0.05) for steps in (0, 4, 16)}
+
+        return [
+            TaskScores(domain="emoji", number=task, at_mode=scores(task), at_cell=scores(task)) for task in range(2)
+        ]
+
+    variants = {}
+    for number, learn in enumerate(({}, *changes)):
+        told = {"learn": learn, "judge": {}, "num_steps": 10, "cpu_s": 1.0, "mode": CELLS["a"], "entropy": 1.0}
+        name = f"variant_{number}" if number else "base"
+        variants[name] = told | meta_training.summary(tasks(0.1 * number), tasks(0.0))
+    document = {"benchmark": "meta_training", "complete": True, "warm_up_cpu_s": 5.0, "cpu_s": 10.0, "num_tasks": 2}
+    put(folder, "meta_training", {**document, "variants": variants})
+
+
+def put_adapt(folder: Path, *, seeds: int = 5) -> None:
+    levels = {"adapt": 0.6, "prior_mode": 0.57, "random": 0.6, "no_prior": 0.4}
+    runs: dict[str, list[dict[str, object]]] = {
+        arm: [
+            {"accuracy": level + 0.01 * (seed % (2 + len(arm) % 3)), "total_s": 50.0, "architecture": CELLS["a"]}
+            for seed in range(seeds)
+        ]
+        for arm, level in levels.items()
+    }
+    (folder / "adapt.json").write_text(json.dumps({**adapt.summarize(runs, 60.0, 2), "runs": runs}))

@@ -1,0 +1,87 @@
+"""`archprior recommend`: an architecture to train from scratch, by a prior's trials and by new ones."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from search_spaces.registry import SPACES
+from service.cli.main import app
+
+SPACE = SPACES["nas_bench_201"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of a color each."""
+    root = tmp_path_factory.mktemp("colors")
+    generator = np.random.default_rng(0)
+    for name, color in (("red", 0), ("green", 1), ("blue", 2)):
+        (root / name).mkdir()
+        for number in range(20):
+            pixels = generator.integers(0, 80, (16, 16, 3), dtype=np.uint8)
+            pixels[..., color] += 120
+            Image.fromarray(pixels).save(root / name / f"{number}.png")
+    return root
+
+
+def learned(folder: Path, out: Path, weights: str) -> Path:
+    trials = {"num_tasks": 2, "num_archs": 3, "num_steps": 2, "batch_size": 8, "weights": weights, "length": "steps"}
+    config = {
+        "num_steps": 1, "joint_steps": 1, "macro": {"num_channels": 4, "num_cells": 1}, "resolutions": [8],
+        "min_ways": 2, "max_ways": 3, "trials": trials,
+    }  # fmt: skip
+    path = out.with_suffix(".json")
+    path.write_text(json.dumps(config))
+    done = CliRunner().invoke(app, ["meta-train", "--data", str(folder), "--config", str(path), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    return out
+
+
+@pytest.fixture(scope="module")
+def prior(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return learned(folder, tmp_path_factory.mktemp("priors") / "fresh", "fresh")
+
+
+def recommended(*arguments: object) -> dict[str, object]:
+    done = CliRunner().invoke(app, ["recommend", *map(str, arguments), "--threads", "1", "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_a_cell_is_recommended_within_the_limits_after_trials(folder: Path, prior: Path) -> None:
+    free = recommended(folder, "--prior", prior, "--seconds", 5)
+    assert SPACE.is_valid(SPACE.parse(free["architecture"]))
+    assert free["architecture"] in {one["architecture"] for one in free["tried"]}
+    limit = free["macs"] - 1
+    assert recommended(folder, "--prior", prior, "--seconds", 5, "--max-macs", limit)["macs"] <= limit
+
+
+def test_people_see_the_cell_and_what_was_tried(folder: Path, prior: Path) -> None:
+    arguments = ["recommend", str(folder), "--prior", str(prior), "--seconds", "3", "--threads", "1"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "held-out accuracy" in done.stdout
+    assert "╭─ cell" in done.stdout
+
+
+def test_a_limit_below_the_smallest_is_refused(folder: Path, prior: Path) -> None:
+    done = CliRunner().invoke(app, ["recommend", str(folder), "--prior", str(prior), "--max-macs", "10"])
+    assert done.exit_code == 1
+    assert "no architecture of nas_bench_201 is that small" in done.stderr
+
+
+def test_a_prior_that_knows_inherited_weights_only_is_refused(folder: Path, tmp_path: Path) -> None:
+    inherited = learned(folder, tmp_path / "inherited", "inherited")
+    done = CliRunner().invoke(app, ["recommend", str(folder), "--prior", str(inherited)])
+    assert done.exit_code == 2
+    assert "foretells nothing of training from scratch" in done.stderr
+
+
+def test_a_folder_without_a_prior_is_refused(folder: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["recommend", str(folder), "--prior", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "no card there" in done.stderr

@@ -1,0 +1,99 @@
+"""What a prior's trials say on a dataset: read, foretold, shortlisted within limits."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from search_spaces.registry import SPACES
+from workers.adapt.data import Part, TaskData
+from workers.adapt.knowledge import Knowledge
+from workers.adapt.limits import Feasible, Limits
+from workers.contracts.loss_model import ENTRIES, TRAITS, LossModel, TrialConfig, TrialFindings
+from workers.priors.loss_model import draw_valid
+
+SPACE = SPACES["nas_bench_201"]
+MACRO = SPACE.default_macro(num_classes=4, image_size=16)
+NOTHING = tuple((0.0,) * SPACE.num_options for _ in range(SPACE.num_decisions))
+NO_EFFECT = dict.fromkeys(TRAITS, 0.0)
+DEEP_IS_GOOD = {"longest": -1.0, "shortest": 0.0, "log_params": 0.0, "log_macs": 0.0}
+
+
+def model(**changes: object) -> LossModel:
+    given = {"options": NOTHING, "traits": DEEP_IS_GOOD, "context_mean": dict.fromkeys(ENTRIES, 0.0), "noise": 0.1}
+    return LossModel.model_validate({**given, "log_evidence": 0.0, **changes})
+
+
+def task(images: Tensor) -> TaskData:
+    part = Part(images=images, labels=torch.arange(len(images)) % 4)
+    return TaskData(support=part, query=part.first(8), test=part.first(0), classes=("a", "b", "c", "d"))
+
+
+@pytest.fixture
+def data() -> TaskData:
+    generator = torch.Generator().manual_seed(0)
+    return task(torch.randint(0, 256, (40, 16, 16, 3), generator=generator, dtype=torch.uint8))
+
+
+@pytest.fixture
+def knowledge(data: TaskData) -> Knowledge:
+    findings = TrialFindings(config=TrialConfig(), num_trials=9, chooses=model(), ranks=model(one_shot=2.0))
+    return Knowledge.of(findings, data, SPACE, MACRO)
+
+
+def shortlist(knowledge: Knowledge, number: int = 5, limits: Limits | None = None) -> list:
+    feasible = Feasible(SPACE, MACRO, limits or Limits())
+    return knowledge.shortlist(feasible, number, torch.Generator().manual_seed(0))
+
+
+def test_the_shortlist_holds_the_best_that_there_are(knowledge: Knowledge) -> None:
+    found = shortlist(knowledge)
+    assert len(set(found)) == 5
+    # Only a way over all four nodes has three ops with weights.
+    assert {SPACE.depth(arch).longest for arch in found} == {3}
+
+
+def test_the_shortlist_keeps_within_limits(knowledge: Knowledge) -> None:
+    limit = SPACE.minimum_cost(MACRO).macs * 3 // 2
+    found = shortlist(knowledge, limits=Limits(max_macs=limit))
+    assert found
+    assert all(SPACE.cost(arch, MACRO).macs <= limit for arch in found)
+
+
+def test_under_the_tightest_limit_the_cheapest_is_left(knowledge: Knowledge) -> None:
+    smallest = SPACE.minimum_cost(MACRO)
+    found = shortlist(knowledge, limits=Limits(max_macs=smallest.macs, max_params=smallest.params))
+    assert found
+    assert all(SPACE.cost(arch, MACRO) == smallest for arch in found)
+
+
+def test_the_shortlist_follows_from_the_draws(knowledge: Knowledge) -> None:
+    assert shortlist(knowledge) == shortlist(knowledge)
+
+
+def test_what_the_dataset_looks_like_changes_what_is_foretold(knowledge: Knowledge, data: TaskData) -> None:
+    reads_color = model(traits=NO_EFFECT, context={"color": {**NO_EFFECT, "longest": 1.0}})
+    findings = knowledge.findings.model_copy(update={"chooses": reads_color})
+    gray = task(data.support.images[..., :1].expand(-1, -1, -1, 3).contiguous())
+    archs = draw_valid(SPACE, 20, torch.Generator().manual_seed(1))
+    in_color = Knowledge.of(findings, data, SPACE, MACRO).foretell(archs)
+    in_gray = Knowledge.of(findings, gray, SPACE, MACRO).foretell(archs)
+    assert float(in_gray.std()) < 1e-5 < 0.1 < float(in_color.std())
+
+
+def test_losses_before_training_count_where_they_are_known(knowledge: Knowledge) -> None:
+    archs = draw_valid(SPACE, 2, torch.Generator().manual_seed(1))
+    plain = knowledge.foretell(archs)
+    told = knowledge.foretell(archs, [0.5, 1.5])
+    torch.testing.assert_close((told - plain)[1] - (told - plain)[0], torch.tensor(2.0, dtype=torch.float64))
+
+
+def test_an_empty_shortlist_costs_nothing(knowledge: Knowledge) -> None:
+    assert shortlist(knowledge, number=0) == []
+
+
+def test_numbers_that_no_exponential_holds_are_refused() -> None:
+    with pytest.raises(ValidationError, match="less than or equal to 1000000"):
+        model(traits={**NO_EFFECT, "longest": 1e39})
+    with pytest.raises(ValidationError, match="noise"):
+        model(noise=1e-300)

@@ -1,0 +1,99 @@
+"""Which architecture to train from scratch: foretold, then tried on the dataset."""
+
+import pytest
+import torch
+
+from search_spaces.registry import SPACES
+from search_spaces.spec import Macro
+from workers.adapt import recommend as module
+from workers.adapt.budget import Budget
+from workers.adapt.data import Part, TaskData
+from workers.adapt.knowledge import Knowledge
+from workers.adapt.limits import Feasible, Limits
+from workers.adapt.recommend import Tried, recommend
+from workers.contracts.loss_model import ENTRIES, LossModel, TrialConfig, TrialFindings
+
+SPACE = SPACES["nas_bench_201"]
+MACRO = Macro(num_channels=4, num_cells=1, num_classes=2, image_size=8)
+DEEP_IS_GOOD = {"longest": -1.0, "shortest": 0.0, "log_params": 0.0, "log_macs": 0.0}
+
+
+class Clock:
+    """Goes on by a second at each look."""
+
+    def __init__(self, step_s: float = 1.0) -> None:
+        self.now_s, self._step_s = 0.0, step_s
+
+    def __call__(self) -> float:
+        self.now_s += self._step_s
+        return self.now_s
+
+
+@pytest.fixture
+def data() -> TaskData:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(48) % 2
+    images = (100 * labels[:, None, None, None] + torch.randint(0, 100, (48, 8, 8, 3), generator=generator)).byte()
+    part = Part(images=images, labels=labels)
+    return TaskData(support=part.first(32), query=part, test=part.first(0), classes=("a", "b"))
+
+
+@pytest.fixture
+def knowledge(data: TaskData) -> Knowledge:
+    nothing = tuple((0.0,) * SPACE.num_options for _ in range(SPACE.num_decisions))
+    model = LossModel(
+        options=nothing, traits=DEEP_IS_GOOD, context_mean=dict.fromkeys(ENTRIES, 0.0), noise=0.1, log_evidence=0.0
+    )
+    config = TrialConfig(num_steps=3, weights="fresh", length="steps", batch_size=8)
+    return Knowledge.of(TrialFindings(config=config, num_trials=9, chooses=model), data, SPACE, MACRO)
+
+
+def recommended(knowledge: Knowledge, data: TaskData, total_s: float, **options: object):
+    told: list[Tried] = []
+    feasible = Feasible(SPACE, MACRO, Limits())
+    found = recommend(knowledge, data, feasible, Budget(total_s, Clock()), seed=0, on_tried=told.append, **options)
+    assert found.tried == tuple(told)
+    return found
+
+
+def test_as_many_are_tried_as_fit_and_the_best_of_both_tellings_is_taken(knowledge: Knowledge, data: TaskData) -> None:
+    few, many = recommended(knowledge, data, 20), recommended(knowledge, data, 60)
+    assert 0 < len(few.tried) < len(many.tried)
+    best = min(many.tried, key=lambda one: (one.foretold + one.measured) / 2)
+    assert many.architecture == best.architecture
+    assert {SPACE.depth(one.architecture).longest for one in many.tried} == {3}
+
+
+def test_without_time_the_one_foretold_to_be_best_is_taken(knowledge: Knowledge, data: TaskData) -> None:
+    found = recommended(knowledge, data, 2)
+    assert found.tried == ()
+    assert SPACE.depth(found.architecture).longest == 3
+
+
+def test_the_same_seed_gives_the_same_recommendation(knowledge: Knowledge, data: TaskData) -> None:
+    assert recommended(knowledge, data, 40) == recommended(knowledge, data, 40)
+
+
+def test_by_seconds_cheap_architectures_take_more_steps(knowledge: Knowledge, data: TaskData, monkeypatch) -> None:
+    taken = []
+
+    def note(network, *arguments, num_steps: int, **options) -> int:
+        taken.append((num_steps, SPACE.cost(network.architecture, MACRO).macs))
+        return num_steps
+
+    monkeypatch.setattr(module, "train_briefly", note)
+    config = knowledge.findings.config.model_copy(update={"length": "seconds", "num_steps": 100})
+    knows_nothing = knowledge.findings.chooses.model_copy(update={"traits": dict.fromkeys(DEEP_IS_GOOD, 0.0)})
+    findings = knowledge.findings.model_copy(update={"config": config, "chooses": knows_nothing})
+    recommended(Knowledge.of(findings, data, SPACE, MACRO), data, 200)
+    assert len({steps for steps, _ in taken}) > 1
+    by_cost = sorted(taken, key=lambda one: one[1])
+    assert [steps for steps, _ in by_cost] == sorted((steps for steps, _ in taken), reverse=True)
+
+
+def test_what_diverges_is_not_recommended(knowledge: Knowledge, data: TaskData, monkeypatch) -> None:
+    losses = iter([float("nan"), *(1.0 + place for place in range(100))])
+    monkeypatch.setattr(module, "judge", lambda *_: (next(losses), 0.5))
+    found = recommended(knowledge, data, 40)
+    assert all(one.measured >= 1.0 for one in found.tried)
+    assert found.architecture == found.tried[0].architecture

@@ -1,0 +1,84 @@
+"""All trials of a run: in order, resumed exactly, the second half on what the first half says is good."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from search_spaces.registry import SPACES
+from workers.contracts.loss_model import ENTRIES
+from workers.contracts.meta_config import MetaConfig
+from workers.meta.trials import campaign
+from workers.meta.trials.campaign import TRIALS, read_trials, run_trials
+from workers.meta.trials.plan import architectures, taught
+from workers.meta.trials.trial import Trial, Workshop, draw_task
+
+SPACE = SPACES["nas_bench_201"]
+
+
+class StoppedError(Exception):
+    """Stands for a kill."""
+
+
+def stop_at(number: int):
+    seen = []
+
+    def on_trial(trial: Trial) -> None:
+        seen.append(trial)
+        if len(seen) == number:
+            raise StoppedError
+
+    return on_trial
+
+
+def test_every_task_has_its_trials_and_the_first_is_the_mode(shop: Workshop, tmp_path: Path) -> None:
+    findings = run_trials(shop, tmp_path)
+    trials = read_trials(tmp_path / TRIALS)
+    assert sorted(trials) == [(task, number) for task in range(4) for number in range(3)]
+    assert {trials[task, 0].architecture for task in range(4)} == {SPACE.format(shop.mode)}
+    assert findings.num_trials == 12
+    assert findings.config == shop.trials
+    assert findings.ranks is not None
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_findings(shop: Workshop, tmp_path: Path) -> None:
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    whole = run_trials(shop, tmp_path / "whole")
+    for kill_after in (1, 5, 8):
+        with pytest.raises(StoppedError):
+            run_trials(shop, tmp_path / "cut", on_trial=stop_at(kill_after))
+    with (tmp_path / "cut" / TRIALS).open("a") as file:
+        file.write('{"task": 2, "numb')  # killed while it wrote
+    assert run_trials(shop, tmp_path / "cut") == whole
+    files = [(tmp_path / name / TRIALS).read_text() for name in ("cut", "whole")]
+    assert files[0] == files[1]
+
+
+def test_trials_that_are_done_are_not_made_again(shop: Workshop, tmp_path: Path, monkeypatch) -> None:
+    run_trials(shop, tmp_path)
+    monkeypatch.setattr(campaign, "run_trial", None)
+    assert run_trials(shop, tmp_path).num_trials == 12
+
+
+def test_the_second_half_tries_what_the_first_half_says_is_good(shop: Workshop, config: MetaConfig) -> None:
+    shop = replace(shop, trials=shop.trials.model_copy(update={"num_archs": 9, "num_tasks": 40}))
+    raw = draw_task(shop, 30)
+    description = dict.fromkeys(ENTRIES, 0.0)
+
+    def depth(text: str) -> float:
+        return SPACE.depth(SPACE.parse(text)).longest
+
+    first_half = {}
+    for task in range(20):
+        for number, arch in enumerate(architectures(shop, draw_task(shop, task), task, None)):
+            text = SPACE.format(arch)
+            first_half[task, number] = Trial(
+                task=task, number=number, architecture=text, dataset=0, description=description, num_steps=1,
+                loss=1 - 0.2 * depth(text), accuracy=0.5,
+            )  # fmt: skip
+    known = taught(shop.config.model_copy(update={"trials": shop.trials}), shop.trials, first_half)
+    drawn = {None: architectures(shop, raw, 30, None)[1:], "known": architectures(shop, raw, 30, known)[1:]}
+    depths = {key: [depth(SPACE.format(arch)) for arch in archs] for key, archs in drawn.items()}
+    assert min(depths["known"]) >= 2 > sum(depths[None]) / 8
+    assert len(set(drawn["known"])) == 8

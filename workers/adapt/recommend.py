@@ -1,0 +1,117 @@
+"""Which architecture to train from scratch: what a prior's trials foretell, put to the test on the dataset itself.
+
+For people who train elsewhere, for longer: nothing is searched in a supernet, no network is exported. The prior's
+trials began with fresh weights; so do the trials here, in the same skeleton and for as long.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from search_spaces.architecture import Architecture
+from search_spaces.network import build_network
+from workers.adapt.budget import Budget
+from workers.adapt.data import TaskData
+from workers.adapt.knowledge import Knowledge
+from workers.adapt.limits import Feasible
+from workers.bayes.randomness import slot_generator
+from workers.priors.loss_model import typical_macs
+from workers.training.brief import judge, train_briefly
+from workers.training.cost import steps_in_equal_time
+
+# More than any budget of minutes can try.
+SHORTLIST: Final = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """A shortlisted architecture.
+
+    Attributes:
+        architecture: What was tried.
+        foretold: Its loss by the prior's trials, in units of what a trial scatters; only differences mean anything.
+        measured: The same by its own trial here.
+        accuracy: On held-out images, after that trial, 0 to 1.
+    """
+
+    architecture: Architecture
+    foretold: float
+    measured: float
+    accuracy: float
+
+    @property
+    def expected(self) -> float:
+        """The mean of both: one trial scatters as much about the truth as the model does."""
+        return (self.foretold + self.measured) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recommendation:
+    """What to train.
+
+    Attributes:
+        architecture: The one of least expected loss among those tried; without a trial, the one foretold to be best.
+        tried: In the order in which they were.
+    """
+
+    architecture: Architecture
+    tried: tuple[Tried, ...]
+
+
+def recommend(
+    knowledge: Knowledge,
+    data: TaskData,
+    feasible: Feasible,
+    budget: Budget,
+    *,
+    seed: int,
+    on_tried: Callable[[Tried], None] = lambda _: None,
+) -> Recommendation:
+    """Return the architecture to train from scratch on a dataset.
+
+    Args:
+        knowledge: Of a prior whose trials began with fresh weights.
+        data: The dataset; its test images are not looked at.
+        feasible: Limits.
+        budget: A trial is begun as long as one of the mean length so far would end within it.
+        seed: Of all draws.
+        on_tried: Told each trial.
+    """
+    trials = knowledge.findings.config
+    shortlist = knowledge.shortlist(feasible, SHORTLIST, slot_generator(seed, 0, 0, "shortlist"))
+    foretold = knowledge.foretell(shortlist).tolist()
+    tried: list[Tried] = []
+    began_s = budget.elapsed_s
+    for number, arch in enumerate(shortlist):
+        spent_s = budget.elapsed_s - began_s
+        if number and budget.remaining_s < spent_s / number:
+            break
+        network = build_network(arch, knowledge.macro, generator=slot_generator(seed, number, 0, "weights"))
+        network.to(data.support.labels.device)
+        num_steps = trials.num_steps
+        if trials.length == "seconds":
+            space, macro = knowledge.space, knowledge.macro
+            num_steps = steps_in_equal_time(num_steps, space.cost(arch, macro).macs, typical_macs(space.name, macro))
+        steps = train_briefly(
+            network,
+            data.support.images,
+            data.support.labels,
+            side=knowledge.macro.image_size,
+            num_steps=num_steps,
+            batch_size=trials.batch_size,
+            flip=knowledge.findings.flip,
+            generator=slot_generator(seed, 0, 0, "recommend"),
+            keep_on=lambda: budget.remaining_s > 0,
+        )
+        if steps < num_steps:
+            break
+        judged_on = data.query.first(trials.num_query)
+        loss, accuracy = judge(network, judged_on.images, judged_on.labels, knowledge.macro.image_size)
+        if not math.isfinite(loss):
+            continue
+        measured = loss / knowledge.findings.chooses.noise
+        tried.append(Tried(architecture=arch, foretold=foretold[number], measured=measured, accuracy=accuracy))
+        on_tried(tried[-1])
+    best = min(tried, key=lambda one: one.expected).architecture if tried else shortlist[0]
+    return Recommendation(architecture=best, tried=tuple(tried))

@@ -1,0 +1,80 @@
+"""All trials of a run in this process, one after another, each written down when done; goes on where it stopped."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+from workers.contracts.errors import CheckpointMismatchError
+from workers.contracts.loss_model import TrialFindings
+from workers.meta.trials.findings import find
+from workers.meta.trials.plan import Place, architectures, first_half, missing, second_half, taught
+from workers.meta.trials.trial import Trial, Workshop, draw_task, run_trial
+
+TRIALS: Final = "trials.jsonl"
+RUN: Final = "trials.sha256"
+"""Hash of the configuration and the weights that the trials are of."""
+
+
+def run_trials(shop: Workshop, out: Path, *, on_trial: Callable[[Trial], None] = lambda _: None) -> TrialFindings:
+    """Make the trials that `trials.jsonl` in a folder does not hold yet; return what all of them teach.
+
+    Args:
+        shop: Of the run.
+        out: The folder.
+        on_trial: Told each trial, those of the file first.
+
+    Raises:
+        CheckpointMismatchError: Its trials are of another configuration or of other weights.
+    """
+    _keep_run(shop, out)
+    done = read_trials(out / TRIALS)
+    for trial in done.values():
+        on_trial(trial)
+    with (out / TRIALS).open("a", encoding="utf-8") as file:
+        for tasks in (first_half(shop.trials), second_half(shop.trials)):
+            wanted = missing(shop.trials, tasks, done)
+            known = taught(shop.config, shop.trials, done) if wanted and tasks.start else None
+            for task, places in groupby(wanted, key=lambda place: place[0]):
+                raw = draw_task(shop, task)
+                archs = architectures(shop, raw, task, known)
+                for _, number in places:
+                    trial = run_trial(shop, raw, task, number, archs[number])
+                    file.write(trial_line(trial))
+                    file.flush()
+                    done[task, number] = trial
+                    on_trial(trial)
+    return find(list(done.values()), shop.config)
+
+
+def _keep_run(shop: Workshop, out: Path) -> None:
+    """Note what trials were made with, and refuse to add others to them."""
+    digest = hashlib.sha256(shop.config.model_dump_json().encode())
+    for name, value in sorted(shop.prior.to_arrays().items()):
+        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    path, own = out / RUN, digest.hexdigest()
+    if (out / TRIALS).exists() and (path.read_text() if path.exists() else "") != own:
+        raise CheckpointMismatchError(
+            f"the trials in {out / TRIALS} are of another configuration or of other weights",
+            todo="Remove that file to make them anew, or choose another output folder.",
+        )
+    path.write_text(own)
+
+
+def trial_line(trial: Trial) -> str:
+    """Return a trial as it stands in `trials.jsonl`."""
+    return trial.model_dump_json() + "\n"
+
+
+def read_trials(path: Path) -> dict[Place, Trial]:
+    """Return the trials of a file by task and number; a last line that was cut short is left out, and cut off."""
+    if not path.exists():
+        return {}
+    whole = path.read_bytes()
+    kept = whole[: whole.rfind(b"\n") + 1]
+    if len(kept) < len(whole):
+        os.truncate(path, len(kept))
+    trials = (Trial.model_validate_json(line) for line in kept.splitlines())
+    return {(trial.task, trial.number): trial for trial in trials}
