@@ -85,7 +85,7 @@ bench-leave-one-out: install
 bench-meta-training: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.meta_training --warm-up-cpu-s 120
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.meta_training \
-		--spec benchmarks/meta_training_from_start.json
+		--spec benchmarks/meta_training_from_start.json --tasks 4
 
 # How well a prior ranks architectures that it never tried, on classes that it never met, beside counting parameters.
 PRIOR ?= workers/priors/bundled/nas_bench_201-v1
