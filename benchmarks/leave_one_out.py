@@ -34,8 +34,8 @@ from benchmarks.learning import (
     load_domains,
 )
 from benchmarks.leave_one_out_arms import load_unseen, no_prior, scores, without_dataset
-from benchmarks.machine import RESULTS, ROOT, describe
-from search_spaces.errors import ArchPriorError, InvalidOptionError
+from benchmarks.machine import RESULTS, ROOT, describe, end_with
+from search_spaces.errors import InvalidOptionError
 from service.cli.meta_runs.options import read_config
 from workers.bayes.distributions import MetaPrior
 from workers.bench.bootstrap import bootstrap
@@ -58,14 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Of the command line; None: those of this process.
     """
-    options = parse(arguments)
-    try:
-        results = run(options)
-    except ArchPriorError as error:
-        print(f"not run: {error}", file=sys.stderr)
-        return 1
-    print(json.dumps(results))
-    return 0
+    return end_with(partial(run, parse(arguments)))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -4,13 +4,14 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import ray
 
+from search_spaces.errors import ArchPriorError
 from workers.bench.machine import describe as describe_machine
 
 ROOT: Final = Path(__file__).parents[1]
@@ -28,6 +29,17 @@ def write(name: str, results: dict[str, object], raw: dict[str, object]) -> None
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps({**results, **raw}, indent=1) + "\n")
     print(json.dumps(results), flush=True)
+
+
+def end_with(run: Callable[[], Mapping[str, object]]) -> int:
+    """Run a benchmark; end with its results as one line of JSON, or with why there are none. Return the exit status."""
+    try:
+        results = run()
+    except ArchPriorError as error:
+        print(f"not run: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(results, allow_nan=False))
+    return 0
 
 
 @contextmanager

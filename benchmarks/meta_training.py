@@ -43,10 +43,10 @@ from benchmarks.learning import (
     lengthened,
     load_domains,
 )
-from benchmarks.machine import RESULTS, ROOT, describe
+from benchmarks.machine import RESULTS, ROOT, describe, end_with
 from benchmarks.meta_training_judge import Judge, TaskScores
 from benchmarks.meta_training_spec import Variant, read_spec
-from search_spaces.errors import ArchPriorError, InvalidOptionError
+from search_spaces.errors import InvalidOptionError
 from workers.bench.bootstrap import bootstrap
 from workers.contracts.meta_config import MetaConfig
 from workers.meta.learning.data import LocalMetaData
@@ -66,14 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Of the command line; None: those of this process.
     """
-    options = parse(arguments)
-    try:
-        results = run(options)
-    except ArchPriorError as error:
-        print(f"not run: {error}", file=sys.stderr)
-        return 1
-    print(json.dumps(results))
-    return 0
+    return end_with(partial(run, parse(arguments)))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

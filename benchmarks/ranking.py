@@ -19,6 +19,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Final
@@ -27,9 +28,9 @@ import torch
 from scipy import stats
 
 from benchmarks.domains.written import WrittenDomain, learnable
-from benchmarks.machine import RESULTS, ROOT, describe
+from benchmarks.machine import RESULTS, ROOT, describe, end_with
 from search_spaces.architecture import Architecture
-from search_spaces.errors import ArchPriorError, InvalidOptionError
+from search_spaces.errors import InvalidOptionError
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 from workers.bayes.distributions import MetaPrior
@@ -55,14 +56,7 @@ Scores = Sequence[float]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the trials that are missing, write the results, and end with one line of JSON."""
-    options = parse(arguments)
-    try:
-        results = run(options)
-    except ArchPriorError as error:
-        print(f"not run: {error}", file=sys.stderr)
-        return 1
-    print(json.dumps(results, allow_nan=False))
-    return 0
+    return end_with(partial(run, parse(arguments)))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
