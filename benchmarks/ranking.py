@@ -4,7 +4,7 @@ Ground truth: random architectures, the same for all tasks, each trained for a m
 meta-validation classes, as the prior's own trials were. They are ranked by what can be known before that: parameters,
 MACs, the loss with inherited weights (one-shot), the prior's option logits, what its trials foretell for the dataset
 (`chooses`), and what they foretell from the one-shot loss as well (`ranks`). For each: Kendall's tau, how many of the
-architectures that it puts into the top 5 % belong there, and how much loss its first choice gives away; means over
+architectures that it puts into the top 5 % belong there, and how much accuracy its first choice gives away; means over
 tasks, bootstrapped over them. A prior without trials has no `chooses` and no `ranks`; what gives all the same score on
 a task does not rank, and is left out. No NAS table is read.
 
@@ -175,7 +175,7 @@ def judge_all(tried: Sequence[Trial], card: PriorCard, prior: MetaPrior) -> dict
     space = SPACES[card.search_space]
     archs = [space.parse(trial.architecture) for trial in tried]
     macro = full_macro(card.macro, num_classes=2, image_size=max(card.resolutions))
-    losses = [math.inf if trial.loss is None else trial.loss for trial in tried]
+    losses = [math.inf if trial.loss is None else 1 - trial.accuracy for trial in tried]
     if not tells_apart(losses):
         return {}
     ways = rankings(tried, archs, card, prior, macro)

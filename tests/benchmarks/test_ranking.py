@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from service.cli.main import app
 from tests.benchmarks.tiny_domains import CONFIG, NAMES, tiny_domain
 from workers.meta.trials.trial import Trial
 
+LEARNED = {"option_logits", "chooses", "ranks"}
 TRIALS = {"num_tasks": 2, "num_archs": 3, "num_steps": 2, "batch_size": 8, "num_support": 24, "num_query": 12}
 
 
@@ -62,9 +64,12 @@ def call(domains: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> C
 
 def test_every_way_of_ranking_is_judged_on_every_domain(prior: Path, call: Callable[..., dict[str, object]]) -> None:
     found = call(prior, "--architectures", "6")
-    assert set(found["by_domain"]) == set(NAMES)
+    # A domain on which all do equally well says nothing.
+    assert found["by_domain"]
+    assert set(found["by_domain"]) <= set(NAMES)
     for ways in (found["mean"], *found["by_domain"].values()):
-        assert set(ways) == {"params", "macs", "option_logits", "one_shot", "chooses", "ranks"}
+        # On so few trials that are all right, the models may have learned nothing to rank by.
+        assert {"params", "macs", "one_shot"} <= set(ways) <= {"params", "macs", "one_shot", *LEARNED}
         assert all(-1 <= way["tau"] <= 1 for way in ways.values())
         assert ways["params"]["tau_above_params"]["mean"] == 0
 
@@ -151,3 +156,15 @@ def test_results_hold_no_number_that_is_none(
     for text in (out.read_text(), capsys.readouterr().out):
         assert "NaN" not in text
         assert "Infinity" not in text
+
+
+def test_a_prior_with_findings_ranks_by_them(
+    prior: Path, tmp_path: Path, call: Callable[..., dict[str, object]]
+) -> None:
+    taught = tmp_path / "taught"
+    shutil.copytree(prior, taught)
+    card = json.loads((taught / "card.json").read_text())
+    for model in (card["trials"]["chooses"], card["trials"]["ranks"]):
+        model["traits"]["longest"] = -1.0
+    (taught / "card.json").write_text(json.dumps(card))
+    assert {"chooses", "ranks"} <= set(call(taught, "--architectures", "6")["mean"])

@@ -110,7 +110,7 @@ def recommend(
         loss, accuracy = judge(network, judged_on.images, judged_on.labels, knowledge.macro.image_size)
         if not math.isfinite(loss):
             continue
-        measured = loss / knowledge.findings.chooses.noise
+        measured = (1 - accuracy) / knowledge.findings.chooses.noise
         tried.append(Tried(architecture=arch, foretold=foretold[number], measured=measured, accuracy=accuracy))
         on_tried(tried[-1])
     best = min(tried, key=lambda one: one.expected).architecture if tried else shortlist[0]

@@ -42,7 +42,7 @@ class TrialConfig(Contract):
 
 
 class LossModel(Contract):
-    """A linear model of the loss that an architecture reaches, in units of `noise`; less is better.
+    """A linear model of the 0-1 loss that an architecture reaches on held-out images, in units of `noise`.
 
     Attributes:
         options: What each option of each decision adds: [E][O], 0 where there is no option.
@@ -50,8 +50,9 @@ class LossModel(Contract):
         context: By entry of a dataset's description: what a unit of it above the mean adds to each trait's effect;
             empty where trials show no dependence on it.
         context_mean: Means of the descriptions' entries over the tasks of the trials.
-        one_shot: What a unit of the loss before training adds; None: the model does without it.
-        noise: What a trial's loss scatters about the model, in units of the logarithm of the number of classes.
+        one_shot: What a unit of the cross-entropy before training, in units of the logarithm of the number of classes,
+            adds; None: the model does without it.
+        noise: What a trial's loss scatters about the model: a share of images, 0 to 1.
         log_evidence: Of the trials under the model, up to a constant.
     """
 

@@ -30,8 +30,8 @@ def trials_where(loss_of, *, one_shot_of=lambda *_: 0.5, num_tasks: int = 40) ->
         made.append(
             Trial(
                 task=task, number=place % 8, architecture=SPACE.format(arch), dataset=0, description=description,
-                num_steps=1, one_shot=one_shot_of(arch, noise.gauss(0, 1)), accuracy=0.5,
-                loss=task + loss_of(arch, description) + 0.05 * noise.gauss(0, 1),
+                num_steps=1, one_shot=one_shot_of(arch, noise.gauss(0, 1)), loss=1.0,
+                accuracy=1 - (task + loss_of(arch, description) + 0.05 * noise.gauss(0, 1)),
             )
         )  # fmt: skip
     return made
@@ -101,3 +101,10 @@ def test_trials_that_diverged_say_nothing() -> None:
 def test_the_order_of_trials_does_not_matter() -> None:
     trials = trials_where(skip_is_good)
     assert find(trials, CONFIG) == find(trials[::-1], CONFIG)
+
+
+def test_trials_that_were_all_equally_right_teach_nothing_and_end_no_run() -> None:
+    equal = [trial.model_copy(update={"accuracy": 1.0}) for trial in trials_where(skip_is_good)]
+    findings = find(equal, CONFIG)
+    assert findings.num_trials == 320
+    assert float(option_logits(findings.chooses, SPACE, MACRO).abs().max()) == 0.0
