@@ -1,6 +1,7 @@
 """What an adaptation will do, decided before anything is trained. Free of torch: the service asks it too."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -143,31 +144,33 @@ def given_architecture(request: AdaptationRequest) -> Architecture | None:
 
 def check_limits(smallest: Cost, request: AdaptationRequest) -> None:
     """Raise `LimitUnreachableError` if even the smallest architecture exceeds a limit."""
-    for name, limit, least in (
-        ("max_params", request.max_params, smallest.params),
-        ("max_macs", request.max_macs, smallest.macs),
-    ):
-        if limit is not None and limit < least:
-            raise LimitUnreachableError(
-                f"{name}: no architecture of {request.search_space} is that small for this dataset",
-                got=limit,
-                expected=f"at least {least}",
-                todo=f"Raise {name} to {least} or more.",
-            )
+    for name, limit, least in _exceeded(smallest, request):
+        raise LimitUnreachableError(
+            f"{name}: no architecture of {request.search_space} is that small for this dataset",
+            got=limit,
+            expected=f"at least {least}",
+            todo=f"Raise {name} to {least} or more.",
+        )
 
 
 def _check_given(cost: Cost, request: AdaptationRequest) -> None:
+    for name, limit, spent in _exceeded(cost, request):
+        raise LimitUnreachableError(
+            f"{name}: the given architecture costs more for this dataset",
+            got=limit,
+            expected=f"at least {spent}",
+            todo=f"Raise {name} to {spent} or more, or give a smaller architecture.",
+        )
+
+
+def _exceeded(cost: Cost, request: AdaptationRequest) -> Iterator[tuple[str, int, int]]:
+    """Yield the limits that a cost exceeds: name, limit, cost."""
     for name, limit, spent in (
         ("max_params", request.max_params, cost.params),
         ("max_macs", request.max_macs, cost.macs),
     ):
         if limit is not None and limit < spent:
-            raise LimitUnreachableError(
-                f"{name}: the given architecture costs more for this dataset",
-                got=limit,
-                expected=f"at least {spent}",
-                todo=f"Raise {name} to {spent} or more, or give a smaller architecture.",
-            )
+            yield name, limit, spent
 
 
 def choose_resolution(request: AdaptationRequest, report: DatasetReport) -> int:
