@@ -34,7 +34,7 @@ from benchmarks.learning import (
     load_domains,
 )
 from benchmarks.leave_one_out_arms import load_unseen, no_prior, scores, without_dataset
-from benchmarks.machine import RESULTS, ROOT, describe, end_with
+from benchmarks.machine import RESULTS, ROOT, describe, end_with, put, say
 from search_spaces.errors import InvalidOptionError
 from service.cli.meta_runs.options import read_config
 from workers.bayes.distributions import MetaPrior
@@ -208,19 +208,6 @@ def read_scores(folder: Path) -> dict[str, object]:
 def results_path(without: str | None) -> Path:
     """Return where results lie if no file is named."""
     return RESULTS / f"leave_one_out{f'_without_{without}' if without else ''}.json"
-
-
-def put(path: Path, results: Mapping[str, object]) -> None:
-    """Write the file of results whole, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(results, indent=1) + "\n")
-    partial.replace(path)
-
-
-def say(what: str) -> None:
-    """Tell how far it is."""
-    print(what, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,19 @@ def write(name: str, results: dict[str, object], raw: dict[str, object]) -> None
     print(json.dumps(results), flush=True)
 
 
+def put(path: Path, results: Mapping[str, object]) -> None:
+    """Write a file of results whole, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
+    partial.replace(path)
+
+
+def say(what: str) -> None:
+    """Tell how far it is, on stderr."""
+    print(what, file=sys.stderr, flush=True)
+
+
 def end_with(run: Callable[[], Mapping[str, object]]) -> int:
     """Run a benchmark; end with its results as one line of JSON, or with why there are none. Return the exit status."""
     try:

@@ -43,7 +43,7 @@ from benchmarks.learning import (
     lengthened,
     load_domains,
 )
-from benchmarks.machine import RESULTS, ROOT, describe, end_with
+from benchmarks.machine import RESULTS, ROOT, describe, end_with, put, say
 from benchmarks.meta_training_judge import Judge, TaskScores
 from benchmarks.meta_training_spec import Variant, read_spec
 from search_spaces.errors import InvalidOptionError
@@ -246,19 +246,6 @@ def key_of(given: Mapping[str, object], domains: Sequence[WrittenDomain] = ()) -
         parts = [domain.card.name, domain.card.sha256, split.meta_train, split.meta_validation]
         digest.update(json.dumps(parts).encode())
     return digest.hexdigest()[:12]
-
-
-def put(path: Path, results: Mapping[str, object]) -> None:
-    """Write the file of results whole, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_suffix(".partial")
-    partial_path.write_text(json.dumps(results, indent=1) + "\n")
-    partial_path.replace(path)
-
-
-def say(what: str) -> None:
-    """Tell how far it is."""
-    print(what, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ usage: make bench-ranking PRIOR=FOLDER, or python -m benchmarks.ranking --prior 
 import argparse
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,7 +27,7 @@ import torch
 from scipy import stats
 
 from benchmarks.domains.written import WrittenDomain, learnable
-from benchmarks.machine import RESULTS, ROOT, describe, end_with
+from benchmarks.machine import RESULTS, ROOT, describe, end_with, say
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InvalidOptionError
 from search_spaces.registry import SPACES
@@ -253,11 +252,6 @@ def means(tasks: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[
 def counting_tau(task: Mapping[str, Mapping[str, float]]) -> float:
     """Return the tau of counting parameters on a task."""
     return task["params"]["tau"] if "params" in task else 0.0
-
-
-def say(text: str) -> None:
-    """Tell what goes on, on stderr."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
