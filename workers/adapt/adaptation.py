@@ -26,7 +26,7 @@ from workers.bayes.distributions import MetaPrior
 from workers.bayes.randomness import slot_generator
 from workers.contracts.adaptations import AttemptRequest, Candidate, Plan
 from workers.contracts.loss_model import TrialFindings
-from workers.priors.model import doubt, uniform_logits
+from workers.priors.model import doubt, possible_options, uniform_logits
 from workers.training.cost import relative_cost
 
 NUM_TIMED_PATHS: Final = 4
@@ -63,7 +63,10 @@ class Adaptation:
         logits_EO = uniform_logits(self.space) if prior is None else prior.arch_logits
         self._draws = slot_generator(request.seed, 0, 0, "candidates")
         reads = findings if request.search == "adapt" else None
-        self.knowledge = None if reads is None else Knowledge.of(reads, data, self.space, macro, group)
+        self.knowledge = None
+        if reads is not None:
+            possible_EO = possible_options(logits_EO)
+            self.knowledge = Knowledge.of(reads, data, self.space, macro, possible=possible_EO, group=group)
         # What the first head is fitted on, and to beat: the prior's mode within the limits. Without a prior, and for
         # the random baseline, an architecture drawn uniformly. One that is given needs no other.
         is_random = prior is None or request.search == "random"

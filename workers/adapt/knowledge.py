@@ -15,7 +15,7 @@ from workers.adapt.limits import Feasible
 from workers.adapt.sync import Group
 from workers.contracts.loss_model import LossModel, TrialFindings
 from workers.priors.loss_model import option_logits, predict
-from workers.priors.model import uniform_logits
+from workers.priors.model import ruled_out, uniform_logits
 from workers.tasks.description import describe
 
 # For each place on a shortlist: from either distribution, and of changes in a round. A DARTS cell takes 4 ms to count.
@@ -32,18 +32,38 @@ class Knowledge:
         description: Of the dataset, by entry.
         space: Of the architectures.
         macro: The skeleton.
+        possible: Options [E, O] that the prior has not ruled out.
     """
 
     findings: TrialFindings
     description: dict[str, float]
     space: SearchSpace
     macro: Macro
+    possible: Tensor
 
     @classmethod
     def of(
-        cls, findings: TrialFindings, data: TaskData, space: SearchSpace, macro: Macro, group: Group | None = None
+        cls,
+        findings: TrialFindings,
+        data: TaskData,
+        space: SearchSpace,
+        macro: Macro,
+        *,
+        possible: Tensor | None = None,
+        group: Group | None = None,
     ) -> Self:
-        """Return what trials say of a dataset; all ranks of a group go by what rank 0 sees."""
+        """Return what trials say of a dataset; all ranks of a group go by what rank 0 sees.
+
+        Args:
+            findings: Of the prior's trials.
+            data: The dataset.
+            space: Of the architectures.
+            macro: The skeleton.
+            possible: Options [E, O] that the prior has not ruled out; None: all.
+            group: Of the ranks.
+        """
+        if possible is None:
+            possible = torch.tensor(space.option_mask)
         found = describe(
             data.support.images,
             data.support.labels,
@@ -53,12 +73,13 @@ class Knowledge:
         )
         agree = (group or Group()).agree
         description = {name: agree(value) for name, value in found.items()}
-        return cls(findings=findings, description=description, space=space, macro=macro)
+        return cls(findings=findings, description=description, space=space, macro=macro, possible=possible)
 
     @cached_property
     def option_logits(self) -> Tensor:
         """alpha(D) [E, O]."""
-        return option_logits(self.findings.chooses, self.space, self.macro, self.description)
+        found_EO = option_logits(self.findings.chooses, self.space, self.macro, self.description)
+        return ruled_out(found_EO, self.possible)
 
     def foretell(self, archs: Sequence[Architecture], one_shot: Sequence[float] | None = None) -> Tensor:
         """Return the losses [A] after training, in units of what a trial scatters; only differences mean anything.
@@ -85,7 +106,7 @@ class Knowledge:
         if number < 1:
             return []
         draws = number * DRAWN_PER_PLACE
-        logits = (self.option_logits, uniform_logits(self.space))
+        logits = (self.option_logits, ruled_out(uniform_logits(self.space), self.possible))
         drawn = [feasible.sample(feasible.tilt(one, generator), draws, generator) for one in logits]
         known = self._foretold(dict.fromkeys(arch for archs in drawn for arch in archs))
         for _ in range(NUM_ROUNDS):
@@ -106,11 +127,11 @@ class Knowledge:
         return dict(zip(listed, self.foretell(listed).tolist(), strict=True))
 
     def _neighbors(self, arch: Architecture) -> list[Architecture]:
-        """Return the valid architectures that differ in one decision."""
+        """Return the valid architectures of possible options that differ in one decision."""
         found = []
-        for decision, options in enumerate(self.space.option_mask):
-            for option, exists in enumerate(options):
-                if exists and option != arch.choices[decision]:
+        for decision, options in enumerate(self.possible.tolist()):
+            for option, is_possible in enumerate(options):
+                if is_possible and option != arch.choices[decision]:
                     choices = (*arch.choices[:decision], option, *arch.choices[decision + 1 :])
                     changed = Architecture(self.space.name, choices)
                     if self.space.is_valid(changed):

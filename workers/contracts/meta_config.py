@@ -27,8 +27,9 @@ class MetaConfig(StoredContract):
     prior moves by `rule` on its query.
 
     Attributes:
-        architecture: In its space's string form: only the weights of this one are learned, and the prior's choices are
-            sure of it from the start. None: the choices are learned.
+        architectures: In their space's string form: the prior chooses only among options that one of these has, and all
+            others are ruled out for good. With one, its weights alone are learned, and the prior is sure of it. Empty:
+            nothing is ruled out.
         rule: Of the meta-gradient: `kl`, `first_order`, `unrolled`.
         estimator: Of the gradient through choices: `relaxed`, `straight_through`, `score_function`.
         family: Of the weights' posterior: `gaussian` or `delta`.
@@ -71,7 +72,7 @@ class MetaConfig(StoredContract):
 
     search_space: str = "nas_bench_201"
     macro: MacroSpec = MacroSpec(num_channels=16, num_cells=1)
-    architecture: str | None = None
+    architectures: tuple[str, ...] = Field((), max_length=100)
     seed: int = Field(0, ge=0)
     num_steps: int = Field(2000, ge=1)
     warmup_steps: int = Field(1200, ge=0)
@@ -121,6 +122,11 @@ class MetaConfig(StoredContract):
     evaluate_every: int = Field(500, ge=1)
     checkpoint_every: int = Field(500, ge=1)
 
+    @property
+    def is_of_one(self) -> bool:
+        """Whether the weights of one architecture alone are learned: nothing is left to choose."""
+        return len(set(self.architectures)) == 1
+
     @model_validator(mode="before")
     @classmethod
     def _shares_of_the_run(cls, given: object) -> object:
@@ -166,21 +172,25 @@ class MetaConfig(StoredContract):
             raise ValueError("path_sampling: the run has no warm-up: set warmup_steps above 0")
         if self.label_smoothing and not self.joint_steps:
             raise ValueError("label_smoothing: the run has third-part steps only: set joint_steps above 0")
-        if self.architecture is None:
+        if not self.architectures:
             return self
         if self.search_space not in SPACES:
             raise ValueError(f"search_space: unknown: {self.search_space}")
         space = SPACES[self.search_space]
         try:
-            known = space.is_valid(space.parse(self.architecture))
+            given = [space.parse(text) for text in self.architectures]
         except ArchPriorError as error:
-            raise ValueError(f"architecture: {error}") from error
-        if not known:
-            raise ValueError("architecture: its output does not depend on its input")
+            raise ValueError(f"architectures: {error}") from error
+        if invalid := [space.format(arch) for arch in given if not space.is_valid(arch)]:
+            raise ValueError(f"architectures: the output does not depend on the input: {', '.join(invalid)}")
+        if self.trials is not None and self.trials.weights == "fresh":
+            raise ValueError("architectures: trials with fresh weights ask nothing of the prior's: leave them out")
+        if not self.is_of_one:
+            return self
         choosing = {**second_part, "arch_entropy": self.arch_entropy, "inner_arch_lr": self.inner_arch_lr}
         idle = [name for name, value in choosing.items() if value]
         idle += ["path_sampling"] if self.path_sampling == "fair" else []
         idle += ["trials"] if self.trials is not None else []
         if idle:
-            raise ValueError(f"{', '.join(idle)}: act on choices, and architecture leaves none")
+            raise ValueError(f"{', '.join(idle)}: act on choices, and one architecture leaves none")
         return self

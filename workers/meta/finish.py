@@ -23,7 +23,7 @@ from workers.meta.learning.log import StepEntry, read_log
 from workers.meta.learning.loop import LOG
 from workers.meta.learning.state import MetaState
 from workers.priors.loss_model import option_logits
-from workers.priors.model import full_macro, mode_of
+from workers.priors.model import full_macro, mode_of, possible_options, ruled_out
 from workers.priors.registry import CARD, TENSORS
 from workers.priors.tensors import save_prior
 
@@ -110,7 +110,7 @@ def write_prior(
             f"An exported network has this prior's skeleton ({config.macro.skeleton}, {config.macro.num_channels} "
             f"channels, {config.macro.num_cells} cells): stem, reductions and the chosen ops of its cells begin at the "
             "prior's means and are trained on. The classifier and the statistics of batch norm are the dataset's own."
-            + ("" if config.architecture is None else f" Only the weights of {config.architecture} were learned.")
+            + _learned_alone(config.architectures)
         ),
         command=origin.command,
         config=config.model_dump(mode="json"),
@@ -131,7 +131,19 @@ def write_prior(
 def informed(prior: MetaPrior, config: MetaConfig, trials: TrialFindings) -> MetaPrior:
     """Return a prior with the option logits that its trials found, for the mean dataset."""
     macro = full_macro(config.macro, num_classes=2, image_size=config.resolutions[0])
-    return replace(prior, arch_logits=option_logits(trials.chooses, SPACES[config.search_space], macro))
+    found_EO = option_logits(trials.chooses, SPACES[config.search_space], macro)
+    return replace(prior, arch_logits=ruled_out(found_EO, possible_options(prior.arch_logits)))
+
+
+def _learned_alone(architectures: Sequence[str]) -> str:
+    """Return the sentence that says so where options are ruled out."""
+    match architectures:
+        case []:
+            return ""
+        case [only]:
+            return f" Only the weights of {only} were learned."
+        case _:
+            return f" Only ops that one of these has were learned: {', '.join(architectures)}."
 
 
 def versions() -> dict[str, str]:

@@ -27,7 +27,7 @@ from search_spaces.spec import Macro, SearchSpace
 from workers.bayes.distributions import MASKED_LOGIT
 from workers.bayes.relaxation import sample_choices
 from workers.contracts.loss_model import TRAITS, LossModel
-from workers.priors.model import uniform_logits
+from workers.priors.model import ruled_out, uniform_logits
 from workers.priors.traits import traits_of
 
 NUM_DRAWN: Final = 1000
@@ -97,11 +97,23 @@ def option_logits(
     return torch.where(mask_EO, logits_EO - means_E1, MASKED_LOGIT).float()
 
 
-def draw_valid(space: SearchSpace, number: int, generator: torch.Generator) -> list[Architecture]:
-    """Return so many valid architectures, each option as likely as any other of its decision; repeats are possible."""
+def draw_valid(
+    space: SearchSpace, number: int, generator: torch.Generator, possible_EO: Tensor | None = None
+) -> list[Architecture]:
+    """Return so many valid architectures, each possible option as likely as any other; repeats are possible.
+
+    Args:
+        space: Of the architectures.
+        number: How many.
+        generator: Of the draws.
+        possible_EO: Options [E, O], with which a valid architecture can be made; None: all.
+    """
+    logits_EO = uniform_logits(space)
+    if possible_EO is not None:
+        logits_EO = ruled_out(logits_EO, possible_EO)
     found: list[Architecture] = []
     while len(found) < number:
-        rows = sample_choices(uniform_logits(space), generator, number).tolist()
+        rows = sample_choices(logits_EO, generator, number).tolist()
         drawn = (Architecture(space.name, tuple(row)) for row in rows)
         found += [arch for arch in drawn if space.is_valid(arch)]
     return found[:number]

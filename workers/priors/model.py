@@ -1,6 +1,6 @@
 """A meta-prior as a supernet's weights: from one to the other, and the likelihood that both learn by."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -36,18 +36,28 @@ def uniform_logits(space: SearchSpace) -> Tensor:
     return torch.where(mask_EO, 0.0, MASKED_LOGIT)
 
 
-def sure_logits(logits_EO: Tensor, architecture: Architecture) -> Tensor:
-    """Return logits so far apart that every draw is this architecture, of the shape and place of some others."""
-    sure_EO = torch.full_like(logits_EO, MASKED_LOGIT)
-    sure_EO[torch.arange(len(architecture.choices)), torch.tensor(architecture.choices)] = 0.0
-    return sure_EO
+def possible_options(logits_EO: Tensor) -> Tensor:
+    """Return which options [E, O] are not ruled out: those that a decision does not have are, and maybe others."""
+    return logits_EO > MASKED_LOGIT / 2
+
+
+def options_of(architectures: Sequence[Architecture]) -> Tensor:
+    """Return which options [E, O] one of some architectures has; at least one architecture of a known space."""
+    space = SPACES[architectures[0].space]
+    choices_AE = torch.tensor([arch.choices for arch in architectures])
+    return F.one_hot(choices_AE, space.num_options).any(dim=0)
+
+
+def ruled_out(logits_EO: Tensor, possible_EO: Tensor) -> Tensor:
+    """Return the logits with all options ruled out that are not possible."""
+    return torch.where(possible_EO, logits_EO, MASKED_LOGIT)
 
 
 def doubt(arch_logits_EO: Tensor) -> float:
     """Return the mean over decisions of entropy / log(number of options), 0 (sure) to 1 (uniform)."""
     log_p_EO = torch.log_softmax(arch_logits_EO, dim=-1)
     entropy_E = -(log_p_EO.exp() * log_p_EO).sum(dim=-1)
-    num_options_E = (arch_logits_EO > MASKED_LOGIT / 2).sum(dim=-1)
+    num_options_E = possible_options(arch_logits_EO).sum(dim=-1)
     return float((entropy_E / num_options_E.clamp_min(2).log()).mean())
 
 

@@ -1,5 +1,7 @@
 """What a prior's trials say on a dataset: read, foretold, shortlisted within limits."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -11,6 +13,7 @@ from workers.adapt.knowledge import Knowledge
 from workers.adapt.limits import Feasible, Limits
 from workers.contracts.loss_model import ENTRIES, TRAITS, LossModel, TrialConfig, TrialFindings
 from workers.priors.loss_model import draw_valid
+from workers.priors.model import options_of
 
 SPACE = SPACES["nas_bench_201"]
 MACRO = SPACE.default_macro(num_classes=4, image_size=16)
@@ -65,6 +68,20 @@ def test_under_the_tightest_limit_the_cheapest_is_left(knowledge: Knowledge) -> 
     found = shortlist(knowledge, limits=Limits(max_macs=smallest.macs, max_params=smallest.params))
     assert found
     assert all(SPACE.cost(arch, MACRO) == smallest for arch in found)
+
+
+def test_the_shortlist_holds_nothing_that_the_prior_rules_out(knowledge: Knowledge) -> None:
+    cells = [
+        "|skip_connect~0|+|nor_conv_3x3~0|none~1|+|skip_connect~0|skip_connect~1|nor_conv_3x3~2|",
+        "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|",
+    ]
+    possible = options_of([SPACE.parse(cell) for cell in cells])
+    found = shortlist(replace(knowledge, possible=possible), number=20)
+    assert len(found) == 8  # three decisions are left, of two options each
+    assert all(possible[edge, option] for arch in found for edge, option in enumerate(arch.choices))
+    assert SPACE.depth(found[0]).longest == 3
+    chances = torch.softmax(replace(knowledge, possible=possible).option_logits, dim=1)
+    assert torch.equal(chances > 0, possible)
 
 
 def test_the_shortlist_follows_from_the_draws(knowledge: Knowledge) -> None:

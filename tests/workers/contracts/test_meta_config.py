@@ -4,22 +4,23 @@ from pydantic import ValidationError
 from workers.contracts.meta_config import MetaConfig
 
 CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|"
+OTHER = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"architecture": "|nor_conv_3x3~0|"}, "architecture:"),
-        ({"architecture": "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"}, "does not depend on its input"),
-        ({"architecture": CELL, "search_space": "mobile"}, "architecture:"),
-        ({"architecture": CELL, "search_space": "nowhere"}, "search_space: unknown"),
-        ({"architecture": CELL, "mode_share": 0.5}, "mode_share: act on choices"),
+        ({"architectures": ["|nor_conv_3x3~0|"]}, "architectures:"),
+        ({"architectures": [CELL, "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"]}, "does not depend on the input"),
+        ({"architectures": [CELL], "search_space": "mobile"}, "architectures:"),
+        ({"architectures": [CELL], "search_space": "nowhere"}, "search_space: unknown"),
+        ({"architectures": [CELL], "mode_share": 0.5}, "mode_share: act on choices"),
         (
-            {"architecture": CELL, "choice_share": 0.5, "arch_entropy": 0.1},
+            {"architectures": [CELL], "choice_share": 0.5, "arch_entropy": 0.1},
             "choice_share, arch_entropy: act on choices",
         ),
-        ({"architecture": CELL, "path_sampling": "fair"}, "path_sampling: act on choices"),
-        ({"architecture": CELL, "inner_arch_lr": 0.1}, "inner_arch_lr: act on choices"),
+        ({"architectures": [CELL], "path_sampling": "fair"}, "path_sampling: act on choices"),
+        ({"architectures": [CELL], "inner_arch_lr": 0.1}, "inner_arch_lr: act on choices"),
         ({"num_steps": 9, "warmup_steps": 5, "joint_steps": 5, "mode_share": 0.5}, "mode_share: the run has no second"),
         ({"num_steps": 9, "warmup_steps": 5, "joint_steps": 5, "choice_share": 0.5}, "choice_share: the run has no"),
         ({"num_steps": 9, "warmup_steps": 0, "path_sampling": "fair"}, "path_sampling: the run has no warm-up"),
@@ -35,5 +36,12 @@ def test_what_would_not_act_is_refused(fields: dict[str, object], message: str) 
         MetaConfig.model_validate(fields)
 
 
-def test_one_architecture_of_any_space_can_be_learned() -> None:
-    assert MetaConfig.model_validate({"architecture": CELL}).architecture == CELL
+def test_what_acts_on_choices_acts_where_several_architectures_leave_some() -> None:
+    several = {"architectures": [CELL, OTHER], "mode_share": 0.5, "path_sampling": "fair", "trials": {}}
+    assert not MetaConfig.model_validate(several).is_of_one
+    assert MetaConfig.model_validate({"architectures": [CELL, CELL]}).is_of_one
+
+
+def test_trials_of_fresh_weights_rule_nothing_out() -> None:
+    with pytest.raises(ValidationError, match="architectures: trials with fresh weights"):
+        MetaConfig.model_validate({"architectures": [CELL, OTHER], "trials": {"weights": "fresh"}})

@@ -41,7 +41,7 @@ def test_any_number_of_workers_learns_what_one_process_learns(
     "changes",
     [
         {"path_sampling": "fair", "mode_share": 0.5, "choice_share": 0.3, "label_smoothing": 0.1, "arch_entropy": 0.1},
-        {"architecture": "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|"},
+        {"architectures": ["|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|"]},
     ],
     ids=["every option on", "one architecture"],
 )

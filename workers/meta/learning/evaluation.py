@@ -17,7 +17,7 @@ from workers.bayes.inner_loop import adapt
 from workers.bayes.randomness import slot_generator
 from workers.meta.learning.device import features_in, likelihood_in, prior_on
 from workers.meta.learning.slot import SlotWork, fit_head, prepare, without_heads
-from workers.priors.model import HEAD_BIAS, HEAD_WEIGHT, mode_of, sure_logits
+from workers.priors.model import HEAD_BIAS, HEAD_WEIGHT, mode_of, options_of, ruled_out
 from workers.tasks.distribution import TaskDistribution
 
 CURVE_STEPS: Final = (0, 4, 16)
@@ -82,7 +82,8 @@ def query_scores(
     raw = held_out.sample(generator, num_ways=ways, sizes=SIZES)
     data = prepare(raw, max(1, SIZES[0] // 128), generator, flip=config.flip).on(work.device)
     bare = without_heads(prior_on(prior, work.device))
-    sure_EO = sure_logits(bare.arch_logits, architecture or mode_of(bare, work.supernet.space))
+    judged = options_of([architecture or mode_of(bare, work.supernet.space)])
+    sure_EO = ruled_out(torch.zeros_like(bare.arch_logits), judged.to(work.device))
     start = MetaPrior(sure_EO, bare.loc, bare.log_scale)
     return _curve(work, start, fit_head(work, start, data, generator), data.task, generator)
 

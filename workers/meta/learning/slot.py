@@ -13,7 +13,7 @@ from torch import Tensor
 
 from search_spaces.errors import InvalidOptionError
 from search_spaces.supernet import Supernet, build_supernet
-from workers.bayes.distributions import MASKED_LOGIT, Batch, MetaPrior, Task
+from workers.bayes.distributions import Batch, MetaPrior, Task
 from workers.bayes.elbo import Objective
 from workers.bayes.estimators import (
     Estimator,
@@ -29,7 +29,7 @@ from workers.bayes.randomness import slot_generator
 from workers.bayes.relaxation import one_hot_choices, sample_choices
 from workers.contracts.meta_config import MetaConfig
 from workers.meta.learning.device import batch_on, features_in, likelihood_in, prior_on, task_on
-from workers.priors.model import HEAD_BIAS, HEAD_NAMES, HEAD_WEIGHT, as_choices, full_macro, mode_of
+from workers.priors.model import HEAD_BIAS, HEAD_NAMES, HEAD_WEIGHT, as_choices, full_macro, mode_of, possible_options
 from workers.tasks.batches import augment, to_batch
 from workers.tasks.distribution import RawTask, TaskDistribution
 
@@ -250,11 +250,11 @@ def _paths_of_weights(work: SlotWork, prior: MetaPrior, drawn: Drawn, generator:
     if part_of(config, drawn.step) == "warmup":
         if config.path_sampling == "fair":
             number = drawn.step * config.num_slots + drawn.slot
-            return fair_choices(logits_EO > MASKED_LOGIT / 2, config.seed, number).to(logits_EO.device)
+            return fair_choices(possible_options(logits_EO), config.seed, number).to(logits_EO.device)
         return sample_choices(logits_EO, generator, 1)
     if config.mode_share and float(torch.rand((), generator=generator)) < config.mode_share:
         return torch.tensor([mode_of(prior, work.supernet.space).choices], device=logits_EO.device)
-    alone = config.choice_share or config.architecture
+    alone = config.choice_share or config.is_of_one
     return sample_choices(logits_EO, generator, 1 if alone else config.num_arch_samples)
 
 
@@ -320,7 +320,7 @@ def fit_head(work: SlotWork, prior: MetaPrior, data: TaskData, generator: torch.
 
 def make_estimator(config: MetaConfig) -> Estimator:
     """Return the estimator that the configuration names."""
-    if config.architecture is not None and config.rule != "unrolled":
+    if config.is_of_one and config.rule != "unrolled":
         return StraightThrough(temperature=config.temperature)  # several samples would all be the same
     match config.estimator:
         case "relaxed":

@@ -18,7 +18,7 @@ from workers.bayes.randomness import slot_generator
 from workers.bayes.relaxation import entropy_gradient
 from workers.contracts.errors import CheckpointMismatchError, NewerFormatError
 from workers.contracts.meta_config import MetaConfig
-from workers.priors.model import HEAD_NAMES, fresh_prior, full_macro, sure_logits
+from workers.priors.model import HEAD_NAMES, fresh_prior, full_macro, options_of, possible_options, ruled_out
 
 CHECKPOINT = "checkpoint.pt"
 # Of that file; one that says none is of version 1.
@@ -65,8 +65,11 @@ class MetaState:
             HEAD_NAMES[1]: torch.zeros(num_classes),
         }
         logits_EO = fresh.arch_logits.clone()
-        if config.architecture is not None:
-            logits_EO = sure_logits(logits_EO, SPACES[config.search_space].parse(config.architecture))
+        if config.architectures:
+            space = SPACES[config.search_space]
+            possible_EO = options_of([space.parse(text) for text in config.architectures])
+            # What a parent ruled out is possible again where it is named.
+            logits_EO = ruled_out(torch.where(possible_options(logits_EO), logits_EO, 0.0), possible_EO)
         self._arch_logits = logits_EO.requires_grad_()
         self._loc = {name: value.clone().requires_grad_() for name, value in {**fresh.loc, **heads}.items()}
         self._log_scale = {name: value.clone().requires_grad_() for name, value in fresh.log_scale.items()}
@@ -129,7 +132,7 @@ class MetaState:
 
     def _slope_of_choices(self, found_EO: Tensor) -> Tensor | None:
         """Return the gradient of the option logits, that of their entropy included; None where they are given."""
-        if self.config.architecture is not None:
+        if self.config.is_of_one:
             return None
         if not self.config.arch_entropy:
             return found_EO

@@ -13,7 +13,7 @@ from workers.contracts.meta_config import MetaConfig
 from workers.meta.trials.findings import find
 from workers.meta.trials.trial import Trial, Workshop, describe_task
 from workers.priors.loss_model import draw_valid, predict
-from workers.priors.model import full_macro
+from workers.priors.model import full_macro, possible_options
 from workers.tasks.distribution import RawTask
 
 Place = tuple[int, int]
@@ -64,7 +64,7 @@ def architectures(shop: Workshop, raw: RawTask, task: int, known: LossModel | No
     space = SPACES[shop.config.search_space]
     generator = slot_generator(shop.config.seed, task, 0, "trial architectures")
     number = shop.trials.num_archs - 1
-    drawn = draw_valid(space, DRAWN_PER_PLACE * number, generator)
+    drawn = draw_valid(space, DRAWN_PER_PLACE * number, generator, possible_options(shop.prior.arch_logits))
     different = list(dict.fromkeys(arch for arch in drawn if arch != shop.mode)) or [shop.mode]
     if known is not None:
         macro = full_macro(shop.config.macro, num_classes=raw.num_ways, image_size=raw.resolution)

@@ -174,7 +174,7 @@ def test_one_architecture_is_sure_from_the_first_step_to_the_last(
     config: MetaConfig, classes: ClassImages, tmp_path: Path
 ) -> None:
     cell = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|"
-    alone = MetaConfig.model_validate({**config.model_dump(), "architecture": cell})
+    alone = MetaConfig.model_validate({**config.model_dump(), "architectures": [cell]})
     before = MetaState(alone, classes.class_names).prior
     after = meta_train(alone, classes, None, tmp_path).prior
 

@@ -12,7 +12,7 @@ from workers.bayes.distributions import Batch, MetaPrior
 from workers.contracts.meta_config import MetaConfig
 from workers.meta.learning.slot import Drawn, SlotWork, TaskData, draw, gradient, part_of, without_heads
 from workers.meta.learning.state import MetaState
-from workers.priors.model import HEAD_NAMES
+from workers.priors.model import HEAD_NAMES, possible_options
 from workers.tasks.distribution import ClassImages, TaskDistribution
 
 WARMUP, JOINT, TASK = 0, 4, 7
@@ -259,10 +259,35 @@ def test_one_architecture_teaches_its_own_weights_alone(
     cell = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|"
     estimator = "relaxed" if rule == "unrolled" else config.estimator
     kl = {"weight_kl": 1.0, "inner_weight_kl": 0.1} if rule == "kl" else {}
-    alone = changed(config, architecture=cell, rule=rule, estimator=estimator, **kl)
+    alone = changed(config, architectures=[cell], rule=rule, estimator=estimator, **kl)
     work, state = work_of(alone, classes), MetaState(alone, classes.class_names)
     arrays = gradient(work, state.prior_with_heads, draw(work, step=step, slot=0)).arrays
 
     edges = {key.split(".edges.")[1].split(".")[0] for key, value in arrays.items() if ".edges." in key and value.any()}
     assert not arrays["arch_logits"].any()
     assert len(edges) == 2
+
+
+@pytest.mark.parametrize("step", [WARMUP, JOINT, TASK])
+def test_what_no_architecture_has_is_neither_drawn_nor_learned(
+    step: int, config: MetaConfig, classes: ClassImages
+) -> None:
+    cells = [
+        "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|",
+        "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|skip_connect~2|",
+    ]
+    several = changed(config, architectures=cells)
+    work, state = work_of(several, classes), MetaState(several, classes.class_names)
+    for slot in range(6):
+        arrays = gradient(work, state.prior_with_heads, draw(work, step=step, slot=slot)).arrays
+        learned = {key.split(".edges.")[1] for key, value in arrays.items() if ".edges." in key and value.any()}
+        assert {name.split(".")[0] for name in learned} <= {"0-1", "1-2", "2-3"}
+        assert arrays["arch_logits"][[1, 3, 4]].abs().max() < 1e-6
+
+
+def test_what_a_parent_ruled_out_is_possible_again_where_it_is_named(config: MetaConfig, classes: ClassImages) -> None:
+    first = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|"
+    second = "|skip_connect~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_1x1~2|"
+    parent = MetaState(changed(config, architectures=[first]), classes.class_names).prior
+    child = MetaState(changed(config, architectures=[first, second]), classes.class_names, parent).prior
+    assert possible_options(child.arch_logits).sum(dim=1).tolist() == [2, 1, 2, 1, 1, 1]

@@ -12,6 +12,7 @@ from workers.meta.trials import campaign
 from workers.meta.trials.campaign import TRIALS, read_trials, run_trials
 from workers.meta.trials.plan import architectures, taught
 from workers.meta.trials.trial import Trial, Workshop, draw_task
+from workers.priors.model import options_of, ruled_out
 
 SPACE = SPACES["nas_bench_201"]
 
@@ -82,3 +83,13 @@ def test_the_second_half_tries_what_the_first_half_says_is_good(shop: Workshop, 
     depths = {key: [depth(SPACE.format(arch)) for arch in archs] for key, archs in drawn.items()}
     assert min(depths["known"]) >= 2 > sum(depths[None]) / 8
     assert len(set(drawn["known"])) == 8
+
+
+def test_trials_try_possible_options_only(shop: Workshop) -> None:
+    cells = [shop.mode, SPACE.parse("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|")]
+    possible = options_of(cells)
+    prior = replace(shop.prior, arch_logits=ruled_out(shop.prior.arch_logits, possible))
+    narrow = replace(shop, prior=prior, trials=shop.trials.model_copy(update={"num_archs": 6}))
+    tried = architectures(narrow, draw_task(narrow, 0), 0, None)
+    assert len(set(tried)) > 2
+    assert all(possible[edge, option] for arch in tried for edge, option in enumerate(arch.choices))
