@@ -60,7 +60,7 @@ class MetaConfig(StoredContract):
         inner_weight_kl, inner_arch_kl: lambda_w and lambda_z of the inner objective.
         weight_scale: sigma of the prior over weights, before it is learned (`gaussian`) or for good (`delta`).
         lr: Peak rate on the prior's weights: linear rise over `lr_rise_steps`, then a cosine to zero at `num_steps`.
-        arch_lr: Rate on the prior's option logits (Adam).
+        arch_lr: Rate on the prior's option logits (Adam). 0: they stay, and weights learn along one path a slot.
         arch_entropy: Nats of loss that a nat of a decision's entropy is worth: keeps the choices from being surer than
             the losses warrant.
         clip: Largest gradient norm of each group.
@@ -168,6 +168,10 @@ class MetaConfig(StoredContract):
         idle = [name for name, value in second_part.items() if value and self.warmup_steps == self.joint_steps]
         if idle:
             raise ValueError(f"{', '.join(idle)}: the run has no second part: set joint_steps above warmup_steps")
+        learning = {"choice_share": self.choice_share, "arch_entropy": self.arch_entropy}
+        idle = [name for name, value in learning.items() if value]
+        if idle and not self.arch_lr:
+            raise ValueError(f"{', '.join(idle)}: act on choices that learn: set arch_lr above 0")
         if self.path_sampling == "fair" and not self.warmup_steps:
             raise ValueError("path_sampling: the run has no warm-up: set warmup_steps above 0")
         if self.label_smoothing and not self.joint_steps:

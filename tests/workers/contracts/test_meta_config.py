@@ -25,6 +25,7 @@ OTHER = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|nor_con
         ({"num_steps": 9, "warmup_steps": 5, "joint_steps": 5, "choice_share": 0.5}, "choice_share: the run has no"),
         ({"num_steps": 9, "warmup_steps": 0, "path_sampling": "fair"}, "path_sampling: the run has no warm-up"),
         ({"num_steps": 9, "warmup_steps": 0, "joint_steps": 0, "label_smoothing": 0.1}, "label_smoothing: the run"),
+        ({"arch_lr": 0.0, "choice_share": 0.1, "arch_entropy": 0.1}, "choice_share, arch_entropy: act on choices that"),
         ({"mode_share": 1.0}, "mode_share"),
         ({"choice_share": 1.0}, "choice_share"),
         ({"label_smoothing": 1.0}, "label_smoothing"),

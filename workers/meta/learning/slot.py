@@ -254,7 +254,8 @@ def _paths_of_weights(work: SlotWork, prior: MetaPrior, drawn: Drawn, generator:
         return sample_choices(logits_EO, generator, 1)
     if config.mode_share and float(torch.rand((), generator=generator)) < config.mode_share:
         return torch.tensor([mode_of(prior, work.supernet.space).choices], device=logits_EO.device)
-    alone = config.choice_share or config.is_of_one
+    # A second path serves the score function only.
+    alone = config.choice_share or config.is_of_one or not config.arch_lr
     return sample_choices(logits_EO, generator, 1 if alone else config.num_arch_samples)
 
 

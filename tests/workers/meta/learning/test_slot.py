@@ -291,3 +291,12 @@ def test_what_a_parent_ruled_out_is_possible_again_where_it_is_named(config: Met
     parent = MetaState(changed(config, architectures=[first]), classes.class_names).prior
     child = MetaState(changed(config, architectures=[first, second]), classes.class_names, parent).prior
     assert possible_options(child.arch_logits).sum(dim=1).tolist() == [2, 1, 2, 1, 1, 1]
+
+
+def test_choices_that_do_not_learn_cost_no_second_path(config: MetaConfig, classes: ClassImages) -> None:
+    still = changed(config, arch_lr=0.0)
+    prior = unsure(still, classes)
+    works = [work_of(one, classes) for one in (config, still)]
+    found = [gradient(work, prior, draw(work, step=JOINT, slot=0)) for work in works]
+    assert found[0].arrays["arch_logits"].any()
+    assert not found[1].arrays["arch_logits"].any()
