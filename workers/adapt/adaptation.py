@@ -11,7 +11,7 @@ from search_spaces.network import Network
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro, SearchSpace
 from workers.adapt.budget import Budget
-from workers.adapt.choice import Choice, Score, choose, inherited_network, score
+from workers.adapt.choice import Choice, Score, choose, foretold_best, inherited_network, score
 from workers.adapt.data import TaskData
 from workers.adapt.final import TrainedNetwork, train_network
 from workers.adapt.knowledge import Knowledge
@@ -32,6 +32,8 @@ from workers.training.cost import relative_cost
 NUM_TIMED_PATHS: Final = 4
 # Candidates that the prior's trials name; the others are drawn.
 SHORTLIST: Final = 8
+# Finalists may be foretold to be worse than the best by what a trial scatters: more is not worth the seconds of a race.
+NEAR: Final = 1.0
 
 
 class Adaptation:
@@ -171,8 +173,11 @@ class Adaptation:
             is_late = self.group.agree(float(self.budget.elapsed_s > deadline_s)) > 0
             if is_late and len(scores) >= min(2, len(archs)):
                 break
+        finalists = self._finalists(scores, sources, posterior.arch_logits)
+        if self.knowledge is not None and len(finalists) == 1:
+            return foretold_best(self.reference, scores)
         # Raced networks have been trained and one-shot ones have not: their losses do not compare.
-        raced = self._race(scores, sources, posterior.arch_logits)
+        raced = self._race(finalists) if plan.race_steps else []
         rivals = raced or scores
         choice = choose(self.reference if self.has_prior else None, rivals, are_raced=bool(raced))
         archs = [item.architecture for item in rivals]
@@ -185,18 +190,29 @@ class Adaptation:
             verdict=choice.verdict,
         )
 
-    def _race(self, scores: list[Score], sources: dict[Architecture, str], logits_EO: torch.Tensor) -> list[Score]:
-        """Return the scores of the raced finalists; their networks are kept for the final training."""
-        plan = self.plan
-        if plan.race_steps == 0:
-            return []
+    def _finalists(
+        self, scores: list[Score], sources: dict[Architecture, str], logits_EO: torch.Tensor
+    ) -> dict[Architecture, str]:
+        """Return who is to race, and where each comes from: the prior's mode first, if there is one.
+
+        Then those that the prior's trials foretell to be near the best; or, where they foretell nothing, the candidate
+        of least loss and the most likely architectures at lower costs.
+        """
         finalists = {self.reference: sources[self.reference]} if self.has_prior else {}
-        for arch in self._ranked(scores):
-            if len(finalists) < (NUM_FINALISTS if self.knowledge else 1 + self.has_prior):
+        merits = self._merits(scores)
+        number, worst = NUM_FINALISTS, min(merits.values()) + NEAR
+        if self.knowledge is None:
+            number, worst = 1 + self.has_prior, math.inf
+        for arch in sorted(merits, key=merits.__getitem__):
+            if len(finalists) < number and merits[arch] <= worst:
                 finalists.setdefault(arch, sources[arch])
         if self.knowledge is None:
             for arch in thrifty_modes(next(iter(finalists)), logits_EO, self.macro, self.feasible.limits):
                 finalists.setdefault(arch, "most likely at a lower cost")
+        return finalists
+
+    def _race(self, finalists: dict[Architecture, str]) -> list[Score]:
+        """Return the scores of the raced finalists; their networks are kept for the final training."""
         offset = self.num_search_steps
 
         def on_step(step: int, loss: float) -> None:
@@ -209,7 +225,7 @@ class Adaptation:
             dict(self.start.supernet.named_parameters()),
             self.macro,
             self.data,
-            plan,
+            self.plan,
             self.group,
             elapsed_s=lambda: self.budget.elapsed_s,
             on_step=on_step,
@@ -217,21 +233,19 @@ class Adaptation:
         self._raced = {finalist.score.architecture: finalist.network for finalist in raced}
         return [finalist.score for finalist in raced]
 
-    def _ranked(self, scores: list[Score]) -> list[Architecture]:
-        """Return the candidates, most promising first, in rank 0's order.
+    def _merits(self, scores: list[Score]) -> dict[Architecture, float]:
+        """Return what the candidates go by, less is better, the same on all ranks.
 
-        By the loss that the prior's trials foretell from the one with inherited weights, where they know of such.
+        The loss with inherited weights; where the prior made trials, what they foretell from it.
         """
-        if self.knowledge is None or self.knowledge.findings.ranks is None:
+        if self.knowledge is None:
             merits = [item.loss for item in scores]
         else:
             one_shot = [item.loss / math.log(self.macro.num_classes) for item in scores]
             merits = self.knowledge.foretell([item.architecture for item in scores], one_shot).tolist()
-        agreed = [self.group.agree(merit) for merit in merits]
-        order = sorted(
-            range(len(scores)), key=lambda place: agreed[place] if math.isfinite(agreed[place]) else math.inf
-        )
-        return [scores[place].architecture for place in order]
+        agreed = (self.group.agree(merit) for merit in merits)
+        known = (merit if math.isfinite(merit) else math.inf for merit in agreed)
+        return dict(zip((item.architecture for item in scores), known, strict=True))
 
     def _make_plan(self, attempt: AttemptRequest) -> Plan:
         tilted_EO = self.feasible.tilt(self.start.arch_logits, self._draws)

@@ -125,3 +125,18 @@ def choose(reference: Architecture | None, scores: Iterable[Score], *, are_raced
         f"images{margin}, so the mode is exported."
     )
     return Choice(chosen=reference, scores=tuple(ranked), searching_helped=False, verdict=verdict)
+
+
+def foretold_best(mode: Architecture, scores: Iterable[Score]) -> Choice:
+    """Return the choice of the prior's mode where its trials foretell that nothing else is near it.
+
+    Args:
+        mode: Of the prior, within the limits; one of the candidates.
+        scores: Of all candidates.
+    """
+    ranked = sorted(scores, key=lambda item: (item.architecture != mode, item.loss))
+    verdict = (
+        f"Searching brought nothing here: the prior's trials foretell its mode to be better than {len(ranked) - 1} "
+        "other candidates by more than a trial scatters, so nothing was raced and the mode is exported."
+    )
+    return Choice(chosen=mode, scores=tuple(ranked), searching_helped=False, verdict=verdict)

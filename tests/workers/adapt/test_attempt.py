@@ -23,9 +23,10 @@ from workers.adapt.sync import Group
 from workers.contracts.adaptations import Plan, Progress
 from workers.contracts.artifacts import MEDIA_TYPES, Manifest, Metrics
 from workers.contracts.errors import CancelledError, ExportMismatchError, LimitUnreachableError
-from workers.contracts.loss_model import ENTRIES, LossModel, TrialConfig, TrialFindings
+from workers.contracts.loss_model import ENTRIES, TRAITS, LossModel, TrialConfig, TrialFindings
+from workers.contracts.priors import PriorCard
 from workers.priors.model import body_shapes
-from workers.priors.registry import CARD, TENSORS, bundled_cards, bundled_folder
+from workers.priors.registry import CARD, TENSORS, bundled_cards, bundled_default, bundled_folder
 from workers.priors.tensors import load_prior
 from workers.store import layout
 from workers.store.folder import FolderStore
@@ -220,26 +221,54 @@ def test_same_seed_and_plan_give_the_same_architecture(
 
 
 def test_a_prior_that_made_trials_reads_the_dataset_and_proposes_what_they_foretell(
-    store: FolderStore, make_attempt: MakeAttempt, tmp_path: Path
+    store: FolderStore, make_attempt: MakeAttempt
 ) -> None:
-    (bundled,) = (card for card in bundled_cards().values() if card.search_space == "nas_bench_201")
-    card = bundled.model_copy(update={"id": "tried", "trials": findings_that_like_depth()})
-    store.put_bytes(f"{layout.prior('tried')}/{CARD}", card.model_dump_json().encode())
-    store.put_file(f"{layout.prior('tried')}/{TENSORS}", bundled_folder() / bundled.id / TENSORS)
-    _, metrics = run(store, make_attempt(prior="tried", budget_s=20.0))
-    foretold = [one for one in metrics.candidates if one.source.startswith("foretold")]
     space = SPACES["nas_bench_201"]
+    nothing = [[0.0] * space.num_options for _ in range(space.num_decisions)]
+    tried = tried_prior(store, nothing, {**NO_EFFECT, "longest": -2.0})
+    _, metrics = run(store, make_attempt(prior=tried, budget_s=20.0))
+    foretold = [one for one in metrics.candidates if one.source.startswith("foretold")]
     assert foretold
     assert {space.depth(space.parse(one.architecture)).longest for one in foretold} == {3}
+    raced = [one.architecture for one in metrics.candidates if "raced" in one.source]
+    assert len(raced) > 1
+    # The mode races in any case; the others are among those that are foretold to be best.
+    assert {space.depth(space.parse(one)).longest for one in raced if one != mode_of_bundled()} == {3}
 
 
-def findings_that_like_depth() -> TrialFindings:
+def test_a_mode_that_trials_foretell_to_be_best_by_far_is_trained_without_a_race(
+    store: FolderStore, make_attempt: MakeAttempt
+) -> None:
     space = SPACES["nas_bench_201"]
-    model = LossModel(
-        options=tuple((0.0,) * space.num_options for _ in range(space.num_decisions)),
-        traits={"longest": -2.0, "shortest": 0.0, "log_params": 0.0, "log_macs": 0.0},
-        context_mean=dict.fromkeys(ENTRIES, 0.0),
-        noise=0.1,
-        log_evidence=0.0,
-    )
-    return TrialFindings(config=TrialConfig(), num_trials=9, chooses=model)
+    mode = space.parse(mode_of_bundled())
+    likes = [[-9.0 if option == chosen else 0.0 for option in range(space.num_options)] for chosen in mode.choices]
+    tried = tried_prior(store, likes, NO_EFFECT)
+    _, metrics = run(store, make_attempt(prior=tried, budget_s=20.0))
+    assert metrics.architecture == mode_of_bundled()
+    assert metrics.searching_helped is False
+    assert "nothing was raced" in metrics.verdict
+    assert not [one for one in metrics.candidates if "raced" in one.source]
+
+
+NO_EFFECT = dict.fromkeys(TRAITS, 0.0)
+
+
+def mode_of_bundled() -> str:
+    return bundled().mode
+
+
+def bundled() -> PriorCard:
+    return bundled_cards()[bundled_default("nas_bench_201") or ""]
+
+
+def tried_prior(store: FolderStore, options: list[list[float]], traits: dict[str, float]) -> str:
+    """Put the bundled prior with trials on its card into the store; return its id."""
+    model = LossModel.model_validate(
+        {"options": options, "traits": traits, "context_mean": dict.fromkeys(ENTRIES, 0.0), "noise": 0.1,
+         "log_evidence": 0.0}
+    )  # fmt: skip
+    findings = TrialFindings(config=TrialConfig(), num_trials=9, chooses=model)
+    card = bundled().model_copy(update={"id": "tried", "trials": findings})
+    store.put_bytes(f"{layout.prior('tried')}/{CARD}", card.model_dump_json().encode())
+    store.put_file(f"{layout.prior('tried')}/{TENSORS}", bundled_folder() / bundled().id / TENSORS)
+    return "tried"
