@@ -69,9 +69,17 @@ bench-fuzz: install
 	$(BIN)/python -m benchmarks.fuzz --seconds $(FUZZ_S)
 
 # What priors learn from, of more than one kind, and what they never see; fetched by npm and apt-get. See docs/domains.md.
+DOMAINS := build/domains
 .PHONY: domains
 domains: install
-	$(BIN)/python -m benchmarks.domains build/domains
+	$(BIN)/python -m benchmarks.domains $(DOMAINS)
+
+# To learn from, with their weights; without the classes of ImageNet and the emoji that name what CIFAR-10 shows.
+FOUR_DOMAINS = \
+	--data $(DOMAINS)/imagenet32/imagenet32.npz:2 --split $(DOMAINS)/imagenet32/split_without_cifar10.json \
+	--data $(DOMAINS)/emoji/emoji.npz:1 --split $(DOMAINS)/emoji/split_without_cifar10.json \
+	--data $(DOMAINS)/scripts/scripts.npz:1 --split $(DOMAINS)/scripts/split.json \
+	--data $(DOMAINS)/mnist/mnist.npz:0.5 --split $(DOMAINS)/mnist/split.json
 
 # What a prior is worth in a domain that it never saw: one prior for each domain left out, BUDGET_CPU_S seconds each.
 BUDGET_CPU_S ?= 900
@@ -110,9 +118,17 @@ bench-step-ranking: install
 # Suites of adaptations, hours long; each goes on where it was stopped (docs/bench.md). More options by BENCH='--only-seed 0'.
 SUITE_DATA := build/suite/.written
 .PHONY: bench-tasks bench-anytime
+bench-tasks: prior-fixed
 bench-tasks bench-anytime: install $(SUITE_DATA)
 	$(BIN)/archprior bench benchmarks/suites/$(@:bench-%=%).json --out build/$@ --json \
 		--results benchmarks/results/$(@:bench-%=%).json $(BENCH)
+
+# The prior of the cell that bench-tasks compares with, alone: the same domains, and as many CPU seconds as the bundled one.
+FIXED := build/priors/fixed
+.PHONY: prior-fixed
+prior-fixed: install
+	test -f $(FIXED)/card.json || OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out $(FIXED) \
+		--config benchmarks/suites/fixed.json $(FOUR_DOMAINS)
 
 # Needs what `make domains` writes, and the packed CIFAR-10.
 $(SUITE_DATA): benchmarks/suite_data.py | $(INSTALLED)
@@ -123,7 +139,6 @@ $(SUITE_DATA): benchmarks/suite_data.py | $(INSTALLED)
 # packed CIFAR-10, the table, and `make domains`. The prior foretells training from scratch in a skeleton as deep as the
 # benchmark's: trials only, about two hours of a core, which go on where they were stopped.
 DEEP := build/priors/nas_bench_201-deep
-DOMAINS := build/domains
 .PHONY: bench-nas201 prior-nas_bench_201-deep
 bench-nas201: prior-nas_bench_201-deep
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.nas_bench_201 --prior $(DEEP) $(NAS201)
@@ -182,11 +197,17 @@ constraints:
 clean:
 	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache
 
-# Needs the packed ImageNet classes, and about 40 minutes of one core; goes on from its checkpoint when stopped.
+# The bundled priors; each goes on from its checkpoint when stopped. The first version learned from ImageNet's classes alone
+# (the packed classes, about 40 minutes of one core), the others from the four domains of `make domains`.
+BUNDLED := workers/priors/bundled
 PRIOR_DATA ?= ../shared/data/imagenet32_200c.npz
-PRIOR_DIR := workers/priors/bundled/nas_bench_201-v1
-.PHONY: prior-nas_bench_201
-prior-nas_bench_201: install
+.PHONY: prior-nas_bench_201-v1 prior-nas_bench_201-v2
+prior-nas_bench_201-v1: install
 	$(BIN)/archprior meta-train --data $(PRIOR_DATA) --terms 'ImageNet: non-commercial research' \
-		--split $(PRIOR_DIR)/split.json --config $(PRIOR_DIR)/config.json --out build/nas_bench_201-v1
-	cp build/nas_bench_201-v1/card.json build/nas_bench_201-v1/prior.safetensors $(PRIOR_DIR)/
+		--split $(BUNDLED)/nas_bench_201-v1/split.json --config $(BUNDLED)/nas_bench_201-v1/config.json \
+		--out build/priors/nas_bench_201-v1
+	cp build/priors/nas_bench_201-v1/card.json build/priors/nas_bench_201-v1/prior.safetensors $(BUNDLED)/nas_bench_201-v1/
+
+prior-nas_bench_201-v2: prior-%: install
+	OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out build/priors/$* --config $(BUNDLED)/$*/config.json $(FOUR_DOMAINS)
+	cp build/priors/$*/card.json build/priors/$*/prior.safetensors $(BUNDLED)/$*/

@@ -67,6 +67,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, default=DATA / "nasbench201_e12_val.csv.gz", help="CSV, gzipped or not")
     parser.add_argument("--column", default="e12_cifar10-val", help="of the table, that counts")
+    parser.add_argument("--epochs", type=int, default=12, help="that the table's cells were trained for")
     parser.add_argument("--images", type=Path, default=DATA / "cifar10_train.npz", help="packed, to choose by")
     parser.add_argument("--elsewhere", type=Path, default=ELSEWHERE_DOMAIN, help="a domain that `make domains` wrote")
     parser.add_argument("--prior", help="folder of a prior, or 'none'; the bundled one if absent")
@@ -91,8 +92,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     """
     for name in options.arms:
         lookup(ARMS, name, kind="arm")
-    if options.seeds < 1 or options.seconds <= 0 or options.threads < 1:
-        raise InvalidOptionError("--seeds, --seconds, --threads", expected="at least one, more than no time, one")
+    if min(options.seeds, options.threads, options.epochs) < 1 or options.seconds <= 0:
+        raise InvalidOptionError("--seeds, --threads, --epochs, --seconds", expected="at least one; more than no time")
     columns = read_columns(options.table)  # of the header alone: accuracies wait for all decisions
     check_column(options.table, columns, options.column)
     caps = [cap_of(percent) for percent in sorted(set(options.caps))]
@@ -107,6 +108,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         seconds=options.seconds,
         threads=options.threads,
         clock=options.clock,
+        epochs=options.epochs,
         work=options.work.absolute(),
     )
     decided: list[tuple[Run, Decision]] = []
@@ -125,6 +127,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     results: dict[str, object] = {
         "benchmark": "nas201",
         "column": options.column,
+        "epochs": options.epochs,
         "seconds": options.seconds,
         "threads": options.threads,
         "clock": options.clock,

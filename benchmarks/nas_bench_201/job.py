@@ -26,6 +26,7 @@ class Job(Contract):
         clock: Of the seconds. `cpu`: those of CPU over the number of threads, for a machine that others use too; an
             arm whose threads wait for each other gets more by it.
         images: Folder that `images.write_task` wrote.
+        epochs: That the chosen cell will be trained for. Only `ours` reads it.
         prior: Folder of a prior; None: search from fresh weights. Only `ours` reads it.
     """
 
@@ -36,6 +37,7 @@ class Job(Contract):
     threads: int = Field(ge=1)
     clock: Clock = "wall"
     images: Path
+    epochs: int = Field(12, ge=1)
     prior: Path | None = None
 
 

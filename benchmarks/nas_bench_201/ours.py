@@ -19,7 +19,7 @@ from workers.adapt.budget import Budget
 from workers.adapt.data import TaskData
 from workers.adapt.knowledge import Knowledge
 from workers.adapt.limits import Feasible, Limits
-from workers.adapt.plan import EXPORT_S
+from workers.adapt.plan import BATCH_SIZE, EXPORT_S
 from workers.adapt.recommend import recommend
 from workers.adapt.reporter import Reporter
 from workers.adapt.sync import Group
@@ -35,6 +35,8 @@ from workers.store.folder import FolderStore
 # An adaptation searches for about half of its seconds and trains for the rest; here all of them are for the choice.
 SEARCHED_SHARE: Final = 0.5
 LEAST_BUDGET_S: Final = 5.0
+# The benchmark's cells are trained on half of CIFAR-10's training images.
+NUM_TRAINING_IMAGES: Final = 25_000
 
 
 def choose(job: Job, data: TaskData, budget: Budget) -> Choice:
@@ -48,7 +50,7 @@ def choose(job: Job, data: TaskData, budget: Budget) -> Choice:
 def _recommended(job: Job, data: TaskData, budget: Budget, card: PriorCard, findings: TrialFindings) -> Choice:
     macro = full_macro(card.macro, num_classes=len(data.classes), image_size=max(card.resolutions))
     feasible = Feasible(SPACE, macro, Limits(max_macs=_cap(job, macro)))
-    knowledge = Knowledge.of(findings, data, SPACE, macro)
+    knowledge = Knowledge.of(findings, data, SPACE, macro, num_steps=job.epochs * NUM_TRAINING_IMAGES // BATCH_SIZE)
     found = recommend(knowledge, data, feasible, budget, seed=job.seed)
     return one(found.architecture, len(found.tried), f"prior {card.id}, {len(found.tried)} tried")
 

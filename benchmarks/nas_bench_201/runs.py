@@ -49,6 +49,7 @@ def plan_runs(
     seconds: float,
     threads: int,
     clock: Clock,
+    epochs: int,
     work: Path,
 ) -> list[Run]:
     """Return all runs, a seed after another, so that an early stop leaves whole seeds.
@@ -62,6 +63,7 @@ def plan_runs(
         seconds: Of each run.
         threads: Of each run.
         clock: Of the seconds.
+        epochs: That chosen cells will be trained for.
         work: Where decisions lie.
 
     Raises:
@@ -82,6 +84,7 @@ def plan_runs(
                     threads=threads,
                     clock=clock,
                     images=images[arm],
+                    epochs=epochs,
                     prior=prior if arm in (OURS, ELSEWHERE) else None,
                 )
                 name = f"{arm}-{cap.percent:g}-{seed}-{key_of(job, digest_of(code))}.json"

@@ -47,6 +47,10 @@ def recommend(
     ],
     max_params: Annotated[int | None, typer.Option(min=1, help="Most parameters, in the prior's skeleton.")] = None,
     max_macs: Annotated[int | None, typer.Option(min=1, help="Most MACs of an image, in the prior's skeleton.")] = None,
+    train_steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of 64 images, that it will be trained for; as many as the longest trials if absent."),
+    ] = None,
     seconds: Annotated[float, typer.Option(min=1, help="To read the data's look and to try architectures.")] = 60.0,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 2,
@@ -89,7 +93,8 @@ def recommend(
         def tell(tried: "Tried") -> None:
             progress.update(bar, description=f"{space.format(tried.architecture)}: {tried.accuracy:.1%}")
 
-        knowledge = Knowledge.of(card.trials, task, space, macro)
+        num_steps = train_steps or card.trials.config.num_steps
+        knowledge = Knowledge.of(card.trials, task, space, macro, num_steps=num_steps)
         found = choose(knowledge, task, feasible, Budget(seconds), seed=seed, on_tried=tell)
     cost = space.cost(found.architecture, macro)
     view = RecommendationView(

@@ -1,7 +1,7 @@
 """One adaptation, from staged data to a trained network: posterior, choice, race, final training."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Final
 
 import torch
@@ -16,7 +16,7 @@ from workers.adapt.data import TaskData
 from workers.adapt.final import TrainedNetwork, train_network
 from workers.adapt.knowledge import Knowledge
 from workers.adapt.limits import Feasible, Limits
-from workers.adapt.plan import EXPORT_S, NUM_FINALISTS, Speed, given_architecture, make_plan
+from workers.adapt.plan import EXPORT_S, NUM_FINALISTS, Speed, affordable_steps, given_architecture, make_plan
 from workers.adapt.race import race, thrifty_modes
 from workers.adapt.reporter import Reporter
 from workers.adapt.search import contract
@@ -24,10 +24,11 @@ from workers.adapt.start import Start, begin, measure_speed
 from workers.adapt.sync import Group
 from workers.bayes.distributions import MetaPrior
 from workers.bayes.randomness import slot_generator
-from workers.contracts.adaptations import AttemptRequest, Candidate, Plan
+from workers.contracts.adaptations import AdaptationRequest, AttemptRequest, Candidate, Plan
 from workers.contracts.loss_model import TrialFindings
+from workers.priors.loss_model import typical_macs
 from workers.priors.model import doubt, possible_options, uniform_logits
-from workers.training.cost import relative_cost
+from workers.training.cost import relative_cost, steps_in_equal_time
 
 NUM_TIMED_PATHS: Final = 4
 # Candidates that the prior's trials name; the others are drawn.
@@ -64,11 +65,6 @@ class Adaptation:
         self.feasible = Feasible(self.space, macro, Limits(max_params=request.max_params, max_macs=request.max_macs))
         logits_EO = uniform_logits(self.space) if prior is None else prior.arch_logits
         self._draws = slot_generator(request.seed, 0, 0, "candidates")
-        reads = findings if request.search == "adapt" else None
-        self.knowledge = None
-        if reads is not None:
-            possible_EO = possible_options(logits_EO)
-            self.knowledge = Knowledge.of(reads, data, self.space, macro, possible=possible_EO, group=group)
         # What the first head is fitted on, and to beat: the prior's mode within the limits. Without a prior, and for
         # the random baseline, an architecture drawn uniformly. One that is given needs no other.
         is_random = prior is None or request.search == "random"
@@ -76,13 +72,16 @@ class Adaptation:
         self.reference: Architecture = given or (
             self._random_architecture() if is_random else self.feasible.mode(logits_EO)
         )
-        if self.knowledge is not None:
-            logits_EO = self.knowledge.option_logits
         self.start: Start = begin(
             request.search_space, macro, prior, data, self.reference, request.seed, arch_logits=logits_EO
         )
         self.has_prior = prior is not None
-        self.plan: Plan = self._make_plan(attempt)
+        speed = self._measure_speed(timed=self.reference if given else None)
+        self.knowledge = None
+        if findings is not None and request.search == "adapt":
+            self.knowledge = self._read(findings, request, speed)
+            self.start = replace(self.start, arch_logits=self.knowledge.option_logits)
+        self.plan: Plan = self._make_plan(request, speed)
         self.num_search_steps = 0
         self._raced: dict[Architecture, Network] = {}
 
@@ -247,16 +246,33 @@ class Adaptation:
         known = (merit if math.isfinite(merit) else math.inf for merit in agreed)
         return dict(zip((item.architecture for item in scores), known, strict=True))
 
-    def _make_plan(self, attempt: AttemptRequest) -> Plan:
+    def _measure_speed(self, timed: Architecture | None) -> Speed:
+        """Return how fast things go here: along paths drawn from the prior, or along the one that is given."""
         tilted_EO = self.feasible.tilt(self.start.arch_logits, self._draws)
         paths = self.feasible.paths(tilted_EO, self._draws)
-        is_given = attempt.request.search == "given"
-        timed = [self.reference] if is_given else [next(paths) for _ in range(NUM_TIMED_PATHS)]
-        measured = measure_speed(self.start.supernet, self.data, self.reference, timed)
+        along = [timed] if timed else [next(paths) for _ in range(NUM_TIMED_PATHS)]
+        measured = measure_speed(self.start.supernet, self.data, self.reference, along)
         # Speeds differ between ranks; rank 0's hold, so that all make the same plan.
-        speed = Speed(**{name: self.group.agree(value) for name, value in asdict(measured).items()})
+        return Speed(**{name: self.group.agree(value) for name, value in asdict(measured).items()})
+
+    def _read(self, findings: TrialFindings, request: AdaptationRequest, speed: Speed) -> Knowledge:
+        """Return what the prior's trials say of this dataset, and of a training as long as the budget affords."""
+        remaining_s = self.group.agree(self.budget.remaining_s)
+        num_steps = affordable_steps(request, self.data.sizes, speed, remaining_s)
+        macs = self.space.cost(self.reference, self.macro).macs
+        return Knowledge.of(
+            findings,
+            self.data,
+            self.space,
+            self.macro,
+            num_steps=steps_in_equal_time(num_steps, typical_macs(self.space.name, self.macro), macs),
+            possible=possible_options(self.start.arch_logits),
+            group=self.group,
+        )
+
+    def _make_plan(self, request: AdaptationRequest, speed: Speed) -> Plan:
         return make_plan(
-            attempt.request,
+            request,
             self.macro,
             self.data.sizes,
             speed,

@@ -1,7 +1,7 @@
 """What a prior's trials say of architectures on this dataset, and the best of them that they foretell."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, Self
 
@@ -16,7 +16,7 @@ from workers.adapt.sync import Group
 from workers.contracts.loss_model import LossModel, TrialFindings
 from workers.priors.loss_model import option_logits, predict
 from workers.priors.model import ruled_out, uniform_logits
-from workers.tasks.description import describe
+from workers.tasks.description import describe, length_entry
 
 # For each place on a shortlist: from either distribution, and of changes in a round. A DARTS cell takes 4 ms to count.
 DRAWN_PER_PLACE: Final = 8
@@ -29,7 +29,7 @@ class Knowledge:
 
     Attributes:
         findings: Of the prior's trials.
-        description: Of the dataset, by entry.
+        description: Of the dataset and the length of the training, by entry.
         space: Of the architectures.
         macro: The skeleton.
         possible: Options [E, O] that the prior has not ruled out.
@@ -49,6 +49,7 @@ class Knowledge:
         space: SearchSpace,
         macro: Macro,
         *,
+        num_steps: int,
         possible: Tensor | None = None,
         group: Group | None = None,
     ) -> Self:
@@ -59,6 +60,7 @@ class Knowledge:
             data: The dataset.
             space: Of the architectures.
             macro: The skeleton.
+            num_steps: That a network of typical cost is going to be trained for.
             possible: Options [E, O] that the prior has not ruled out; None: all.
             group: Of the ranks.
         """
@@ -70,10 +72,15 @@ class Knowledge:
             num_ways=macro.num_classes,
             num_examples=len(data.support) + len(data.query),
             resolution=macro.image_size,
+            num_steps=num_steps,
         )
         agree = (group or Group()).agree
         description = {name: agree(value) for name, value in found.items()}
         return cls(findings=findings, description=description, space=space, macro=macro, possible=possible)
+
+    def trained_for(self, num_steps: int) -> Self:
+        """Return the same for a training of another length."""
+        return replace(self, description={**self.description, "training_steps": length_entry(num_steps)})
 
     @cached_property
     def option_logits(self) -> Tensor:

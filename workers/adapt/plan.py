@@ -219,9 +219,8 @@ def make_plan(
         flip: Whether mirroring keeps labels.
         doubt: Mean entropy of the prior's decisions in units of the uniform's, 0 to 1. Without a prior it is 1.
     """
-    export_s = EXPORT_S + speed.forward_s * (sizes.test + 2 * sizes.query)
-    free_s = max(0.0, remaining_s - export_s)
-    steps_per_epoch = max(1, -(-sizes.train // (BATCH_SIZE * max(1, request.num_workers))))
+    export_s, free_s = _divided(sizes, speed, remaining_s)
+    steps_per_epoch = _steps_per_epoch(request, sizes)
     epochs = free_s / speed.train_step_s / steps_per_epoch
     half = macro.image_size // 2
     early_side = half if half >= LEAST_EARLY_SIDE and epochs < FEW_EPOCHS else macro.image_size
@@ -274,6 +273,29 @@ def make_plan(
         max_params=request.max_params,
         max_macs=request.max_macs,
     )
+
+
+def affordable_steps(request: AdaptationRequest, sizes: SplitSizes, speed: Speed, remaining_s: float) -> int:
+    """Return the steps of the final training if nothing were searched, at least 1.
+
+    Args:
+        request: What was asked.
+        sizes: Of the split.
+        speed: As measured.
+        remaining_s: Seconds of the budget that are left.
+    """
+    _, free_s = _divided(sizes, speed, remaining_s)
+    return max(1, min(int(free_s / speed.train_step_s), MAX_TRAIN_EPOCHS * _steps_per_epoch(request, sizes)))
+
+
+def _divided(sizes: SplitSizes, speed: Speed, remaining_s: float) -> tuple[float, float]:
+    """Return the seconds of the export, with its passes over held-out and test images, and what they leave."""
+    export_s = EXPORT_S + speed.forward_s * (sizes.test + 2 * sizes.query)
+    return export_s, max(0.0, remaining_s - export_s)
+
+
+def _steps_per_epoch(request: AdaptationRequest, sizes: SplitSizes) -> int:
+    return max(1, -(-sizes.train // (BATCH_SIZE * max(1, request.num_workers))))
 
 
 def step_work(side: int, full_side: int) -> float:

@@ -30,20 +30,19 @@ class Tried:
 
     Attributes:
         architecture: What was tried.
-        foretold: Its loss by the prior's trials, in units of what a trial scatters; only differences mean anything.
-        measured: The same by its own trial here.
+        foretold: Its loss after the training to come by the prior's trials, in units of what a trial scatters; only
+            differences mean anything.
+        measured: By its own trial here, in the same unit.
+        expected: What is foretold, corrected by half of what its trial here said otherwise: one trial scatters as much
+            about the truth as the model does.
         accuracy: On held-out images, after that trial, 0 to 1.
     """
 
     architecture: Architecture
     foretold: float
     measured: float
+    expected: float
     accuracy: float
-
-    @property
-    def expected(self) -> float:
-        """The mean of both: one trial scatters as much about the truth as the model does."""
-        return (self.foretold + self.measured) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +70,7 @@ def recommend(
     """Return the architecture to train from scratch on a dataset.
 
     Args:
-        knowledge: Of a prior whose trials began with fresh weights.
+        knowledge: Of a prior whose trials began with fresh weights; it says how long the training will be.
         data: The dataset; its test images are not looked at.
         feasible: Limits.
         budget: A trial is begun as long as one of the mean length so far would end within it.
@@ -81,6 +80,8 @@ def recommend(
     trials = knowledge.findings.config
     shortlist = knowledge.shortlist(feasible, SHORTLIST, slot_generator(seed, 0, 0, "shortlist"))
     foretold = knowledge.foretell(shortlist).tolist()
+    short_steps = trials.fewest_steps
+    foretold_here = knowledge.trained_for(short_steps).foretell(shortlist).tolist()
     tried: list[Tried] = []
     began_s = budget.elapsed_s
     for number, arch in enumerate(shortlist):
@@ -89,7 +90,7 @@ def recommend(
             break
         network = build_network(arch, knowledge.macro, generator=slot_generator(seed, number, 0, "weights"))
         network.to(data.support.labels.device)
-        num_steps = trials.num_steps
+        num_steps = short_steps
         if trials.length == "seconds":
             space, macro = knowledge.space, knowledge.macro
             num_steps = steps_in_equal_time(num_steps, space.cost(arch, macro).macs, typical_macs(space.name, macro))
@@ -111,7 +112,16 @@ def recommend(
         if not math.isfinite(loss):
             continue
         measured = (1 - accuracy) / knowledge.findings.chooses.noise
-        tried.append(Tried(architecture=arch, foretold=foretold[number], measured=measured, accuracy=accuracy))
+        surprise = measured - foretold_here[number]
+        tried.append(
+            Tried(
+                architecture=arch,
+                foretold=foretold[number],
+                measured=measured,
+                expected=foretold[number] + surprise / 2,
+                accuracy=accuracy,
+            )
+        )
         on_tried(tried[-1])
     best = min(tried, key=lambda one: one.expected).architecture if tried else shortlist[0]
     return Recommendation(architecture=best, tried=tuple(tried))

@@ -8,8 +8,8 @@ from workers.contracts.base import Contract
 
 TRAITS: Final = ("longest", "shortest", "log_params", "log_macs")
 """Ops with weights on the longest and the shortest way through a cell; logarithms of parameters and MACs."""
-ENTRIES: Final = ("images_per_class", "ways", "resolution", "color", "detail", "separability")
-"""Of the description of a dataset: see `workers.tasks.description`."""
+ENTRIES: Final = ("images_per_class", "ways", "resolution", "color", "detail", "separability", "training_steps")
+"""Of the description of a task, its data and how long is trained on them: see `workers.tasks.description`."""
 # Numbers of a card that somebody else made: large enough for any, small enough for exponentials of differences.
 Effect = Annotated[float, Field(ge=-1e6, le=1e6)]
 
@@ -24,6 +24,8 @@ class TrialConfig(Contract):
         num_tasks: Tasks that trials are made on. The second half of them tries what the first half says is good.
         num_archs: Architectures tried on each; the first is the prior's mode.
         num_steps: Training steps of an architecture of typical cost, and of all where `length` is `steps`.
+        num_steps_shares: Shares of `num_steps`, which tasks take in turn: trials of more than one length teach how the
+            length of a training changes what is good.
         length: `steps`: as many for all. `seconds`: as many as fit into the time of a typical one's, by MACs.
         weights: Networks begin with those of the prior (`inherited`), or with fresh ones.
         batch_size: Images of a step.
@@ -34,11 +36,24 @@ class TrialConfig(Contract):
     num_tasks: int = Field(40, ge=2, le=10_000)
     num_archs: int = Field(8, ge=3, le=1000)
     num_steps: int = Field(100, ge=1, le=1_000_000)
+    num_steps_shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((1.0,), min_length=1, max_length=100)
     length: TrialLength = "seconds"
     weights: TrialWeights = "inherited"
     batch_size: int = Field(64, ge=2, le=65_536)
     num_support: int = Field(4000, ge=2, le=1_000_000)
     num_query: int = Field(600, ge=2, le=1_000_000)
+
+    def steps_on(self, task: int) -> int:
+        """Return the training steps of an architecture of typical cost on the task of that number."""
+        return self._steps(self.num_steps_shares[task % len(self.num_steps_shares)])
+
+    @property
+    def fewest_steps(self) -> int:
+        """Training steps of an architecture of typical cost in the shortest trials."""
+        return self._steps(min(self.num_steps_shares))
+
+    def _steps(self, share: float) -> int:
+        return max(1, round(share * self.num_steps))
 
 
 class LossModel(Contract):

@@ -1,4 +1,4 @@
-"""What a dataset looks like, in a few numbers that need no network: what a prior that reads its dataset reads.
+"""What a task is, in a few numbers that need no network: what a prior that reads its dataset reads.
 
 Shape letters: N images, R side in pixels, K classes, D pixels of a shrunk image.
 """
@@ -18,8 +18,10 @@ MAX_PIXELS: Final = 512 * 32 * 32
 CHUNK: Final = 64
 
 
-def describe(images: Tensor, labels: Tensor, *, num_ways: int, num_examples: int, resolution: int) -> dict[str, float]:
-    """Return the description of a dataset by entry, each of order 1.
+def describe(
+    images: Tensor, labels: Tensor, *, num_ways: int, num_examples: int, resolution: int, num_steps: int
+) -> dict[str, float]:
+    """Return the description of a task by entry, each of order 1.
 
     | entry | meaning |
     |---|---|
@@ -30,6 +32,7 @@ def describe(images: Tensor, labels: Tensor, *, num_ways: int, num_examples: int
     | detail | mean difference between neighbors in a row, in the same unit |
     | separability | accuracy of the nearest mean of a class's shrunk images on those that did not make it: 0 is chance,
       1 is every image right |
+    | training_steps | see `length_entry` |
 
     Args:
         images: uint8 [N, r, r, 3], classes in any order; the first MAX_IMAGES are looked at, each that is there several
@@ -38,6 +41,7 @@ def describe(images: Tensor, labels: Tensor, *, num_ways: int, num_examples: int
         num_ways: K.
         num_examples: Images to learn from and to choose by, of which these may be a sample.
         resolution: Side in pixels that a network sees.
+        num_steps: That a network of typical cost is trained for, at least 1.
     """
     first = _first_of_each(images[:MAX_IMAGES])
     images, labels = images[first], labels[first]
@@ -54,7 +58,13 @@ def describe(images: Tensor, labels: Tensor, *, num_ways: int, num_examples: int
         "color": float(color),
         "detail": float(detail),
         "separability": _separability(small_ND, labels, num_ways),
+        "training_steps": length_entry(num_steps),
     }
+
+
+def length_entry(num_steps: int) -> float:
+    """Return log2 of the training steps of a network of typical cost, that of 1,000 being 0."""
+    return math.log2(num_steps / 1000)
 
 
 def _first_of_each(images: Tensor) -> Tensor:

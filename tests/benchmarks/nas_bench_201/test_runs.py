@@ -23,7 +23,7 @@ print(sorted(name for name in sys.modules if name.endswith((".table", ".judge"))
 
 
 def planned(tmp_path: Path, *arms: str, **changes) -> list[Run]:
-    options = {"prior": None, "seconds": 60.0, "threads": 2, "clock": "wall", "work": tmp_path} | changes
+    options = {"prior": None, "seconds": 60.0, "threads": 2, "clock": "wall", "epochs": 12, "work": tmp_path} | changes
     images = dict.fromkeys(arms, tmp_path / "images")
     return plan_runs(arms, [cap_of(10), cap_of(100)], 2, images=images, **options)
 

@@ -41,7 +41,7 @@ def data() -> TaskData:
 @pytest.fixture
 def knowledge(data: TaskData) -> Knowledge:
     findings = TrialFindings(config=TrialConfig(), num_trials=9, chooses=model(), ranks=model(one_shot=2.0))
-    return Knowledge.of(findings, data, SPACE, MACRO)
+    return Knowledge.of(findings, data, SPACE, MACRO, num_steps=1000)
 
 
 def shortlist(knowledge: Knowledge, number: int = 5, limits: Limits | None = None) -> list:
@@ -93,9 +93,20 @@ def test_what_the_dataset_looks_like_changes_what_is_foretold(knowledge: Knowled
     findings = knowledge.findings.model_copy(update={"chooses": reads_color})
     gray = task(data.support.images[..., :1].expand(-1, -1, -1, 3).contiguous())
     archs = draw_valid(SPACE, 20, torch.Generator().manual_seed(1))
-    in_color = Knowledge.of(findings, data, SPACE, MACRO).foretell(archs)
-    in_gray = Knowledge.of(findings, gray, SPACE, MACRO).foretell(archs)
+    in_color = Knowledge.of(findings, data, SPACE, MACRO, num_steps=1000).foretell(archs)
+    in_gray = Knowledge.of(findings, gray, SPACE, MACRO, num_steps=1000).foretell(archs)
     assert float(in_gray.std()) < 1e-5 < 0.1 < float(in_color.std())
+
+
+def test_how_long_a_training_will_be_changes_what_is_foretold(knowledge: Knowledge) -> None:
+    reads_length = model(traits=NO_EFFECT, context={"training_steps": {**NO_EFFECT, "log_params": -1.0}})
+    findings = knowledge.findings.model_copy(update={"chooses": reads_length})
+    long, short = (replace(knowledge, findings=findings).trained_for(steps) for steps in (16_000, 62))
+    params = [
+        SPACE.cost(min(shortlist(one), key=lambda arch: SPACE.cost(arch, MACRO).params), MACRO).params
+        for one in (long, short)
+    ]
+    assert params[0] > 2 * params[1]
 
 
 def test_losses_before_training_count_where_they_are_known(knowledge: Knowledge) -> None:

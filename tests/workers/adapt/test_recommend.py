@@ -40,12 +40,19 @@ def data() -> TaskData:
 
 @pytest.fixture
 def knowledge(data: TaskData) -> Knowledge:
+    return known(data, num_steps=3)
+
+
+def known(data: TaskData, num_steps: int, **context: dict[str, float]) -> Knowledge:
     nothing = tuple((0.0,) * SPACE.num_options for _ in range(SPACE.num_decisions))
     model = LossModel(
-        options=nothing, traits=DEEP_IS_GOOD, context_mean=dict.fromkeys(ENTRIES, 0.0), noise=0.1, log_evidence=0.0
-    )
+        options=nothing, traits=DEEP_IS_GOOD, context=context, context_mean=dict.fromkeys(ENTRIES, 0.0), noise=0.1,
+        log_evidence=0.0,
+    )  # fmt: skip
     config = TrialConfig(num_steps=3, weights="fresh", length="steps", batch_size=8)
-    return Knowledge.of(TrialFindings(config=config, num_trials=9, chooses=model), data, SPACE, MACRO)
+    return Knowledge.of(
+        TrialFindings(config=config, num_trials=9, chooses=model), data, SPACE, MACRO, num_steps=num_steps
+    )
 
 
 def recommended(knowledge: Knowledge, data: TaskData, total_s: float, **options: object):
@@ -62,6 +69,19 @@ def test_as_many_are_tried_as_fit_and_the_best_of_both_tellings_is_taken(knowled
     best = min(many.tried, key=lambda one: (one.foretold + one.measured) / 2)
     assert many.architecture == best.architecture
     assert {SPACE.depth(one.architecture).longest for one in many.tried} == {3}
+
+
+def test_a_short_trial_corrects_what_is_foretold_of_the_long_training_by_what_it_shows_otherwise(
+    data: TaskData,
+) -> None:
+    # A doubling of the steps makes each op on the longest way worth 1 more.
+    knowledge = known(data, 48, training_steps={**dict.fromkeys(DEEP_IS_GOOD, 0.0), "longest": -1.0})
+    found = recommended(knowledge, data, 40)
+    assert len(found.tried) > 1
+    for one in found.tried:
+        longest = SPACE.depth(one.architecture).longest
+        foretold_here = one.foretold + 4 * longest
+        assert one.expected == pytest.approx(one.foretold + (one.measured - foretold_here) / 2)
 
 
 def test_without_time_the_one_foretold_to_be_best_is_taken(knowledge: Knowledge, data: TaskData) -> None:
@@ -85,7 +105,7 @@ def test_by_seconds_cheap_architectures_take_more_steps(knowledge: Knowledge, da
     config = knowledge.findings.config.model_copy(update={"length": "seconds", "num_steps": 100})
     knows_nothing = knowledge.findings.chooses.model_copy(update={"traits": dict.fromkeys(DEEP_IS_GOOD, 0.0)})
     findings = knowledge.findings.model_copy(update={"config": config, "chooses": knows_nothing})
-    recommended(Knowledge.of(findings, data, SPACE, MACRO), data, 200)
+    recommended(Knowledge.of(findings, data, SPACE, MACRO, num_steps=100), data, 200)
     assert len({steps for steps, _ in taken}) > 1
     by_cost = sorted(taken, key=lambda one: one[1])
     assert [steps for steps, _ in by_cost] == sorted((steps for steps, _ in taken), reverse=True)

@@ -23,7 +23,7 @@ from workers.contracts.meta_runs import (
 from workers.contracts.priors import PriorCard
 
 META_CONFIG = """{"schema_version":1,"search_space":"nas_bench_201","macro":{"skeleton":"cifar","num_channels":16,
-        "num_cells":1},"architecture":null,"seed":0,"num_steps":2000,"warmup_steps":1200,"joint_steps":1900,"mode":"synchronous",
+        "num_cells":1},"architectures":[],"seed":0,"num_steps":2000,"warmup_steps":1200,"joint_steps":1900,"mode":"synchronous",
         "max_staleness":4,"staleness_discount":0.9,"num_slots":1,"rule":"first_order",
         "estimator":"score_function","family":"delta","weighting":"task","resolutions":[16],
         "resolution_weights":[1.0],"min_ways":5,"max_ways":20,"num_examples":[20,5000],"joint_batch":128,
@@ -36,7 +36,7 @@ META_CONFIG = """{"schema_version":1,"search_space":"nas_bench_201","macro":{"sk
 
 # Of a configuration, as they stand in it; older ones lack them.
 NEWER_OPTIONS = (
-    '"architecture":null,',
+    '"architectures":[],',
     '"path_sampling":"independent","mode_share":0.0,"choice_share":0.0,"label_smoothing":0.0,',
     '"arch_entropy":0.0,',
     '"trials":null,',
@@ -141,12 +141,12 @@ GOLDEN: dict[type[StoredContract], str] = {
         "inherits":"i","command":"c","config":{"seed":0},"data":[{"name":"n","sha256":"0","terms":"t",
         "classes":["a"]}],"curves":{"loss":[[1,2.0]]},"created_at":"2026-01-01T00:00:00+00:00",
         "versions":{"torch":"2"},"parent":"q","meta_run_id":"m","adjustments":["a"],"trials":{"config":{"num_tasks":4,
-        "num_archs":8,"num_steps":9,"length":"steps","weights":"fresh","batch_size":64,"num_support":4000,
+        "num_archs":8,"num_steps":9,"num_steps_shares":[1.0],"length":"steps","weights":"fresh","batch_size":64,"num_support":4000,
         "num_query":600},"num_trials":32,"flip":false,"chooses":{"options":"""
         + json.dumps([[0.0, 0.5, -0.5, 0.0, 0.0]] * 6)
         + ""","traits":{"longest":1.0,"shortest":1.0,"log_params":-1.0,"log_macs":-1.0},"context":{"color":{
         "longest":1.0,"shortest":0.0,"log_params":0.0,"log_macs":0.0}},"context_mean":{"images_per_class":0.5,"ways":0.0,
-        "resolution":0.0,"color":0.25,"detail":0.25,"separability":0.5},"one_shot":null,"noise":0.5,
+        "resolution":0.0,"color":0.25,"detail":0.25,"separability":0.5,"training_steps":0.0},"one_shot":null,"noise":0.5,
         "log_evidence":2.0},"ranks":null}}"""
     ),
     AttemptRequest: attempt_of(REQUEST),

@@ -15,7 +15,7 @@ SEPARATE = (60 * LABELS[:, None, None, None] + NOISE // 8).to(torch.uint8)
 
 
 def described(images: torch.Tensor, **changes: int) -> dict[str, float]:
-    sizes = {"num_ways": 4, "num_examples": 400, "resolution": 16} | changes
+    sizes = {"num_ways": 4, "num_examples": 400, "resolution": 16, "num_steps": 1000} | changes
     return describe(images, LABELS, **sizes)
 
 
@@ -28,6 +28,7 @@ def test_sizes_are_logarithms_of_usual_ones() -> None:
     assert (found["images_per_class"], found["ways"], found["resolution"]) == (0.0, -1.0, 0.0)
     assert described(NOISE, num_examples=4000)["images_per_class"] == pytest.approx(1.0)
     assert described(NOISE, resolution=32)["resolution"] == 1.0
+    assert (found["training_steps"], described(NOISE, num_steps=250)["training_steps"]) == (0.0, -2.0)
 
 
 def test_gray_images_have_no_color() -> None:
@@ -48,7 +49,7 @@ def test_classes_that_differ_in_brightness_are_told_apart_and_noise_is_not() -> 
 
 def test_images_that_are_there_twice_count_once() -> None:
     twice = NOISE.repeat(3, 1, 1, 1)
-    found = describe(twice, LABELS.repeat(3), num_ways=4, num_examples=400, resolution=16)
+    found = describe(twice, LABELS.repeat(3), num_ways=4, num_examples=400, resolution=16, num_steps=1000)
     assert found == described(NOISE)
 
 
@@ -61,11 +62,11 @@ def test_the_look_is_that_of_the_resolution_whatever_the_side_of_the_images() ->
 
 
 def test_one_image_of_each_class_says_nothing_of_separability() -> None:
-    found = describe(NOISE[:4], LABELS[:4], num_ways=4, num_examples=4, resolution=16)
+    found = describe(NOISE[:4], LABELS[:4], num_ways=4, num_examples=4, resolution=16, num_steps=1)
     assert found["separability"] == 0.0
 
 
 def test_all_white_images_are_described() -> None:
     white = torch.full((8, 8, 8, 3), 255, dtype=torch.uint8)
-    found = describe(white, torch.arange(8) % 2, num_ways=2, num_examples=8, resolution=8)
+    found = describe(white, torch.arange(8) % 2, num_ways=2, num_examples=8, resolution=8, num_steps=1)
     assert all(abs(value) < 10 for value in found.values())

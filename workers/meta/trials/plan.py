@@ -68,7 +68,7 @@ def architectures(shop: Workshop, raw: RawTask, task: int, known: LossModel | No
     different = list(dict.fromkeys(arch for arch in drawn if arch != shop.mode)) or [shop.mode]
     if known is not None:
         macro = full_macro(shop.config.macro, num_classes=raw.num_ways, image_size=raw.resolution)
-        predicted_A = predict(known, space, macro, different, describe_task(raw))
+        predicted_A = predict(known, space, macro, different, describe_task(raw, shop.trials.steps_on(task)))
         chances_A = torch.softmax(-predicted_A, dim=0)
         order = torch.multinomial(chances_A, len(different), generator=generator)
         different = [different[place] for place in order.tolist()]

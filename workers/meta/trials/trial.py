@@ -39,7 +39,7 @@ class Trial(Contract):
         number: Of the architecture among those tried on the task; 0 is the prior's mode.
         architecture: In the space's string form.
         dataset: Position of the task's dataset among those of the run.
-        description: Of the task's data, by entry.
+        description: Of the task, by entry.
         num_steps: Training steps that it took.
         one_shot: Held-out loss before training, its head fitted, in units of the logarithm of the number of classes;
             None with fresh weights.
@@ -133,7 +133,7 @@ def run_trial(shop: Workshop, raw: RawTask, task: int, number: int, arch: Archit
     if shop.trials.weights == "inherited":
         _inherit(network, shop.prior, raw, shop.device)
         one_shot, _ = judge(network, raw.query_images, raw.query_labels, raw.resolution)
-    num_steps = shop.trials.num_steps
+    typical_steps = num_steps = shop.trials.steps_on(task)
     if shop.trials.length == "seconds":
         num_steps = steps_in_equal_time(num_steps, space.cost(arch, macro).macs, typical_macs(space.name, macro))
     train_briefly(
@@ -153,7 +153,7 @@ def run_trial(shop: Workshop, raw: RawTask, task: int, number: int, arch: Archit
         number=number,
         architecture=space.format(arch),
         dataset=dataset_ids[int(raw.class_ids[0])] if dataset_ids else 0,
-        description=describe_task(raw),
+        description=describe_task(raw, typical_steps),
         num_steps=num_steps,
         one_shot=one_shot if one_shot is not None and math.isfinite(one_shot) else None,
         loss=loss if math.isfinite(loss) else None,
@@ -161,14 +161,15 @@ def run_trial(shop: Workshop, raw: RawTask, task: int, number: int, arch: Archit
     )
 
 
-def describe_task(raw: RawTask) -> dict[str, float]:
-    """Return the description of a task's data, by entry."""
+def describe_task(raw: RawTask, num_steps: int) -> dict[str, float]:
+    """Return the description of a task on which a network of typical cost takes so many steps, by entry."""
     return describe(
         raw.support_images,
         raw.support_labels,
         num_ways=raw.num_ways,
         num_examples=raw.num_examples,
         resolution=raw.resolution,
+        num_steps=num_steps,
     )
 
 

@@ -20,13 +20,13 @@ MACRO = full_macro(CONFIG.macro, num_classes=2, image_size=16)
 COLORED, GRAY = ({**dict.fromkeys(ENTRIES, 0.0), "color": value} for value in (1.0, 0.0))
 
 
-def trials_where(loss_of, *, one_shot_of=lambda *_: 0.5, num_tasks: int = 40) -> list[Trial]:
+def trials_where(loss_of, *, one_shot_of=lambda *_: 0.5, num_tasks: int = 40, lengths=(0.0,)) -> list[Trial]:
     archs = draw_valid(SPACE, 8 * num_tasks, torch.Generator().manual_seed(0))
     noise = random.Random(0)
     made = []
     for place, arch in enumerate(archs):
         task = place // 8
-        description = COLORED if task % 2 else GRAY
+        description = {**(COLORED if task % 2 else GRAY), "training_steps": lengths[task // 2 % len(lengths)]}
         made.append(
             Trial(
                 task=task, number=place % 8, architecture=SPACE.format(arch), dataset=0, description=description,
@@ -37,10 +37,12 @@ def trials_where(loss_of, *, one_shot_of=lambda *_: 0.5, num_tasks: int = 40) ->
     return made
 
 
+ARCHS = draw_valid(SPACE, 300, torch.Generator().manual_seed(1))
+
+
 def agreement(model, description, truth) -> float:
-    archs = draw_valid(SPACE, 300, torch.Generator().manual_seed(1))
-    predicted = predict(model, SPACE, MACRO, archs, description)
-    wanted = torch.tensor([truth(arch, description) for arch in archs], dtype=torch.float64)
+    predicted = predict(model, SPACE, MACRO, ARCHS, description)
+    wanted = torch.tensor([truth(arch, description) for arch in ARCHS], dtype=torch.float64)
     return float(torch.corrcoef(torch.stack([predicted, wanted]))[0, 1])
 
 
@@ -70,6 +72,20 @@ def test_what_depends_on_the_data_is_read_from_the_data() -> None:
         assert agreement(model, description, depth_is_good_in_color) > 0.9
     colored, gray = (SPACE.discretize(option_logits(model, SPACE, MACRO, d).tolist()) for d in (COLORED, GRAY))
     assert SPACE.depth(colored).longest > SPACE.depth(gray).longest
+
+
+def test_what_only_a_long_training_shows_is_foretold_for_one_that_is_longer_still() -> None:
+    def depth_pays_off(arch, description) -> float:
+        return -0.05 * SPACE.depth(arch).longest * (3 + description["training_steps"])
+
+    trials = trials_where(depth_pays_off, lengths=(0.0, -3.0))
+    model = find(trials, CONFIG).chooses
+    longer = {**GRAY, "training_steps": 4.0}
+    assert agreement(model, longer, depth_pays_off) > 0.9
+    spread = [
+        float(predict(model, SPACE, MACRO, ARCHS, {**GRAY, "training_steps": steps}).std()) for steps in (-3.0, 4.0)
+    ]
+    assert spread[0] < 0.3 * spread[1]
 
 
 def test_one_shot_losses_rank_where_they_foretell_the_loss() -> None:

@@ -56,6 +56,15 @@ def test_in_equal_seconds_a_light_network_takes_more_steps(shop: Workshop) -> No
     assert trial_of(with_trials(by_seconds, length="steps"), LIGHT).num_steps == 10
 
 
+def test_tasks_take_lengths_in_turn(shop: Workshop) -> None:
+    several = with_trials(shop, num_steps=8, num_steps_shares=(1.0, 0.25), length="steps")
+    trials = [trial_of(several, task=task) for task in range(3)]
+    assert [trial.num_steps for trial in trials] == [8, 2, 8]
+    lengths = [trial.description["training_steps"] for trial in trials]
+    assert lengths[0] - lengths[1] == pytest.approx(2.0)
+    assert several.trials.fewest_steps == 2
+
+
 def test_the_priors_weights_are_what_a_network_begins_with(shop: Workshop) -> None:
     loc = {name: value + 0.3 * torch.randn(value.shape) for name, value in shop.prior.loc.items()}
     other = replace(shop, prior=replace(shop.prior, loc=loc))
