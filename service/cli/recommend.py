@@ -26,6 +26,7 @@ class TriedView(Contract):
     architecture: str
     foretold: float
     measured: float
+    expected: float
     accuracy: float
 
 
@@ -108,6 +109,7 @@ def recommend(
                 architecture=space.format(one.architecture),
                 foretold=one.foretold,
                 measured=one.measured,
+                expected=one.expected,
                 accuracy=one.accuracy,
             )
             for one in found.tried
@@ -121,9 +123,9 @@ def recommend(
 
 def _show(view: RecommendationView, cost: Cost, drawing: str) -> None:
     console = stdout()
-    tried = table("tried", "held-out accuracy", "foretold", "measured", numbers=frozenset({1, 2, 3}))
+    tried = table("tried", "held-out accuracy", "foretold", "expected", numbers=frozenset({1, 2, 3}))
     for one in view.tried:
-        tried.add_row(one.architecture, f"{one.accuracy:.1%}", f"{one.foretold:.2f}", f"{one.measured:.2f}")
+        tried.add_row(one.architecture, f"{one.accuracy:.1%}", f"{one.foretold:.2f}", f"{one.expected:.2f}")
     if view.tried:
         console.print(tried)
     else:

@@ -84,7 +84,17 @@ def test_no_arm_can_see_a_table() -> None:
     found = subprocess.run([sys.executable, "-c", WATCHED], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
 
     assert found.stdout.strip() == "[]"
-    assert set(Job.model_fields) == {"arm", "max_macs", "seed", "seconds", "threads", "clock", "images", "prior"}
+    assert set(Job.model_fields) == {
+        "arm",
+        "max_macs",
+        "seed",
+        "seconds",
+        "threads",
+        "clock",
+        "images",
+        "epochs",
+        "prior",
+    }
 
 
 def test_an_arms_process_is_not_told_where_tables_lie(tmp_path, monkeypatch) -> None:

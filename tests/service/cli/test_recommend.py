@@ -87,3 +87,16 @@ def test_a_folder_without_a_prior_is_refused(folder: Path, tmp_path: Path) -> No
     done = CliRunner().invoke(app, ["recommend", str(folder), "--prior", str(tmp_path)])
     assert done.exit_code == 2
     assert "no card there" in done.stderr
+
+
+def test_a_longer_training_is_recommended_what_pays_off_in_it(folder: Path, prior: Path, tmp_path: Path) -> None:
+    card = json.loads((prior / "card.json").read_text())
+    nothing = dict.fromkeys(card["trials"]["chooses"]["traits"], 0.0)
+    options = [[0.0] * len(row) for row in card["trials"]["chooses"]["options"]]
+    pays_off = {"training_steps": {**nothing, "log_params": -1.0}}
+    card["trials"]["chooses"] |= {"options": options, "traits": nothing, "context": pays_off}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    long, short = (
+        recommended(folder, "--prior", tmp_path, "--seconds", 1, "--train-steps", steps) for steps in (1_000_000, 1)
+    )
+    assert long["params"] > 1.2 * short["params"]
