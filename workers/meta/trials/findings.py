@@ -60,17 +60,19 @@ def _model(
     tasks: Sequence[Sequence[Trial]], config: MetaConfig, mean: dict[str, float], *, one_shot: bool
 ) -> LossModel:
     space = SPACES[config.search_space]
-    num_options, num_traits, num_entries = space.num_decisions * space.num_options, len(TRAITS), len(ENTRIES)
-    blocks = [num_options, num_traits, num_traits * num_entries, *([1] if one_shot else [])]
+    num_options, num_traits = space.num_decisions * space.num_options, len(TRAITS)
+    # How the look of the data changes what traits are worth, and how the length of a training does.
+    context = [num_traits * (len(ENTRIES) - 1), num_traits]
+    blocks = [num_options, num_traits, *context, *([1] if one_shot else [])]
     moments = Moments.total(
         [Moments.of_group(_rows(group, config, space, mean, one_shot=one_shot), _errors(group)) for group in tasks]
     )
     found = fit(moments, blocks) if moments.square > 0 else _nothing(blocks)
-    options_Q, traits_Q, context_Q, *rest = (found.effects_Q / found.noise).split(blocks)
+    options_Q, traits_Q, look_Q, length_Q, *rest = (found.effects_Q / found.noise).split(blocks)
     return LossModel(
         options=tuple(map(tuple, _centered(options_Q, space).tolist())),
         traits=dict(zip(TRAITS, traits_Q.tolist(), strict=True)),
-        context=_context(context_Q, found),
+        context=_context(torch.cat([look_Q, length_Q]), shown=found.ratios[2:4]),
         context_mean=mean,
         one_shot=float(rest[0]) if one_shot else None,
         noise=found.noise,
@@ -116,8 +118,10 @@ def _centered(options_Q: Tensor, space: SearchSpace) -> Tensor:
     return torch.where(mask_EO, effects_EO - means_E1, 0.0)
 
 
-def _context(context_Q: Tensor, found: LinearFit) -> dict[str, dict[str, float]]:
-    if found.ratios[2] == 0:
-        return {}
+def _context(context_Q: Tensor, shown: Sequence[float]) -> dict[str, dict[str, float]]:
+    """Return what changes traits' effects, by entry: of the data's look and of the length, what trials show."""
+    look, length = shown
     table = context_Q.view(len(ENTRIES), len(TRAITS)).tolist()
-    return {name: dict(zip(TRAITS, row, strict=True)) for name, row in zip(ENTRIES, table, strict=True)}
+    is_shown = [*[look > 0] * (len(ENTRIES) - 1), length > 0]
+    rows = zip(ENTRIES, table, is_shown, strict=True)
+    return {name: dict(zip(TRAITS, row, strict=True)) for name, row, is_there in rows if is_there}
