@@ -95,11 +95,17 @@ bench-meta-training: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.meta_training \
 		--spec benchmarks/meta_training_from_start.json --tasks 4
 
-# How well a prior ranks architectures that it never tried, on classes that it never met, beside counting parameters.
+# How well a prior ranks architectures that it never tried, on classes that it never met, beside counting parameters; more
+# options by RANKING='--num-steps 250'.
 PRIOR ?= workers/priors/bundled/nas_bench_201-v1
 .PHONY: bench-ranking
 bench-ranking: install
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.ranking --prior $(PRIOR)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.ranking --prior $(PRIOR) $(RANKING)
+
+# What each part of what a prior's trials teach is worth; trains nothing. PRIOR is the folder that meta-train wrote.
+.PHONY: bench-trials
+bench-trials: install
+	$(BIN)/python -m benchmarks.trials --prior $(PRIOR)
 
 # Which supernet of the mobile space ranks better: weights of each block's own, or slices; needs the packed CIFAR-10.
 .PHONY: bench-mobile-sharing

@@ -41,7 +41,7 @@ from workers.meta.learning.data import LocalDataset, load_meta_data
 from workers.meta.trials.campaign import read_trials
 from workers.meta.trials.trial import Trial, Workshop, draw_task, run_trial
 from workers.priors.loss_model import draw_valid, predict
-from workers.priors.model import body_shapes, full_macro
+from workers.priors.model import body_shapes, full_macro, possible_options
 from workers.priors.registry import CARD, TENSORS, parse_card
 from workers.priors.tensors import load_prior
 
@@ -89,7 +89,10 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     config = config_of(card, options.num_steps)
     trials = config.trials or TrialConfig()
     space = SPACES[card.search_space]
-    archs = list(dict.fromkeys(draw_valid(space, 4 * options.architectures, torch.Generator().manual_seed(SEED))))
+    possible = possible_options(prior.arch_logits)
+    archs = list(
+        dict.fromkeys(draw_valid(space, 4 * options.architectures, torch.Generator().manual_seed(SEED), possible))
+    )
     archs = archs[: options.architectures]
     work = options.work / f"{card.id}-{card.sha256[:12]}-{trials.num_steps}-{trials.weights}"
     found: dict[str, list[dict[str, dict[str, float]]]] = {}

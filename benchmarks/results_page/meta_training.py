@@ -10,10 +10,9 @@ from benchmarks.results_page.section import Benchmark, Finding, Reached, Told
 
 # Which fields of a configuration a part is, of those that were to be ablated.
 PARTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "choices": ("architecture", "arch_lr", "arch_entropy", "inner_arch_lr"),
+    "choices": ("architectures", "architecture", "arch_lr", "arch_entropy", "inner_arch_lr"),
     "weights (gaussian, delta)": ("family",),
     "KL weights": ("weight_kl", "arch_kl", "inner_weight_kl", "inner_arch_kl"),
-    "reading the dataset": ("trials",),
     "inner loop": ("num_inner_steps", "joint_steps"),
     "meta-gradients": ("rule",),
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.results_page import adapt, anytime, leave_one_out, meta_training, nas201, ranking, step, tasks
+from benchmarks.results_page import adapt, anytime, leave_one_out, meta_training, nas201, ranking, step, tasks, trials
 from benchmarks.results_page.markdown import paragraphs, table, words
 from benchmarks.results_page.reading import Origin, Results, UnreadableResultsError
 from benchmarks.results_page.section import Benchmark, Finding, Reached, Told
@@ -17,6 +17,7 @@ BENCHMARKS: Final = (
     anytime.BENCHMARK,
     nas201.BENCHMARK,
     ranking.BENCHMARK,
+    trials.BENCHMARK,
     step.SPEED,
     step.RANKING,
     leave_one_out.BENCHMARK,

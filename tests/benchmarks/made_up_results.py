@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import adapt, leave_one_out, meta_training, ranking, step, step_ranking
+from benchmarks import adapt, leave_one_out, meta_training, ranking, step, step_ranking, trials
 from benchmarks.meta_training_judge import TaskScores
 from benchmarks.nas_bench_201.judge import Standing, compare, summarize
 from benchmarks.step_arms import Measured
@@ -117,6 +117,20 @@ def put_ranking(folder: Path, prior: str, *, ranks: float, params: float, archit
     by_domain = {"emoji": ranking.means(tasks[:1]), "mnist": ranking.means(tasks[1:])}
     document = {"benchmark": "ranking", "prior": prior, "architectures": architectures, "mean": ranking.means(tasks)}
     put(folder, f"ranking_{prior}", {**document, "tasks": {"emoji": 1, "mnist": 1}, "by_domain": by_domain})
+
+
+def put_trials(folder: Path, *, look: float) -> None:
+    """`look`: what the whole model's accuracy has above that without it."""
+    judged = [
+        {way: {"accuracy": 0.6 - gap, "nll": 0.5 + gap, "tau": 0.4} for way, gap in gaps.items()}
+        for gaps in [{"whole": 0.0, "without look": look, "without everything": 0.2}] * 12
+    ]
+    ways = {way: trials.means(judged, way) for way in judged[0]}
+    put(
+        folder,
+        "trials_made",
+        {"benchmark": "trials", "prior": "made", "tasks": 12, "trials": 96, "weights": "fresh", "ways": ways},
+    )
 
 
 def put_step(folder: Path, *, product: float) -> None:

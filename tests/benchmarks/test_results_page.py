@@ -157,6 +157,17 @@ def test_chosen_cells_of_fewer_caps_and_seeds_are_partial(results: Path) -> None
     assert "the cap of 10%; the cap of 50%; the cap of 100%; 2 of 5 seeds" in page.text
 
 
+def test_parts_of_what_trials_teach_that_are_shown_to_matter_are_named(results: Path) -> None:
+    made_up.put_trials(results, look=0.1)
+
+    page = page_of(results)
+
+    text, reached = row_of(page, "reading the dataset, and the other parts")[0]
+    assert reached == "shown"
+    assert text.endswith("chooses 60.0 % networks, tau 0.40; shown to be worse: without look, without everything")
+    assert "| without look | 50.0 % | -10.0 (-10.0 to -10.0) | 0.600 |" in page.text
+
+
 def test_each_prior_that_was_ranked_by_has_its_row(results: Path) -> None:
     made_up.put_ranking(results, "good", ranks=0.6, params=0.3)
     made_up.put_ranking(results, "poor", ranks=0.2, params=0.3, architectures=20)
@@ -199,7 +210,7 @@ def test_an_ablation_tells_effects_and_the_parts_that_it_lacks(results: Path) ->
     found, reached = row_of(page, "each part ablated")[0]
 
     assert reached == "no"
-    assert found.endswith("not: choices, reading the dataset, inner loop")
+    assert found.endswith("not: choices, inner loop")
     base, gaussian = (row_of(page, f"| `{name}`")[0] for name in ("base", "variant_1"))
     assert (base[4], gaussian[3], gaussian[4]) == ("", "10.0 (10.0 to 10.0)", "better")
     assert "weight_kl 4" in page.text
