@@ -28,11 +28,12 @@ def trials_where_depth_is_good_in_color(num_tasks: int = 12) -> list[Trial]:
     for place, arch in enumerate(archs):
         task = place // 8
         color = float(task % 2)
+        description = {**dict.fromkeys(ENTRIES, 0.0), "color": color}
         error = 0.5 - 0.1 * SPACE.depth(arch).longest * (2 * color - 1) + 0.01 * noise.gauss(0, 1)
         made.append(
             Trial(
                 task=task, number=place % 8, architecture=SPACE.format(arch), dataset=0,
-                description={**dict.fromkeys(ENTRIES, 0.0), "color": color}, num_steps=1, loss=error, accuracy=1 - error,
+                description=description, num_steps=1, loss=error, accuracy=1 - error,
             )
         )  # fmt: skip
     return made
