@@ -19,16 +19,16 @@ usage: make bench-nas201, or python -m benchmarks.nas_bench_201 [--seconds S] [-
 """
 
 import argparse
-import json
 import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Final, get_args
 
-from benchmarks.machine import IMAGES, RESULTS, ROOT, describe
+from benchmarks.machine import IMAGES, RESULTS, ROOT, describe, end_with, put, say
 from benchmarks.nas_bench_201.arms import ARMS, ELSEWHERE, OURS
 from benchmarks.nas_bench_201.cells import NO_CAP, Cap, cap_of
 from benchmarks.nas_bench_201.images import write_task
@@ -37,7 +37,7 @@ from benchmarks.nas_bench_201.judge import Judge, Standing, Summary, compare, su
 from benchmarks.nas_bench_201.plot import draw_regrets
 from benchmarks.nas_bench_201.runs import Run, carry_out, plan_runs
 from benchmarks.nas_bench_201.table import LookupLog, Table, check_column, other_datasets, read_columns
-from search_spaces.errors import ArchPriorError, InvalidOptionError, lookup
+from search_spaces.errors import InvalidOptionError, lookup
 from workers.contracts.adaptations import NO_PRIOR
 from workers.priors.registry import CARD, bundled_default, bundled_folder, parse_card
 from workers.tasks.class_split import ClassSplit
@@ -53,13 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Of the command line; None: those of this process.
     """
-    try:
-        results = run(parse(arguments))
-    except ArchPriorError as error:
-        print(f"not run: {error}", file=sys.stderr)
-        return 1
-    print(json.dumps(results))
-    return 0
+    return end_with(partial(run, parse(arguments)))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -150,8 +144,9 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         **machine,
         "command": f"python -m benchmarks.nas_bench_201 {' '.join(sys.argv[1:])}".strip(),
     }
-    put(options.out, json.dumps({**results, **raw}, indent=1) + "\n")
-    put(options.plot, draw_regrets(by_cap, f"{options.column}, {options.seconds:g} s to choose"))
+    put(options.out, {**results, **raw})
+    options.plot.parent.mkdir(parents=True, exist_ok=True)
+    options.plot.write_text(draw_regrets(by_cap, f"{options.column}, {options.seconds:g} s to choose"))
     return results
 
 
@@ -201,19 +196,6 @@ def of_cap(judge: Judge, cap: Cap, arms: Mapping[str, Summary], standings: Seque
 def most_s(decided: Sequence[tuple[Run, Decision]], arm: str) -> float:
     """Return the seconds of an arm's longest run."""
     return max(decision.used_s for one, decision in decided if one.job.arm == arm)
-
-
-def put(path: Path, text: str) -> None:
-    """Write a file whole, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    partial.replace(path)
-
-
-def say(what: str) -> None:
-    """Tell how far it is."""
-    print(what, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
