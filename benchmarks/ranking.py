@@ -144,7 +144,7 @@ def config_of(card: PriorCard, num_steps: int | None) -> MetaConfig:
     """Return the configuration that a prior was learned with, with the trials of the ground truth."""
     config = MetaConfig.model_validate(card.config)
     trials = config.trials or TrialConfig()
-    changes = {} if num_steps is None else {"num_steps": num_steps}
+    changes: dict[str, object] = {"num_steps_shares": (1.0,)} | ({} if num_steps is None else {"num_steps": num_steps})
     return config.model_copy(update={"trials": trials.model_copy(update=changes)})
 
 

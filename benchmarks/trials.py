@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
 
 
 def read(folder: Path) -> tuple[PriorCard, MetaConfig, list[list[Trial]]]:
-    """Return a prior's card, its configuration, and by task the trials with a finite loss, where there are two.
+    """Return a prior's card, its configuration, and by task the trials with a finite loss, the mode's and another's.
 
     Raises:
         InvalidOptionError: It has no trials, or of too few tasks.
@@ -87,7 +87,8 @@ def read(folder: Path) -> tuple[PriorCard, MetaConfig, list[list[Trial]]]:
     card = parse_card((folder / CARD).read_bytes(), str(folder), any_id=True)
     ended = [trial for trial in read_trials(folder / TRIALS).values() if trial.loss is not None]
     ended.sort(key=lambda trial: (trial.task, trial.number))
-    tasks = [group for _, group in ((task, list(found)) for task, found in groupby(ended, key=_task)) if len(group) > 1]
+    tasks = [list(group) for _, group in groupby(ended, key=lambda trial: trial.task)]
+    tasks = [group for group in tasks if len(group) > 1 and group[0].number == 0]
     if card.trials is None or len(tasks) < LEAST_TASKS:
         raise InvalidOptionError(
             f"too few trials in {folder / TRIALS}",
@@ -96,10 +97,6 @@ def read(folder: Path) -> tuple[PriorCard, MetaConfig, list[list[Trial]]]:
             todo="Name the folder that `archprior meta-train` wrote, of a configuration with `trials`.",
         )
     return card, MetaConfig.model_validate(card.config), tasks
-
-
-def _task(trial: Trial) -> int:
-    return trial.task
 
 
 def judge(task: Sequence[Trial], others: Sequence[Sequence[Trial]], config: MetaConfig) -> dict[str, dict[str, float]]:

@@ -66,6 +66,12 @@ def recommend(
             expected="trials with fresh weights",
             todo="Learn one by `archprior meta-train` with trials.weights 'fresh', or use `archprior adapt`.",
         )
+    if train_steps is not None and len(set(card.trials.config.num_steps_shares)) == 1:
+        raise InvalidOptionError(
+            f"--train-steps: prior {card.id} made trials of one length, and cannot tell what changes with it",
+            got=train_steps,
+            todo="Leave it out, or learn a prior with several trials.num_steps_shares.",
+        )
     import torch  # takes seconds, and comes with what follows
 
     from workers.adapt.budget import Budget

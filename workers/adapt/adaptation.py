@@ -81,6 +81,7 @@ class Adaptation:
         if findings is not None and request.search == "adapt":
             self.knowledge = self._read(findings, request, speed)
             self.start = replace(self.start, arch_logits=self.knowledge.option_logits)
+            self.feasible.restart()
         self.plan: Plan = self._make_plan(request, speed)
         self.num_search_steps = 0
         self._raced: dict[Architecture, Network] = {}
@@ -149,18 +150,18 @@ class Adaptation:
         deadline_s = self.budget.elapsed_s + 1.5 * plan.choice_s + 1.0
         tilted_EO = self.feasible.tilt(posterior.arch_logits, self._draws)
         mode = self.feasible.mode(posterior.arch_logits)
-        sources = {mode: "posterior's mode"}
+        modes = {mode: "posterior's mode"}
         if self.has_prior:
-            sources[self.reference] = "prior's mode"
+            modes[self.reference] = "prior's mode"
         drawn = self.feasible.sample(tilted_EO, plan.num_candidates, self._draws)
         if self.knowledge is not None:
             foretold = self.knowledge.shortlist(self.feasible, min(SHORTLIST, plan.num_candidates), self._draws)
-            sources = {**dict.fromkeys(foretold, "foretold by the prior's trials"), **sources}
+            modes = {**dict.fromkeys(foretold, "foretold by the prior's trials"), **modes}
             drawn = drawn[: plan.num_candidates - len(foretold)]
-        sources = {**dict.fromkeys(drawn, "drawn from the posterior"), **sources}
+        sources = {**dict.fromkeys(drawn, "drawn from the posterior"), **modes}
         parameters = dict(supernet.named_parameters())
-        # The modes come first; the clock may cut the drawn ones.
-        archs = list(reversed(sources))
+        # The prior's mode comes first, and the posterior's; the clock may cut the drawn ones.
+        archs = list(dict.fromkeys([*([self.reference] if self.has_prior else []), mode, *reversed(sources)]))
         scores: list[Score] = []
         for arch in archs:
             scores.append(score(arch, sources[arch], self.macro, parameters, self.data))

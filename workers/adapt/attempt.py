@@ -59,7 +59,9 @@ def run_attempt(
     prior = None if card is None else _prior(store, card, macro)
 
     reporter.enter("searching", "fitting the head and measuring the speed")
-    findings = None if card is None else card.trials
+    # What trials with fresh weights foretell is of training from scratch.
+    reads = card is not None and card.trials is not None and card.trials.config.weights == "inherited"
+    findings = card.trials if card is not None and reads else None
     adaptation = Adaptation(attempt, macro, data, prior, group, reporter, budget, findings=findings)
     if group.leads:
         store.put_bytes(f"{attempt_key}/plan.json", adaptation.plan.model_dump_json(indent=2).encode())

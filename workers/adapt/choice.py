@@ -128,15 +128,18 @@ def choose(reference: Architecture | None, scores: Iterable[Score], *, are_raced
 
 
 def foretold_best(mode: Architecture, scores: Iterable[Score]) -> Choice:
-    """Return the choice of the prior's mode where its trials foretell that nothing else is near it.
+    """Return the choice of the prior's mode where its trials leave nothing else to try.
 
     Args:
         mode: Of the prior, within the limits; one of the candidates.
         scores: Of all candidates.
     """
     ranked = sorted(scores, key=lambda item: (item.architecture != mode, item.loss))
-    verdict = (
-        f"Searching brought nothing here: the prior's trials foretell its mode to be better than {len(ranked) - 1} "
-        "other candidates by more than a trial scatters, so nothing was raced and the mode is exported."
+    others = len(ranked) - 1
+    reason = (
+        f"the prior's trials foretell its mode to be better than {others} others by more than a trial scatters"
+        if others
+        else "the prior is so sure of its mode that no other candidate was drawn"
     )
+    verdict = f"Searching brought nothing here: {reason}, so nothing was raced and the mode is exported."
     return Choice(chosen=mode, scores=tuple(ranked), searching_helped=False, verdict=verdict)

@@ -21,6 +21,8 @@ from workers.tasks.description import describe, length_entry
 # For each place on a shortlist: from either distribution, and of changes in a round. A DARTS cell takes 4 ms to count.
 DRAWN_PER_PLACE: Final = 8
 NUM_ROUNDS: Final = 6
+# Of the longest trials: what is said of them is said of all longer trainings.
+FARTHEST: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ class Knowledge:
             num_ways=macro.num_classes,
             num_examples=len(data.support) + len(data.query),
             resolution=macro.image_size,
-            num_steps=num_steps,
+            num_steps=_within(num_steps, findings),
         )
         agree = (group or Group()).agree
         description = {name: agree(value) for name, value in found.items()}
@@ -80,13 +82,13 @@ class Knowledge:
 
     def trained_for(self, num_steps: int) -> Self:
         """Return the same for a training of another length."""
-        return replace(self, description={**self.description, "training_steps": length_entry(num_steps)})
+        length = length_entry(_within(num_steps, self.findings))
+        return replace(self, description={**self.description, "training_steps": length})
 
     @cached_property
     def option_logits(self) -> Tensor:
         """alpha(D) [E, O]."""
-        found_EO = option_logits(self.findings.chooses, self.space, self.macro, self.description)
-        return ruled_out(found_EO, self.possible)
+        return option_logits(self.findings.chooses, self.space, self.macro, self.description, possible_EO=self.possible)
 
     def foretell(self, archs: Sequence[Architecture], one_shot: Sequence[float] | None = None) -> Tensor:
         """Return the losses [A] after training, in units of what a trial scatters; only differences mean anything.
@@ -144,3 +146,8 @@ class Knowledge:
                     if self.space.is_valid(changed):
                         found.append(changed)
         return found
+
+
+def _within(num_steps: int, findings: TrialFindings) -> int:
+    """Return the steps of a training, but no more than trials can speak of."""
+    return min(num_steps, FARTHEST * findings.config.num_steps)

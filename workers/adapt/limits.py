@@ -58,6 +58,10 @@ class Feasible:
         self._tilt = 0  # logits move slowly: the next tilt is hardly ever less than the last
         self._slope_EO = self._marginal_costs() if limits.any else None
 
+    def restart(self) -> None:
+        """Forget how far the logits so far had to be tilted: the next are others."""
+        self._tilt = 0
+
     def fits(self, arch: Architecture) -> bool:
         """Return whether the architecture is valid and its connected network within the limits."""
         if not self._space.is_valid(arch):

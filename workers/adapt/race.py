@@ -25,6 +25,7 @@ from workers.adapt.plan import NUM_FINALISTS
 from workers.adapt.sync import Group
 from workers.contracts.adaptations import Plan
 from workers.contracts.errors import LimitUnreachableError
+from workers.priors.model import possible_options
 from workers.training.cost import steps_in_equal_time
 
 # Of the mode's MACs: the most likely architectures at these costs race too.
@@ -40,18 +41,20 @@ class Finalist:
 
 
 def thrifty_modes(mode: Architecture, logits_EO: Tensor, macro: Macro, limits: Limits) -> list[Architecture]:
-    """Return the most likely architectures at shares of the mode's MACs, within the limits; none where none is left."""
+    """Return the most likely architectures at shares of the mode's MACs, within the limits, as far as possible."""
     space = SPACES[mode.space]
     macs = space.cost(mode, macro).macs
+    possible_EO = possible_options(logits_EO).tolist()
     found = []
     for share in THRIFTY_SHARES:
         bound = int(share * macs) if limits.max_macs is None else min(int(share * macs), limits.max_macs)
         try:
-            found.append(
-                Feasible(space, macro, Limits(max_params=limits.max_params, max_macs=max(1, bound))).mode(logits_EO)
-            )
+            within = Feasible(space, macro, Limits(max_params=limits.max_params, max_macs=max(1, bound)))
+            arch = within.mode(logits_EO)
         except LimitUnreachableError:
             continue
+        if all(possible_EO[decision][option] for decision, option in enumerate(arch.choices)):
+            found.append(arch)
     return found
 
 

@@ -23,9 +23,10 @@ class TrialConfig(Contract):
     Attributes:
         num_tasks: Tasks that trials are made on. The second half of them tries what the first half says is good.
         num_archs: Architectures tried on each; the first is the prior's mode.
-        num_steps: Training steps of an architecture of typical cost, and of all where `length` is `steps`.
-        num_steps_shares: Shares of `num_steps`, which tasks take in turn: trials of more than one length teach how the
-            length of a training changes what is good.
+        num_steps: Training steps of an architecture of typical cost, and of all where `length` is `steps`; those of the
+            longest trials.
+        num_steps_shares: Shares of `num_steps`, 1 among them, which tasks take in turn: trials of more than one length
+            teach how the length of a training changes what is good.
         length: `steps`: as many for all. `seconds`: as many as fit into the time of a typical one's, by MACs.
         weights: Networks begin with those of the prior (`inherited`), or with fresh ones.
         batch_size: Images of a step.
@@ -42,6 +43,14 @@ class TrialConfig(Contract):
     batch_size: int = Field(64, ge=2, le=65_536)
     num_support: int = Field(4000, ge=2, le=1_000_000)
     num_query: int = Field(600, ge=2, le=1_000_000)
+
+    @model_validator(mode="after")
+    def _every_length_is_tried(self) -> Self:
+        if max(self.num_steps_shares) != 1:
+            raise ValueError("num_steps_shares: the longest trials take num_steps: give 1 among them")
+        if len(self.num_steps_shares) > self.num_tasks // 2:
+            raise ValueError("num_steps_shares: at most one for every two of num_tasks")
+        return self
 
     def steps_on(self, task: int) -> int:
         """Return the training steps of an architecture of typical cost on the task of that number."""

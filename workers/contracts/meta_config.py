@@ -29,7 +29,7 @@ class MetaConfig(StoredContract):
     Attributes:
         architectures: In their space's string form: the prior chooses only among options that one of these has, and all
             others are ruled out for good. With one, its weights alone are learned, and the prior is sure of it. Empty:
-            nothing is ruled out.
+            nothing is ruled out but what a parent did.
         rule: Of the meta-gradient: `kl`, `first_order`, `unrolled`.
         estimator: Of the gradient through choices: `relaxed`, `straight_through`, `score_function`.
         family: Of the weights' posterior: `gaussian` or `delta`.
@@ -60,7 +60,8 @@ class MetaConfig(StoredContract):
         inner_weight_kl, inner_arch_kl: lambda_w and lambda_z of the inner objective.
         weight_scale: sigma of the prior over weights, before it is learned (`gaussian`) or for good (`delta`).
         lr: Peak rate on the prior's weights: linear rise over `lr_rise_steps`, then a cosine to zero at `num_steps`.
-        arch_lr: Rate on the prior's option logits (Adam). 0: they stay, and weights learn along one path a slot.
+        arch_lr: Rate on the prior's option logits, and on the scales of gaussian weights (Adam). 0: they stay, and
+            weights learn along one path a slot.
         arch_entropy: Nats of loss that a nat of a decision's entropy is worth: keeps the choices from being surer than
             the losses warrant.
         clip: Largest gradient norm of each group.
@@ -125,7 +126,7 @@ class MetaConfig(StoredContract):
     @property
     def is_of_one(self) -> bool:
         """Whether the weights of one architecture alone are learned: nothing is left to choose."""
-        return len(set(self.architectures)) == 1
+        return len({SPACES[self.search_space].parse(text) for text in self.architectures}) == 1
 
     @model_validator(mode="before")
     @classmethod
@@ -156,6 +157,8 @@ class MetaConfig(StoredContract):
             raise ValueError("arch_kl, inner_arch_kl: act only on choices that move: set inner_arch_lr above 0")
         if self.family == "gaussian" and self.inner_scale_lr == 0 and self.weight_kl > 0:
             raise ValueError("weight_kl: the gaussian family needs scales that move: set inner_scale_lr above 0")
+        if self.family == "gaussian" and not self.arch_lr:
+            raise ValueError("arch_lr: the scales of gaussian weights learn at it too: set it above 0")
         if self.family == "delta" and self.inner_scale_lr > 0:
             raise ValueError("inner_scale_lr: the delta family has no scales to move")
         if self.rule == "unrolled" and self.estimator != "relaxed":

@@ -23,7 +23,7 @@ from workers.meta.learning.log import StepEntry, read_log
 from workers.meta.learning.loop import LOG
 from workers.meta.learning.state import MetaState
 from workers.priors.loss_model import option_logits
-from workers.priors.model import full_macro, mode_of, possible_options, ruled_out
+from workers.priors.model import full_macro, mode_of, possible_options
 from workers.priors.registry import CARD, TENSORS
 from workers.priors.tensors import save_prior
 
@@ -131,8 +131,9 @@ def write_prior(
 def informed(prior: MetaPrior, config: MetaConfig, trials: TrialFindings) -> MetaPrior:
     """Return a prior with the option logits that its trials found, for the mean dataset."""
     macro = full_macro(config.macro, num_classes=2, image_size=config.resolutions[0])
-    found_EO = option_logits(trials.chooses, SPACES[config.search_space], macro)
-    return replace(prior, arch_logits=ruled_out(found_EO, possible_options(prior.arch_logits)))
+    possible_EO = possible_options(prior.arch_logits)
+    logits_EO = option_logits(trials.chooses, SPACES[config.search_space], macro, possible_EO=possible_EO)
+    return replace(prior, arch_logits=logits_EO)
 
 
 def _learned_alone(architectures: Sequence[str]) -> str:

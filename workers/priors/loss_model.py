@@ -74,24 +74,30 @@ def trait_effects(model: LossModel, description: Mapping[str, float]) -> list[fl
 
 
 def option_logits(
-    model: LossModel, space: SearchSpace, macro: Macro, description: Mapping[str, float] | None = None
+    model: LossModel,
+    space: SearchSpace,
+    macro: Macro,
+    description: Mapping[str, float] | None = None,
+    *,
+    possible_EO: Tensor | None = None,
 ) -> Tensor:
-    """Return alpha(D) [E, O], each decision's logits with mean 0 over its options.
+    """Return alpha(D) [E, O], each decision's logits with mean 0 over its possible options, the others ruled out.
 
     Args:
         model: Of a prior's card.
         space: Of the architectures.
         macro: The skeleton.
         description: Of the dataset, by entry; None: the mean one.
+        possible_EO: Options [E, O]; None: all.
     """
-    archs = draw_valid(space, NUM_DRAWN, torch.Generator().manual_seed(0))
+    archs = draw_valid(space, NUM_DRAWN, torch.Generator().manual_seed(0), possible_EO)
     known = model.context_mean if description is None else description
     predicted_A = predict(model, space, macro, archs, known)
     options_AP = _one_hot(torch.tensor([arch.choices for arch in archs]), space).flatten(1)
     centered_AP = options_AP - options_AP.mean(dim=0)
     gram_PP = centered_AP.T @ centered_AP + RIDGE * len(archs) * torch.eye(options_AP.shape[1], dtype=torch.float64)
     effects_P = torch.linalg.solve(gram_PP, centered_AP.T @ (predicted_A - predicted_A.mean()))
-    mask_EO = torch.tensor(space.option_mask)
+    mask_EO = torch.tensor(space.option_mask) if possible_EO is None else possible_EO
     logits_EO = torch.where(mask_EO, -effects_P.view(mask_EO.shape), 0.0)
     means_E1 = logits_EO.sum(dim=1, keepdim=True) / mask_EO.sum(dim=1, keepdim=True)
     return torch.where(mask_EO, logits_EO - means_E1, MASKED_LOGIT).float()

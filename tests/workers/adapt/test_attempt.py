@@ -23,7 +23,7 @@ from workers.adapt.sync import Group
 from workers.contracts.adaptations import Plan, Progress
 from workers.contracts.artifacts import MEDIA_TYPES, Manifest, Metrics
 from workers.contracts.errors import CancelledError, ExportMismatchError, LimitUnreachableError
-from workers.contracts.loss_model import ENTRIES, TRAITS, LossModel, TrialConfig, TrialFindings
+from workers.contracts.loss_model import ENTRIES, TRAITS, LossModel, TrialConfig, TrialFindings, TrialWeights
 from workers.contracts.priors import PriorCard
 from workers.priors.model import body_shapes
 from workers.priors.registry import CARD, TENSORS, bundled_cards, bundled_default, bundled_folder
@@ -236,18 +236,29 @@ def test_a_prior_that_made_trials_reads_the_dataset_and_proposes_what_they_foret
     assert {space.depth(space.parse(one)).longest for one in raced if one != mode_of_bundled()} == {3}
 
 
+@pytest.mark.parametrize(("worth", "said"), [(2.5, "by more than a trial scatters"), (30.0, "so sure of its mode")])
 def test_a_mode_that_trials_foretell_to_be_best_by_far_is_trained_without_a_race(
-    store: FolderStore, make_attempt: MakeAttempt
+    worth: float, said: str, store: FolderStore, make_attempt: MakeAttempt
 ) -> None:
     space = SPACES["nas_bench_201"]
     mode = space.parse(mode_of_bundled())
-    likes = [[-9.0 if option == chosen else 0.0 for option in range(space.num_options)] for chosen in mode.choices]
+    likes = [[-worth if option == chosen else 0.0 for option in range(space.num_options)] for chosen in mode.choices]
     tried = tried_prior(store, likes, NO_EFFECT)
     _, metrics = run(store, make_attempt(prior=tried, budget_s=20.0))
     assert metrics.architecture == mode_of_bundled()
     assert metrics.searching_helped is False
-    assert "nothing was raced" in metrics.verdict
+    assert said in metrics.verdict
     assert not [one for one in metrics.candidates if "raced" in one.source]
+
+
+def test_what_trials_of_fresh_weights_foretell_is_not_what_an_adaptation_goes_by(
+    store: FolderStore, make_attempt: MakeAttempt
+) -> None:
+    space = SPACES["nas_bench_201"]
+    nothing = [[0.0] * space.num_options for _ in range(space.num_decisions)]
+    tried = tried_prior(store, nothing, {**NO_EFFECT, "longest": -2.0}, "fresh")
+    _, metrics = run(store, make_attempt(prior=tried, budget_s=12.0))
+    assert not [one for one in metrics.candidates if one.source.startswith("foretold")]
 
 
 NO_EFFECT = dict.fromkeys(TRAITS, 0.0)
@@ -261,13 +272,17 @@ def bundled() -> PriorCard:
     return bundled_cards()[bundled_default("nas_bench_201") or ""]
 
 
-def tried_prior(store: FolderStore, options: list[list[float]], traits: dict[str, float]) -> str:
+def tried_prior(
+    store: FolderStore, options: list[list[float]], traits: dict[str, float], weights: TrialWeights = "inherited"
+) -> str:
     """Put the bundled prior with trials on its card into the store; return its id."""
     model = LossModel.model_validate(
         {"options": options, "traits": traits, "context_mean": dict.fromkeys(ENTRIES, 0.0), "noise": 0.1,
          "log_evidence": 0.0}
     )  # fmt: skip
-    findings = TrialFindings(config=TrialConfig(), num_trials=9, chooses=model)
+    config = TrialConfig(weights=weights)
+    ranks = None if weights == "fresh" else model.model_copy(update={"one_shot": 0.5})
+    findings = TrialFindings(config=config, num_trials=9, chooses=model, ranks=ranks)
     card = bundled().model_copy(update={"id": "tried", "trials": findings})
     store.put_bytes(f"{layout.prior('tried')}/{CARD}", card.model_dump_json().encode())
     store.put_file(f"{layout.prior('tried')}/{TENSORS}", bundled_folder() / bundled().id / TENSORS)

@@ -100,13 +100,15 @@ def test_what_the_dataset_looks_like_changes_what_is_foretold(knowledge: Knowled
 
 def test_how_long_a_training_will_be_changes_what_is_foretold(knowledge: Knowledge) -> None:
     reads_length = model(traits=NO_EFFECT, context={"training_steps": {**NO_EFFECT, "log_params": -1.0}})
-    findings = knowledge.findings.model_copy(update={"chooses": reads_length})
+    findings = knowledge.findings.model_copy(update={"chooses": reads_length, "config": TrialConfig(num_steps=2000)})
     long, short = (replace(knowledge, findings=findings).trained_for(steps) for steps in (16_000, 62))
     params = [
         SPACE.cost(min(shortlist(one), key=lambda arch: SPACE.cost(arch, MACRO).params), MACRO).params
         for one in (long, short)
     ]
     assert params[0] > 2 * params[1]
+    steps = 8 * findings.config.num_steps
+    assert knowledge.trained_for(100 * steps).description == knowledge.trained_for(steps).description
 
 
 def test_losses_before_training_count_where_they_are_known(knowledge: Knowledge) -> None:

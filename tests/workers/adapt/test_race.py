@@ -4,7 +4,7 @@ from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 from workers.adapt.limits import Limits
 from workers.adapt.race import THRIFTY_SHARES, thrifty_modes
-from workers.priors.model import uniform_logits
+from workers.priors.model import options_of, ruled_out, uniform_logits
 
 SPACE = SPACES["nas_bench_201"]
 MACRO = Macro(num_channels=16, num_cells=1, num_classes=10, image_size=32)
@@ -34,3 +34,8 @@ def test_thrifty_finalists_keep_the_limits_and_are_absent_where_nothing_is_cheap
     )
     (cheapest,) = SPACE.cheapest()
     assert thrifty_modes(cheapest, logits(), MACRO, Limits()) == []
+
+
+def test_what_the_prior_rules_out_does_not_race() -> None:
+    only = ruled_out(uniform_logits(SPACE), options_of([MODE]))
+    assert thrifty_modes(MODE, only, MACRO, Limits()) == []

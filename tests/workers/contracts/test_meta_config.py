@@ -26,6 +26,9 @@ OTHER = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|nor_con
         ({"num_steps": 9, "warmup_steps": 0, "path_sampling": "fair"}, "path_sampling: the run has no warm-up"),
         ({"num_steps": 9, "warmup_steps": 0, "joint_steps": 0, "label_smoothing": 0.1}, "label_smoothing: the run"),
         ({"arch_lr": 0.0, "choice_share": 0.1, "arch_entropy": 0.1}, "choice_share, arch_entropy: act on choices that"),
+        ({"arch_lr": 0.0, "family": "gaussian"}, "arch_lr: the scales of gaussian weights"),
+        ({"trials": {"num_steps_shares": [0.5]}}, "num_steps_shares: the longest trials"),
+        ({"trials": {"num_tasks": 4, "num_steps_shares": [1.0, 0.5, 0.1]}}, "at most one for every two of num_tasks"),
         ({"mode_share": 1.0}, "mode_share"),
         ({"choice_share": 1.0}, "choice_share"),
         ({"label_smoothing": 1.0}, "label_smoothing"),
@@ -40,7 +43,7 @@ def test_what_would_not_act_is_refused(fields: dict[str, object], message: str) 
 def test_what_acts_on_choices_acts_where_several_architectures_leave_some() -> None:
     several = {"architectures": [CELL, OTHER], "mode_share": 0.5, "path_sampling": "fair", "trials": {}}
     assert not MetaConfig.model_validate(several).is_of_one
-    assert MetaConfig.model_validate({"architectures": [CELL, CELL]}).is_of_one
+    assert MetaConfig.model_validate({"architectures": [CELL, f" {CELL}"]}).is_of_one
 
 
 def test_trials_of_fresh_weights_rule_nothing_out() -> None:

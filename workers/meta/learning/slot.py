@@ -321,8 +321,8 @@ def fit_head(work: SlotWork, prior: MetaPrior, data: TaskData, generator: torch.
 
 def make_estimator(config: MetaConfig) -> Estimator:
     """Return the estimator that the configuration names."""
-    if config.is_of_one and config.rule != "unrolled":
-        return StraightThrough(temperature=config.temperature)  # several samples would all be the same
+    if (config.is_of_one or not config.arch_lr) and config.rule != "unrolled":
+        return StraightThrough(temperature=config.temperature)  # several samples serve the choices alone
     match config.estimator:
         case "relaxed":
             return Relaxed(temperature=config.temperature)

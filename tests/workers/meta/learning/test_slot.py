@@ -9,8 +9,9 @@ from torch import Tensor
 from search_spaces.errors import InvalidOptionError
 from workers.bayes.aggregate import aggregate
 from workers.bayes.distributions import Batch, MetaPrior
+from workers.bayes.estimators import ScoreFunction, StraightThrough
 from workers.contracts.meta_config import MetaConfig
-from workers.meta.learning.slot import Drawn, SlotWork, TaskData, draw, gradient, part_of, without_heads
+from workers.meta.learning.slot import Drawn, SlotWork, TaskData, draw, gradient, make_estimator, part_of, without_heads
 from workers.meta.learning.state import MetaState
 from workers.priors.model import HEAD_NAMES, possible_options
 from workers.tasks.distribution import ClassImages, TaskDistribution
@@ -300,3 +301,5 @@ def test_choices_that_do_not_learn_cost_no_second_path(config: MetaConfig, class
     found = [gradient(work, prior, draw(work, step=JOINT, slot=0)) for work in works]
     assert found[0].arrays["arch_logits"].any()
     assert not found[1].arrays["arch_logits"].any()
+    assert isinstance(make_estimator(still), StraightThrough)
+    assert isinstance(make_estimator(config), ScoreFunction)
