@@ -33,7 +33,9 @@ from workers.training.cost import relative_cost, steps_in_equal_time
 NUM_TIMED_PATHS: Final = 4
 # Candidates that the prior's trials name; the others are drawn.
 SHORTLIST: Final = 8
-# Finalists may be foretold to be worse than the best by what a trial scatters: more is not worth the seconds of a race.
+# Who races with the prior's mode is foretold to be better than it by as much as a race costs, and worse than the best
+# by no more than a trial scatters: both in units of that.
+LEAD: Final = 0.25
 NEAR: Final = 1.0
 
 
@@ -195,14 +197,14 @@ class Adaptation:
     ) -> dict[Architecture, str]:
         """Return who is to race, and where each comes from: the prior's mode first, if there is one.
 
-        Then those that the prior's trials foretell to be near the best; or, where they foretell nothing, the candidate
-        of least loss and the most likely architectures at lower costs.
+        Then those that the prior's trials foretell to be better, and near the best. Where it made none, the candidate of
+        least loss and the most likely architectures at less cost.
         """
         finalists = {self.reference: sources[self.reference]} if self.has_prior else {}
         merits = self._merits(scores)
-        number, worst = NUM_FINALISTS, min(merits.values()) + NEAR
-        if self.knowledge is None:
-            number, worst = 1 + self.has_prior, math.inf
+        number, worst = 1 + self.has_prior, math.inf
+        if self.knowledge is not None:
+            number, worst = NUM_FINALISTS, min(min(merits.values()) + NEAR, merits[self.reference] - LEAD)
         for arch in sorted(merits, key=merits.__getitem__):
             if len(finalists) < number and merits[arch] <= worst:
                 finalists.setdefault(arch, sources[arch])

@@ -128,7 +128,7 @@ def choose(reference: Architecture | None, scores: Iterable[Score], *, are_raced
 
 
 def foretold_best(mode: Architecture, scores: Iterable[Score]) -> Choice:
-    """Return the choice of the prior's mode where its trials leave nothing else to try.
+    """Return the choice of the prior's mode where its trials name nothing that would be worth a race with it.
 
     Args:
         mode: Of the prior, within the limits; one of the candidates.
@@ -137,7 +137,7 @@ def foretold_best(mode: Architecture, scores: Iterable[Score]) -> Choice:
     ranked = sorted(scores, key=lambda item: (item.architecture != mode, item.loss))
     others = len(ranked) - 1
     reason = (
-        f"the prior's trials foretell its mode to be better than {others} others by more than a trial scatters"
+        f"of {others} others, the prior's trials foretell none to be better than its mode by as much as a race costs"
         if others
         else "the prior is so sure of its mode that no other candidate was drawn"
     )

@@ -236,7 +236,7 @@ def test_a_prior_that_made_trials_reads_the_dataset_and_proposes_what_they_foret
     assert {space.depth(space.parse(one)).longest for one in raced if one != mode_of_bundled()} == {3}
 
 
-@pytest.mark.parametrize(("worth", "said"), [(2.5, "by more than a trial scatters"), (30.0, "so sure of its mode")])
+@pytest.mark.parametrize(("worth", "said"), [(2.5, "by as much as a race costs"), (30.0, "so sure of its mode")])
 def test_a_mode_that_trials_foretell_to_be_best_by_far_is_trained_without_a_race(
     worth: float, said: str, store: FolderStore, make_attempt: MakeAttempt
 ) -> None:
