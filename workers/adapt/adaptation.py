@@ -197,8 +197,8 @@ class Adaptation:
     ) -> dict[Architecture, str]:
         """Return who is to race, and where each comes from: the prior's mode first, if there is one.
 
-        Then those that the prior's trials foretell to be better, and near the best. Where it made none, the candidate of
-        least loss and the most likely architectures at less cost.
+        Then those that the prior's trials foretell to be better, and near the best. Where it made none, the candidate
+        of least loss and the most likely architectures at less cost.
         """
         finalists = {self.reference: sources[self.reference]} if self.has_prior else {}
         merits = self._merits(scores)
