@@ -6,8 +6,7 @@ trials began with fresh weights; so do the trials here, in the same skeleton and
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from statistics import fmean
+from dataclasses import dataclass
 from typing import Final
 
 from search_spaces.architecture import Architecture
@@ -36,7 +35,7 @@ class Tried:
         measured: By its own trial here, in the same unit.
         expected: What is foretold, corrected by half of what its trial here said otherwise: one trial scatters as much
             about the truth as the model does.
-        accuracy: On held-out images, after that trial, 0 to 1; the mean over skeletons where the prior has several.
+        accuracy: On held-out images, after that trial, 0 to 1.
     """
 
     architecture: Architecture
@@ -78,21 +77,40 @@ def recommend(
         seed: Of all draws.
         on_tried: Told each trial.
     """
+    trials = knowledge.findings.config
     shortlist = knowledge.shortlist(feasible, SHORTLIST, slot_generator(seed, 0, 0, "shortlist"))
     foretold = knowledge.foretell(shortlist).tolist()
-    foretold_here = knowledge.trained_for(knowledge.findings.config.fewest_steps).foretell(shortlist).tolist()
+    short_steps = trials.fewest_steps
+    foretold_here = knowledge.trained_for(short_steps).foretell(shortlist).tolist()
     tried: list[Tried] = []
     began_s = budget.elapsed_s
     for number, arch in enumerate(shortlist):
         spent_s = budget.elapsed_s - began_s
         if number and budget.remaining_s < spent_s / number:
             break
-        accuracies = _tried(arch, number, knowledge, data, budget, seed)
-        if accuracies is None:
+        network = build_network(arch, knowledge.macro, generator=slot_generator(seed, number, 0, "weights"))
+        network.to(data.support.labels.device)
+        num_steps = short_steps
+        if trials.length == "seconds":
+            space, macro = knowledge.space, knowledge.macro
+            num_steps = steps_in_equal_time(num_steps, space.cost(arch, macro).macs, typical_macs(space.name, macro))
+        steps = train_briefly(
+            network,
+            data.support.images,
+            data.support.labels,
+            side=knowledge.macro.image_size,
+            num_steps=num_steps,
+            batch_size=trials.batch_size,
+            flip=knowledge.findings.flip,
+            generator=slot_generator(seed, 0, 0, "recommend"),
+            keep_on=lambda: budget.remaining_s > 0,
+        )
+        if steps < num_steps:
             break
-        if not accuracies:
+        judged_on = data.query.first(trials.num_query)
+        loss, accuracy = judge(network, judged_on.images, judged_on.labels, knowledge.macro.image_size)
+        if not math.isfinite(loss):
             continue
-        accuracy = fmean(accuracies)
         measured = (1 - accuracy) / knowledge.findings.chooses.noise
         surprise = measured - foretold_here[number]
         tried.append(
@@ -107,40 +125,3 @@ def recommend(
         on_tried(tried[-1])
     best = min(tried, key=lambda one: one.expected).architecture if tried else shortlist[0]
     return Recommendation(architecture=best, tried=tuple(tried))
-
-
-def _tried(
-    arch: Architecture, number: int, knowledge: Knowledge, data: TaskData, budget: Budget, seed: int
-) -> list[float] | None:
-    """Return the accuracies of an architecture after trials as short as the prior's shortest, in each of its skeletons.
-
-    None where the budget ends before; empty where a training diverges.
-    """
-    trials, space = knowledge.findings.config, knowledge.space
-    accuracies = []
-    for num_cells in trials.num_cells or (knowledge.macro.num_cells,):
-        macro = replace(knowledge.macro, num_cells=num_cells)
-        network = build_network(arch, macro, generator=slot_generator(seed, number, 0, "weights"))
-        network.to(data.support.labels.device)
-        num_steps = trials.fewest_steps
-        if trials.length == "seconds":
-            num_steps = steps_in_equal_time(num_steps, space.cost(arch, macro).macs, typical_macs(space.name, macro))
-        steps = train_briefly(
-            network,
-            data.support.images,
-            data.support.labels,
-            side=macro.image_size,
-            num_steps=num_steps,
-            batch_size=trials.batch_size,
-            flip=knowledge.findings.flip,
-            generator=slot_generator(seed, 0, 0, "recommend"),
-            keep_on=lambda: budget.remaining_s > 0,
-        )
-        if steps < num_steps:
-            return None
-        judged_on = data.query.first(trials.num_query)
-        loss, accuracy = judge(network, judged_on.images, judged_on.labels, macro.image_size)
-        if not math.isfinite(loss):
-            return []
-        accuracies.append(accuracy)
-    return accuracies

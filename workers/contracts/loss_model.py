@@ -28,9 +28,6 @@ class TrialConfig(Contract):
         num_steps_shares: Shares of `num_steps`, 1 among them, which tasks take in turn: trials of more than one length
             teach how the length of a training changes what is good.
         length: `steps`: as many for all. `seconds`: as many as fit into the time of a typical one's, by MACs.
-        num_cells: Cells a stage of the networks that are tried, which tasks take in turn; empty: as many as the prior
-            has. What holds in shallow and in deep networks counts then: shallow ones, which learn soon, show what
-            capacity is worth, deep ones what can be trained at all. With fresh weights only.
         weights: Networks begin with those of the prior (`inherited`), or with fresh ones.
         batch_size: Images of a step.
         num_support: Most images that a trial learns from.
@@ -42,7 +39,6 @@ class TrialConfig(Contract):
     num_steps: int = Field(100, ge=1, le=1_000_000)
     num_steps_shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((1.0,), min_length=1, max_length=100)
     length: TrialLength = "seconds"
-    num_cells: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field((), max_length=10)
     weights: TrialWeights = "inherited"
     batch_size: int = Field(64, ge=2, le=65_536)
     num_support: int = Field(4000, ge=2, le=1_000_000)
@@ -52,21 +48,13 @@ class TrialConfig(Contract):
     def _every_length_is_tried(self) -> Self:
         if max(self.num_steps_shares) != 1:
             raise ValueError("num_steps_shares: the longest trials take num_steps: give 1 among them")
-        if len(self.num_steps_shares) * max(1, len(self.num_cells)) > self.num_tasks // 2:
-            raise ValueError("num_steps_shares, num_cells: at most one combination for every two of num_tasks")
-        if self.num_cells and self.weights != "fresh":
-            raise ValueError("num_cells: weights fit the prior's own number of cells only: try with fresh ones")
+        if len(self.num_steps_shares) > self.num_tasks // 2:
+            raise ValueError("num_steps_shares: at most one for every two of num_tasks")
         return self
 
     def steps_on(self, task: int) -> int:
         """Return the training steps of an architecture of typical cost on the task of that number."""
         return self._steps(self.num_steps_shares[task % len(self.num_steps_shares)])
-
-    def cells_on(self, task: int) -> int | None:
-        """Return the cells a stage of the networks on the task of that number; None: as many as the prior has."""
-        if not self.num_cells:
-            return None
-        return self.num_cells[task // len(self.num_steps_shares) % len(self.num_cells)]
 
     @property
     def fewest_steps(self) -> int:

@@ -111,24 +111,6 @@ def test_by_seconds_cheap_architectures_take_more_steps(knowledge: Knowledge, da
     assert [steps for steps, _ in by_cost] == sorted((steps for steps, _ in taken), reverse=True)
 
 
-def test_an_architecture_is_tried_in_each_skeleton_of_the_priors_trials(
-    knowledge: Knowledge, data: TaskData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    depths, accuracies = [], iter([0.5, 0.7, 0.5, 0.5] + [0.1] * 100)
-
-    def note(network, *arguments, num_steps: int, **options) -> int:
-        depths.append(network.macro.num_cells)
-        return num_steps
-
-    monkeypatch.setattr(module, "train_briefly", note)
-    monkeypatch.setattr(module, "judge", lambda *_: (1.0, next(accuracies)))
-    config = knowledge.findings.config.model_copy(update={"num_cells": (2, 1)})
-    findings = knowledge.findings.model_copy(update={"config": config})
-    found = recommended(Knowledge.of(findings, data, SPACE, MACRO, num_steps=100), data, 40)
-    assert depths[:4] == [2, 1, 2, 1]
-    assert [one.accuracy for one in found.tried[:2]] == pytest.approx([0.6, 0.5])
-
-
 def test_what_diverges_is_not_recommended(knowledge: Knowledge, data: TaskData, monkeypatch) -> None:
     losses = iter([float("nan"), *(1.0 + place for place in range(100))])
     monkeypatch.setattr(module, "judge", lambda *_: (next(losses), 0.5))

@@ -141,7 +141,7 @@ GOLDEN: dict[type[StoredContract], str] = {
         "inherits":"i","command":"c","config":{"seed":0},"data":[{"name":"n","sha256":"0","terms":"t",
         "classes":["a"]}],"curves":{"loss":[[1,2.0]]},"created_at":"2026-01-01T00:00:00+00:00",
         "versions":{"torch":"2"},"parent":"q","meta_run_id":"m","adjustments":["a"],"trials":{"config":{"num_tasks":4,
-        "num_archs":8,"num_steps":9,"num_steps_shares":[1.0],"length":"steps","num_cells":[],"weights":"fresh","batch_size":64,"num_support":4000,
+        "num_archs":8,"num_steps":9,"num_steps_shares":[1.0],"length":"steps","weights":"fresh","batch_size":64,"num_support":4000,
         "num_query":600},"num_trials":32,"flip":false,"chooses":{"options":"""
         + json.dumps([[0.0, 0.5, -0.5, 0.0, 0.0]] * 6)
         + ""","traits":{"longest":1.0,"shortest":1.0,"log_params":-1.0,"log_macs":-1.0},"context":{"color":{

@@ -16,7 +16,6 @@ from workers.contracts.base import Contract
 from workers.contracts.errors import InvalidDatasetError
 from workers.contracts.loss_model import TrialConfig
 from workers.contracts.meta_config import MetaConfig
-from workers.contracts.priors import MacroSpec
 from workers.meta.learning.data import MetaData
 from workers.priors.loss_model import typical_macs
 from workers.priors.model import full_macro, mode_of
@@ -127,8 +126,7 @@ def run_trial(shop: Workshop, raw: RawTask, task: int, number: int, arch: Archit
         arch: A valid architecture.
     """
     space = SPACES[shop.config.search_space]
-    spec = tried_in(shop.config.macro, shop.trials.cells_on(task))
-    macro = full_macro(spec, num_classes=raw.num_ways, image_size=raw.resolution)
+    macro = full_macro(shop.config.macro, num_classes=raw.num_ways, image_size=raw.resolution)
     network = build_network(arch, macro, generator=slot_generator(shop.config.seed, task, number, "trial weights"))
     network.to(shop.device)
     one_shot = None
@@ -161,11 +159,6 @@ def run_trial(shop: Workshop, raw: RawTask, task: int, number: int, arch: Archit
         loss=loss if math.isfinite(loss) else None,
         accuracy=accuracy,
     )
-
-
-def tried_in(spec: MacroSpec, num_cells: int | None) -> MacroSpec:
-    """Return the skeleton of the networks that are tried: the prior's, with so many cells a stage if that is said."""
-    return spec if num_cells is None else spec.model_copy(update={"num_cells": num_cells})
 
 
 def describe_task(raw: RawTask, num_steps: int) -> dict[str, float]:

@@ -65,18 +65,6 @@ def test_tasks_take_lengths_in_turn(shop: Workshop) -> None:
     assert several.trials.fewest_steps == 2
 
 
-def test_tasks_take_depths_in_turn_within_each_length(shop: Workshop) -> None:
-    several = with_trials(
-        shop, num_steps=4, num_steps_shares=(1.0, 0.5), num_cells=(1, 3), weights="fresh", length="steps"
-    )
-    assert [several.trials.cells_on(task) for task in range(5)] == [1, 1, 3, 3, 1]
-    shallow, deep = (trial_of(several, task=task) for task in (0, 2))
-    other = with_trials(several, num_cells=(3, 1))
-    assert trial_of(other, task=0).loss != shallow.loss
-    assert trial_of(other, task=2).loss != deep.loss
-    assert trial_of(with_trials(several, num_cells=()), task=0) == shallow
-
-
 def test_the_priors_weights_are_what_a_network_begins_with(shop: Workshop) -> None:
     loc = {name: value + 0.3 * torch.randn(value.shape) for name, value in shop.prior.loc.items()}
     other = replace(shop, prior=replace(shop.prior, loc=loc))
