@@ -1,6 +1,7 @@
 """One adaptation, from staged data to a trained network: posterior, choice, race, final training."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Final
 
@@ -11,7 +12,7 @@ from search_spaces.network import Network
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro, SearchSpace
 from workers.adapt.budget import Budget
-from workers.adapt.choice import Choice, Score, choose, foretold_best, inherited_network, score
+from workers.adapt.choice import Choice, Score, choose, inherited_network, mode_without_race, score
 from workers.adapt.data import TaskData
 from workers.adapt.final import TrainedNetwork, train_network
 from workers.adapt.knowledge import Knowledge
@@ -30,8 +31,9 @@ from workers.priors.loss_model import typical_macs
 from workers.priors.model import doubt, possible_options, uniform_logits
 from workers.training.cost import relative_cost, steps_in_equal_time
 
+MODE: Final = "prior's mode"
 NUM_TIMED_PATHS: Final = 4
-# Candidates that the prior's trials name; the others are drawn.
+# Architectures that the prior's trials name.
 SHORTLIST: Final = 8
 # Who races with the prior's mode is foretold to be better than it by as much as a race costs, and worse than the best
 # by no more than a trial scatters: both in units of that.
@@ -99,8 +101,10 @@ class Adaptation:
                 return _unsearched(self.reference, "Drawn uniformly, as asked; nothing was searched.")
             case "given":
                 return _unsearched(self.reference, "The architecture that was given; nothing was searched.")
+            case "adapt" if self.knowledge is not None:
+                return self._choose_by_trials(self.knowledge)
             case "adapt":
-                return self._adapt()
+                return self._search()
 
     def train(self, arch: Architecture) -> TrainedNetwork:
         """Return the trained network of an architecture, its weights inherited from the posterior."""
@@ -133,7 +137,33 @@ class Adaptation:
             on_query=on_query,
         )
 
-    def _adapt(self) -> Choice:
+    def _choose_by_trials(self, knowledge: Knowledge) -> Choice:
+        """Return the winner of a race of the prior's mode with what its trials foretell to be better.
+
+        Nothing is searched in the supernet: its steps would move the weights along paths that nobody trains on.
+        """
+        named = knowledge.shortlist(self.feasible, SHORTLIST, self._draws)
+        archs = list(dict.fromkeys([self.reference, *named]))
+        foretold = self._agreed(archs, knowledge.foretell(archs).tolist())
+        worst = min(min(foretold.values()) + NEAR, foretold[self.reference] - LEAD)
+        better = [arch for arch in archs[1:] if foretold[arch] <= worst]
+        if not better or not self.plan.race_steps:
+            return mode_without_race(self.reference, has_rivals=bool(better))
+        if len(better) >= NUM_FINALISTS:
+            better = self._most_promising(better, knowledge)
+        sources = {self.reference: MODE, **dict.fromkeys(better, "foretold by the prior's trials")}
+        return self._chosen(self._race(sources), are_raced=True)
+
+    def _most_promising(self, archs: Sequence[Architecture], knowledge: Knowledge) -> list[Architecture]:
+        """Return as many as may race with the prior's mode, by what is foretold from their scores as well."""
+        scores = self._scored(dict.fromkeys(archs, "foretold by the prior's trials"))
+        scored = [item.architecture for item in scores]
+        one_shot = [item.loss / math.log(self.macro.num_classes) for item in scores]
+        merits = self._agreed(scored, knowledge.foretell(scored, one_shot).tolist())
+        return sorted(merits, key=merits.__getitem__)[: NUM_FINALISTS - 1]
+
+    def _search(self) -> Choice:
+        """Return the choice after contracting the posterior: the winner of a race of its best candidates."""
         supernet, plan = self.start.supernet, self.plan
         # A machine that turns out slower than measured may take half as long again, then the clock decides.
         deadline_s = self.budget.elapsed_s + 1.5 * plan.search_s + 1.0
@@ -149,69 +179,64 @@ class Adaptation:
             supernet, self.start.arch_logits, self.data, plan, self.feasible, self.group, on_step=on_step
         )
         self.num_search_steps = posterior.num_steps
-        deadline_s = self.budget.elapsed_s + 1.5 * plan.choice_s + 1.0
+        # The modes come first; the clock may cut the drawn ones.
+        sources = {self.reference: MODE} if self.has_prior else {}
+        sources.setdefault(self.feasible.mode(posterior.arch_logits), "posterior's mode")
         tilted_EO = self.feasible.tilt(posterior.arch_logits, self._draws)
-        mode = self.feasible.mode(posterior.arch_logits)
-        modes = {mode: "posterior's mode"}
-        if self.has_prior:
-            modes[self.reference] = "prior's mode"
-        drawn = self.feasible.sample(tilted_EO, plan.num_candidates, self._draws)
-        if self.knowledge is not None:
-            foretold = self.knowledge.shortlist(self.feasible, min(SHORTLIST, plan.num_candidates), self._draws)
-            modes = {**dict.fromkeys(foretold, "foretold by the prior's trials"), **modes}
-            drawn = drawn[: plan.num_candidates - len(foretold)]
-        sources = {**dict.fromkeys(drawn, "drawn from the posterior"), **modes}
-        parameters = dict(supernet.named_parameters())
-        # The prior's mode comes first, and the posterior's; the clock may cut the drawn ones.
-        archs = list(dict.fromkeys([*([self.reference] if self.has_prior else []), mode, *reversed(sources)]))
+        for arch in self.feasible.sample(tilted_EO, plan.num_candidates, self._draws):
+            sources.setdefault(arch, "drawn from the posterior")
+        scores = self._scored(sources)
+        # Raced networks have been trained and one-shot ones have not: their losses do not compare.
+        raced = self._race(self._finalists(scores, sources, posterior.arch_logits)) if plan.race_steps else []
+        others = sorted(scores, key=lambda item: item.loss) if raced else ()
+        choice = self._chosen(raced or scores, are_raced=bool(raced))
+        known = {item.architecture for item in choice.scores}
+        return replace(choice, scores=(*choice.scores, *(item for item in others if item.architecture not in known)))
+
+    def _scored(self, sources: Mapping[Architecture, str]) -> list[Score]:
+        """Return the scores of architectures, by where each comes from; the clock may cut the last ones."""
+        deadline_s = self.budget.elapsed_s + 1.5 * self.plan.choice_s + 1.0
+        parameters = dict(self.start.supernet.named_parameters())
         scores: list[Score] = []
-        for arch in archs:
-            scores.append(score(arch, sources[arch], self.macro, parameters, self.data))
+        for arch, source in sources.items():
+            scores.append(score(arch, source, self.macro, parameters, self.data))
             leader = min(scores, key=lambda item: item.loss)
             self.reporter.found(
                 Candidate(architecture=self.space.format(leader.architecture), query_accuracy=leader.accuracy)
             )
             self.reporter.tick(self.num_search_steps)
             is_late = self.group.agree(float(self.budget.elapsed_s > deadline_s)) > 0
-            if is_late and len(scores) >= min(2, len(archs)):
+            if is_late and len(scores) >= min(2, len(sources)):
                 break
-        finalists = self._finalists(scores, sources, posterior.arch_logits)
-        if self.knowledge is not None and len(finalists) == 1:
-            return foretold_best(self.reference, scores)
-        # Raced networks have been trained and one-shot ones have not: their losses do not compare.
-        raced = self._race(finalists) if plan.race_steps else []
-        rivals = raced or scores
-        choice = choose(self.reference if self.has_prior else None, rivals, are_raced=bool(raced))
-        archs = [item.architecture for item in rivals]
-        chosen = archs[int(self.group.agree(float(archs.index(choice.chosen))))]
-        others = sorted(scores, key=lambda item: item.loss) if raced else ()
-        return Choice(
-            chosen=chosen,
-            scores=(*choice.scores, *(item for item in others if item.architecture not in archs)),
-            searching_helped=choice.searching_helped,
-            verdict=choice.verdict,
-        )
+        return scores
 
     def _finalists(
-        self, scores: list[Score], sources: dict[Architecture, str], logits_EO: torch.Tensor
+        self, scores: list[Score], sources: Mapping[Architecture, str], logits_EO: torch.Tensor
     ) -> dict[Architecture, str]:
-        """Return who is to race, and where each comes from: the prior's mode first, if there is one.
+        """Return who is to race, and where each comes from.
 
-        Then those that the prior's trials foretell to be better, and near the best. Where it made none, the candidate
-        of least loss and the most likely architectures at less cost.
+        The prior's mode, if there is one, the candidate of least loss, and the most likely architectures at less cost.
         """
-        finalists = {self.reference: sources[self.reference]} if self.has_prior else {}
-        merits = self._merits(scores)
-        number, worst = 1 + self.has_prior, math.inf
-        if self.knowledge is not None:
-            number, worst = NUM_FINALISTS, min(min(merits.values()) + NEAR, merits[self.reference] - LEAD)
-        for arch in sorted(merits, key=merits.__getitem__):
-            if len(finalists) < number and merits[arch] <= worst:
+        finalists = {self.reference: MODE} if self.has_prior else {}
+        losses = self._agreed([item.architecture for item in scores], [item.loss for item in scores])
+        for arch in sorted(losses, key=losses.__getitem__):
+            if len(finalists) < 1 + self.has_prior:
                 finalists.setdefault(arch, sources[arch])
-        if self.knowledge is None:
-            for arch in thrifty_modes(next(iter(finalists)), logits_EO, self.macro, self.feasible.limits):
-                finalists.setdefault(arch, "most likely at a lower cost")
+        for arch in thrifty_modes(next(iter(finalists)), logits_EO, self.macro, self.feasible.limits):
+            finalists.setdefault(arch, "most likely at a lower cost")
         return finalists
+
+    def _chosen(self, rivals: Sequence[Score], *, are_raced: bool) -> Choice:
+        """Return the choice among rivals, that of rank 0."""
+        choice = choose(self.reference if self.has_prior else None, rivals, are_raced=are_raced)
+        archs = [item.architecture for item in rivals]
+        return replace(choice, chosen=archs[int(self.group.agree(float(archs.index(choice.chosen))))])
+
+    def _agreed(self, archs: Sequence[Architecture], values: Sequence[float]) -> dict[Architecture, float]:
+        """Return what architectures go by, less is better, as rank 0 knows it; infinite where it is not finite."""
+        agreed = (self.group.agree(value) for value in values)
+        known = (value if math.isfinite(value) else math.inf for value in agreed)
+        return dict(zip(archs, known, strict=True))
 
     def _race(self, finalists: dict[Architecture, str]) -> list[Score]:
         """Return the scores of the raced finalists; their networks are kept for the final training."""
@@ -234,20 +259,6 @@ class Adaptation:
         )
         self._raced = {finalist.score.architecture: finalist.network for finalist in raced}
         return [finalist.score for finalist in raced]
-
-    def _merits(self, scores: list[Score]) -> dict[Architecture, float]:
-        """Return what the candidates go by, less is better, the same on all ranks.
-
-        The loss with inherited weights; where the prior made trials, what they foretell from it.
-        """
-        if self.knowledge is None:
-            merits = [item.loss for item in scores]
-        else:
-            one_shot = [item.loss / math.log(self.macro.num_classes) for item in scores]
-            merits = self.knowledge.foretell([item.architecture for item in scores], one_shot).tolist()
-        agreed = (self.group.agree(merit) for merit in merits)
-        known = (merit if math.isfinite(merit) else math.inf for merit in agreed)
-        return dict(zip((item.architecture for item in scores), known, strict=True))
 
     def _measure_speed(self, timed: Architecture | None) -> Speed:
         """Return how fast things go here: along paths drawn from the prior, or along the one that is given."""
@@ -282,6 +293,7 @@ class Adaptation:
             remaining_s=self.group.agree(self.budget.remaining_s),
             flip=self.group.agree(float(self.start.flip)) > 0,
             doubt=doubt(self.start.arch_logits),
+            reads=self.knowledge is not None,
         )
 
     def _random_architecture(self) -> Architecture:

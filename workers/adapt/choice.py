@@ -127,19 +127,17 @@ def choose(reference: Architecture | None, scores: Iterable[Score], *, are_raced
     return Choice(chosen=reference, scores=tuple(ranked), searching_helped=False, verdict=verdict)
 
 
-def foretold_best(mode: Architecture, scores: Iterable[Score]) -> Choice:
-    """Return the choice of the prior's mode where its trials name nothing that would be worth a race with it.
+def mode_without_race(mode: Architecture, *, has_rivals: bool) -> Choice:
+    """Return the choice of the prior's mode where nothing races with it.
 
     Args:
-        mode: Of the prior, within the limits; one of the candidates.
-        scores: Of all candidates.
+        mode: Of the prior, within the limits.
+        has_rivals: Whether the prior's trials foretell something to be better, which there is no time to test.
     """
-    ranked = sorted(scores, key=lambda item: (item.architecture != mode, item.loss))
-    others = len(ranked) - 1
     reason = (
-        f"of {others} others, the prior's trials foretell none to be better than its mode by as much as a race costs"
-        if others
-        else "the prior is so sure of its mode that no other candidate was drawn"
+        "there was no time to race the prior's mode against what its trials foretell to be better"
+        if has_rivals
+        else "the prior's trials foretell nothing to be better than its mode by as much as a race costs"
     )
-    verdict = f"Searching brought nothing here: {reason}, so nothing was raced and the mode is exported."
-    return Choice(chosen=mode, scores=tuple(ranked), searching_helped=False, verdict=verdict)
+    verdict = f"Searching brought nothing here: {reason}, so the mode is exported."
+    return Choice(chosen=mode, scores=(), searching_helped=False, verdict=verdict)

@@ -207,6 +207,7 @@ def make_plan(
     remaining_s: float,
     flip: bool,
     doubt: float,
+    reads: bool,
 ) -> Plan:
     """Divide the seconds that are left among search, choice, race and final training.
 
@@ -218,6 +219,7 @@ def make_plan(
         remaining_s: Seconds of the budget that are left.
         flip: Whether mirroring keeps labels.
         doubt: Mean entropy of the prior's decisions in units of the uniform's, 0 to 1. Without a prior it is 1.
+        reads: Whether the prior's trials foretell who is good on this dataset: nothing is searched in the supernet.
     """
     export_s, free_s = _divided(sizes, speed, remaining_s)
     steps_per_epoch = _steps_per_epoch(request, sizes)
@@ -227,7 +229,8 @@ def make_plan(
     search_s = choice_s = 0.0
     num_search_steps = num_candidates = 0
     if request.search == "adapt":
-        search_s, choice_s = (share * math.sqrt(doubt) * free_s for share in (SEARCH_SHARE, CHOICE_SHARE))
+        shares = (0.0 if reads else SEARCH_SHARE, CHOICE_SHARE)
+        search_s, choice_s = (share * math.sqrt(doubt) * free_s for share in shares)
         one_step_s = speed.search_step_s + NUM_ARCH_SAMPLES * speed.path_s / CHOICE_EVERY
         one_step_s *= step_work(early_side, macro.image_size)
         num_search_steps = min(int(search_s / one_step_s), MAX_SEARCH_EPOCHS * steps_per_epoch)

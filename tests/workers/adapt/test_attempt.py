@@ -236,9 +236,9 @@ def test_a_prior_that_made_trials_reads_the_dataset_and_proposes_what_they_foret
     assert {space.depth(space.parse(one)).longest for one in raced if one != mode_of_bundled()} == {3}
 
 
-@pytest.mark.parametrize(("worth", "said"), [(2.5, "by as much as a race costs"), (30.0, "so sure of its mode")])
+@pytest.mark.parametrize("worth", [2.5, 30.0])
 def test_a_mode_that_trials_foretell_to_be_best_by_far_is_trained_without_a_race(
-    worth: float, said: str, store: FolderStore, make_attempt: MakeAttempt
+    worth: float, store: FolderStore, make_attempt: MakeAttempt
 ) -> None:
     space = SPACES["nas_bench_201"]
     mode = space.parse(mode_of_bundled())
@@ -247,7 +247,7 @@ def test_a_mode_that_trials_foretell_to_be_best_by_far_is_trained_without_a_race
     _, metrics = run(store, make_attempt(prior=tried, budget_s=20.0))
     assert metrics.architecture == mode_of_bundled()
     assert metrics.searching_helped is False
-    assert said in metrics.verdict
+    assert "foretell nothing to be better than its mode" in metrics.verdict
     assert not [one for one in metrics.candidates if "raced" in one.source]
 
 
