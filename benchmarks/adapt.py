@@ -26,7 +26,7 @@ ROOT: Final = Path(__file__).parents[1]
 DATA: Final = Path(os.environ.get("ARCHPRIOR_SHARED_DATA", ROOT.parent / "shared" / "data"))
 WORK: Final = ROOT / "build" / "bench-adapt"
 RESULTS: Final = ROOT / "benchmarks" / "results" / "adapt.json"
-PRIOR: Final = "nas_bench_201-v1"
+PRIOR: Final = "nas_bench_201-v2"
 ARMS: Final[dict[str, dict[str, str]]] = {
     "adapt": {"prior": PRIOR, "search": "adapt"},
     "prior_mode": {"prior": PRIOR, "search": "prior_mode"},

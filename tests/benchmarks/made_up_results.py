@@ -92,7 +92,7 @@ def put_nas201(folder: Path, *, ours_top: float, ours_regret: float, caps: Seque
         "seconds": 60.0,
         "threads": 2,
         "seeds": seeds,
-        "prior": "nas_bench_201-v1",
+        "prior": "nas_bench_201-v2",
         "caps": {
             cap: {
                 "max_macs": 1000,

@@ -37,7 +37,7 @@ from workers.store.protocol import Store
 
 ARCH = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_3x3~1|+|none~0|skip_connect~1|nor_conv_1x1~2|"
 STATE_TIMEOUT_S = 20.0
-BUNDLED = "nas_bench_201-v1"
+BUNDLED = "nas_bench_201-v2"
 
 
 class FakeJobs:

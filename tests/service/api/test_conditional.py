@@ -2,7 +2,7 @@
 
 import pytest
 
-BUNDLED = "nas_bench_201-v1"
+BUNDLED = "nas_bench_201-v2"
 
 
 @pytest.fixture(params=["adaptation", "meta-run", "dataset", "prior"])

@@ -12,7 +12,7 @@ from service.records.idempotency import KEPT_S
 from service.records.tables import IdempotencyRow
 
 ADAPTATIONS, META_RUNS, COMPARE = "/v1/adaptations", "/v1/meta-runs", "/v1/priors/compare"
-BUNDLED = "nas_bench_201-v1"
+BUNDLED = "nas_bench_201-v2"
 
 
 def keyed(key: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Engine
 from service.adaptations.views import Views
 from service.records.counts import unfinished_by_state
 
-BUNDLED = "nas_bench_201-v1"
+BUNDLED = "nas_bench_201-v2"
 
 
 @contextmanager

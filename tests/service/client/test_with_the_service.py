@@ -27,7 +27,7 @@ from workers.contracts.meta_runs import (
 from workers.store import layout
 
 REPORT = b"# Report\n"
-BUNDLED = "nas_bench_201-v1"
+BUNDLED = "nas_bench_201-v2"
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from workers.priors.registry import bundled_cards
 from workers.store import layout
 
 OWNER = {"owner": "local"}
-BUNDLED = "nas_bench_201-v1"
+BUNDLED = "nas_bench_201-v2"
 TWELVE = tuple("abcdefghijkl")
 
 

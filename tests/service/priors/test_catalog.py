@@ -12,7 +12,7 @@ from service.records.priors import PriorRecords
 from workers.contracts.errors import InvalidPriorError, StoreError
 from workers.priors.registry import PriorRegistry, bundled_cards
 
-BUNDLED = "nas_bench_201-v1"
+BUNDLED = "nas_bench_201-v2"
 OWNER = {"owner": "local"}
 
 

@@ -12,7 +12,7 @@ from service.records.tables import MetaRunRow, PriorRow
 from workers.contracts.meta_runs import DatasetChoice, MetaRunRequest
 
 SPACE = "nas_bench_201"
-BUNDLED = "nas_bench_201-v1"
+BUNDLED = "nas_bench_201-v2"
 
 
 @pytest.fixture

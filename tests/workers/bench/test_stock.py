@@ -19,7 +19,7 @@ from workers.store import layout
 from workers.store.folder import FolderStore
 
 MakeSuite = Callable[..., Suite]
-BUNDLED = "nas_bench_201-v1"
+BUNDLED = "nas_bench_201-v2"
 
 
 @pytest.fixture
