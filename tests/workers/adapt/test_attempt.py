@@ -248,6 +248,7 @@ def test_a_mode_that_trials_foretell_to_be_best_by_far_is_trained_without_a_race
     assert metrics.architecture == mode_of_bundled()
     assert metrics.searching_helped is False
     assert "foretell nothing to be better than its mode" in metrics.verdict
+    assert "too short" not in metrics.budget_note
     assert not [one for one in metrics.candidates if "raced" in one.source]
 
 
