@@ -39,12 +39,12 @@ bench-adapt: install
 	$(BIN)/python -m benchmarks.adapt
 
 bench-task-gradients: install
-	$(BIN)/python -m benchmarks.task_gradients
+	$(BIN)/python -m benchmarks.meta_runs.task_gradients
 
 # One thread a process, which gives up its CPU while it waits; Ray on loopback only, with its token.
 bench-actor bench-meta bench-faults: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 RAY_AUTH_MODE=token \
-		$(BIN)/python -m benchmarks.$(@:bench-%=%)
+		$(BIN)/python -m benchmarks.meta_runs.$(@:bench-%=%)
 
 # A service that is killed at each step of its way, and what it needs taken away.
 .PHONY: bench-recovery
@@ -54,19 +54,19 @@ bench-recovery: install
 # Requests of one and of 100 clients to a service with 100,000 records; Ray is a fake, then real.
 .PHONY: bench-api
 bench-api: install
-	$(BIN)/python -m benchmarks.api
+	$(BIN)/python -m benchmarks.service.api
 
 # A dataset of SIZE_MB, sent in every way.
 SIZE_MB ?= 2000
 .PHONY: bench-upload
 bench-upload: install
-	$(BIN)/python -m benchmarks.upload --size-mb $(SIZE_MB)
+	$(BIN)/python -m benchmarks.service.upload --size-mb $(SIZE_MB)
 
 # Invented requests and broken archives for FUZZ_S seconds.
 FUZZ_S ?= 3600
 .PHONY: bench-fuzz
 bench-fuzz: install
-	$(BIN)/python -m benchmarks.fuzz --seconds $(FUZZ_S)
+	$(BIN)/python -m benchmarks.service.fuzz --seconds $(FUZZ_S)
 
 # What priors learn from, of more than one kind, and what they never see; fetched by npm and apt-get. See docs/domains.md.
 DOMAINS := build/domains
@@ -89,41 +89,46 @@ FOUR_DOMAINS = \
 BUDGET_CPU_S ?= 900
 .PHONY: bench-leave-one-out
 bench-leave-one-out: install
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.leave_one_out --budget-cpu-s $(BUDGET_CPU_S)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.leave_one_out --budget-cpu-s $(BUDGET_CPU_S)
+
+# What more meta-training is worth: the bundled prior, and its recipe shortened to a half, a quarter, an eighth, a sixteenth.
+.PHONY: bench-meta-compute
+bench-meta-compute: install
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.meta_compute
 
 # What helps a prior to learn: variants of a configuration, 40 CPU seconds each, after one warm-up of 120
-# and from the start; what they taught stands in benchmarks/experiments.md. Needs `make domains`.
+# and from the start; what they taught stands in benchmarks/priors/experiments.md. Needs `make domains`.
 .PHONY: bench-meta-training
 bench-meta-training: install
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.meta_training --warm-up-cpu-s 120
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.meta_training \
-		--spec benchmarks/meta_training_from_start.json --tasks 4
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.meta_training --warm-up-cpu-s 120
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.meta_training \
+		--spec benchmarks/priors/meta_training_from_start.json --tasks 4
 
 # How well a prior ranks architectures that it never tried, on classes that it never met, beside counting parameters; more
 # options by RANKING='--num-steps 250'.
 PRIOR ?= workers/priors/bundled/nas_bench_201-v2
 .PHONY: bench-ranking
 bench-ranking: install
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.ranking --prior $(PRIOR) $(RANKING)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.ranking --prior $(PRIOR) $(RANKING)
 
 # What each part of what a prior's trials teach is worth; trains nothing. PRIOR is the folder that meta-train wrote.
 .PHONY: bench-trials
 bench-trials: install
-	$(BIN)/python -m benchmarks.trials --prior $(PRIOR)
+	$(BIN)/python -m benchmarks.priors.trials --prior $(PRIOR)
 
 # Which supernet of the mobile space ranks better: weights of each block's own, or slices; needs the packed CIFAR-10.
 .PHONY: bench-mobile-sharing
 bench-mobile-sharing: install
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.mobile_sharing
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.search.mobile_sharing
 
 # How fast a search step is, against that of DARTS, and in each space; threads give up their CPU while they wait.
 .PHONY: bench-step bench-step-ranking
 bench-step: install
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.step
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.search.step
 
 # How long either takes to rank cells equally well; needs the packed CIFAR-10 and the table of NAS-Bench-201.
 bench-step-ranking: install
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.step_ranking
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.search.step_ranking
 
 # Suites of adaptations, hours long; each goes on where it was stopped (docs/bench.md). More options by BENCH='--only-seed 0'.
 SUITE_DATA := build/suite/.written
@@ -141,8 +146,8 @@ prior-fixed: install
 		--config benchmarks/suites/fixed.json $(FOUR_DOMAINS)
 
 # Needs what `make domains` writes, and the packed CIFAR-10.
-$(SUITE_DATA): benchmarks/suite_data.py | $(INSTALLED)
-	$(BIN)/python -m benchmarks.suite_data build/suite
+$(SUITE_DATA): benchmarks/suites/data.py | $(INSTALLED)
+	$(BIN)/python -m benchmarks.suites.data build/suite
 	touch $@
 
 # How good the cells are that a minute chooses, by NAS-Bench-201; more options by NAS201='--seeds 3 --arms ours'. Needs the

@@ -21,7 +21,14 @@ IMAGES: Final = ROOT / "docs" / "images"
 
 def describe() -> dict[str, object]:
     """Return the machine, the versions, the command and the time, for a file of results."""
-    return describe_machine(shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]))
+    return describe_machine(shlex.join(["python", "-m", module_of(Path(sys.argv[0])), *sys.argv[1:]]))
+
+
+def module_of(path: Path) -> str:
+    """Return by what name Python runs a file of the project; of another file, the name that it has."""
+    if not path.is_relative_to(ROOT):
+        return path.stem
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
 
 
 def write(name: str, results: dict[str, object], raw: dict[str, object]) -> None:

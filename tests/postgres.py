@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.postgresql import DEBIAN, PostgreSQL, programs
-from benchmarks.postgresql import postgresql as running
+from benchmarks.service.postgresql import DEBIAN, PostgreSQL, programs
+from benchmarks.service.postgresql import postgresql as running
 
 
 @pytest.fixture(scope="session")

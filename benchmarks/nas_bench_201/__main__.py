@@ -142,7 +142,6 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         ],
         "this_call_s": round(time.monotonic() - started_s),
         **machine,
-        "command": f"python -m benchmarks.nas_bench_201 {' '.join(sys.argv[1:])}".strip(),
     }
     put(options.out, {**results, **raw})
     options.plot.parent.mkdir(parents=True, exist_ok=True)

@@ -128,7 +128,7 @@ BENCHMARK: Final = Benchmark(
     name="meta_training",
     title="What each part of the learning is worth",
     about="Variants of one configuration, equal CPU seconds each, judged on the same tasks of classes that none met; "
-    "[experiments.md](../benchmarks/experiments.md) says what they taught.",
+    "[experiments.md](../benchmarks/priors/experiments.md) says what they taught.",
     files="meta_training*.json",
     command="make bench-meta-training",
     asked={"ablation": "each part ablated: " + ", ".join(PARTS)},

@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.results_page import adapt, anytime, leave_one_out, meta_training, nas201, ranking, step, tasks, trials
+from benchmarks.results_page import (
+    adapt,
+    anytime,
+    leave_one_out,
+    meta_compute,
+    meta_training,
+    nas201,
+    ranking,
+    step,
+    tasks,
+    trials,
+)
 from benchmarks.results_page.markdown import paragraphs, table, words
 from benchmarks.results_page.reading import Origin, Results, UnreadableResultsError
 from benchmarks.results_page.section import Benchmark, Finding, Reached, Told
@@ -20,6 +31,7 @@ BENCHMARKS: Final = (
     trials.BENCHMARK,
     step.SPEED,
     step.RANKING,
+    meta_compute.BENCHMARK,
     leave_one_out.BENCHMARK,
     meta_training.BENCHMARK,
     adapt.BENCHMARK,

@@ -88,12 +88,13 @@ class Outcome(Seen):
 
 
 class Run(Seen):
-    """A run; without an outcome it has failed."""
+    """A run; without an outcome it has failed; `same_as` names the run whose outcome it has, if not its own."""
 
     dataset: str
     arm: str
     seed: int
     budget_s: float
+    same_as: str | None = None
     outcome: Outcome | None = None
 
 
@@ -143,12 +144,16 @@ class SuiteResults(Seen):
 
     def seconds(self) -> str:
         """Return what the budgets were worth in CPU seconds: a busy machine shows there."""
-        used = [(run.budget_s, run.outcome.cpu_s) for run in self.runs if run.outcome is not None]
+        own = [run for run in self.runs if run.same_as is None]
+        used = [(run.budget_s, run.outcome.cpu_s) for run in own if run.outcome is not None]
         parts = []
         for budget_s in sorted({budget for budget, _ in used}):
             taken = [cpu_s for budget, cpu_s in used if budget == budget_s]
             parts.append(f"of {budget_s:g} s {median(taken):.0f} ({min(taken):.0f} to {max(taken):.0f})")
-        return f"CPU seconds of a run, median and range: {'; '.join(parts)}." if parts else ""
+        shared = len(self.runs) - len(own)
+        alike = f" {shared} of the {len(self.runs)} runs have the outcome of one that was asked for the same."
+        worth = f"CPU seconds of a run, median and range: {'; '.join(parts)}." if parts else ""
+        return f"{worth}{alike if shared else ''}"
 
 
 def with_error(accuracy: Mean | None) -> str:

@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import adapt, leave_one_out, meta_training, ranking, step, step_ranking, trials
-from benchmarks.meta_training_judge import TaskScores
+from benchmarks import adapt
 from benchmarks.nas_bench_201.judge import Standing, compare, summarize
-from benchmarks.step_arms import Measured
+from benchmarks.priors import leave_one_out, meta_training, ranking, trials
+from benchmarks.priors.meta_training_judge import TaskScores
+from benchmarks.search import step, step_ranking
+from benchmarks.search.step_arms import Measured
 from tests.workers.bench.made_up import outcome_of, record_of
 from workers.bench.machine import describe
 from workers.bench.results import headline, results_text
@@ -56,8 +58,8 @@ def tasks_suite() -> Suite:
     )
 
 
-def put_suite(folder: Path, suite: Suite, accuracy: Accuracy) -> None:
-    """Write the file of results of a suite."""
+def put_suite(folder: Path, suite: Suite, accuracy: Accuracy, *, sharing: str | None = None) -> None:
+    """Write the file of results of a suite; the runs of the arm `sharing` have the outcomes of others."""
     runs = chosen_runs(suite)
     found = {run: accuracy(run) for run in runs}
     records = {
@@ -65,6 +67,8 @@ def put_suite(folder: Path, suite: Suite, accuracy: Accuracy) -> None:
         for run, value in found.items()
         if value is not None
     }
+    for run in (run for run in records if run.arm == sharing):
+        records[run] = records[run].model_copy(update={"same_as": "another"})
     head = headline(suite, "0" * 64, runs, records)
     assert head["complete"] == (len(records) == len(runs))
     text = results_text(head, describe(f"archprior bench {suite.name}.json"), suite, records)
@@ -183,6 +187,28 @@ def put_meta_training(folder: Path, *changes: Mapping[str, object]) -> None:
         variants[name] = told | meta_training.summary(tasks(0.1 * number), tasks(0.0))
     document = {"benchmark": "meta_training", "complete": True, "warm_up_cpu_s": 5.0, "cpu_s": 10.0, "num_tasks": 2}
     put(folder, "meta_training", {**document, "variants": variants})
+
+
+def put_meta_compute(folder: Path, *, last_gain: float) -> None:
+    """Three priors; the second is better than the first by 10 points in each of two tasks, the third by `last_gain`."""
+
+    def scores(gain: float) -> list[dict[int, QueryScores]]:
+        return [
+            {steps: QueryScores(accuracy=level + gain, nll=1.0, calibration_error=0.05) for steps in (0, 4, 16)}
+            for level in (0.4, 0.6)
+        ]
+
+    gains = (0.0, 0.1, 0.1 + last_gain)
+    curve = []
+    for place, gain in enumerate(gains):
+        told = meta_training.compare(scores(gain), scores(gains[max(0, place - 1)]))
+        point = {"num_steps": 10 * 2**place, "images": 1280 * 2**place, "cpu_s": None if place == 2 else 5.0}
+        curve.append({**point, **told, "minus_before": told["minus_base"] if place else None})
+    put(
+        folder,
+        "meta_compute",
+        {"benchmark": "meta_compute", "prior": "own-v1", "complete": True, "num_tasks": 1, "curve": curve},
+    )
 
 
 def put_adapt(folder: Path, *, seeds: int = 5) -> None:

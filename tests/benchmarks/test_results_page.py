@@ -120,6 +120,12 @@ def test_partial_tasks_say_what_they_lack(results: Path) -> None:
     assert row_of(page, "at least as good")[0][1] == "yes, so far"
 
 
+def test_runs_that_share_an_outcome_are_counted(results: Path) -> None:
+    made_up.put_suite(results, made_up.tasks_suite(), lambda _: 0.5, sharing="adapted_fresh")
+
+    assert "6 of the 36 runs have the outcome of one that was asked for the same." in page_of(results).text
+
+
 def test_the_crossing_is_the_first_multiple_that_is_as_good(results: Path) -> None:
     arms = {"adapted": {}, "scratch": {"prior": "none", "budgets_s": [10, 30, 100]}}
     scratch = {"a": {10: 0.3, 30: 0.6, 100: 0.7}, "b": {10: 0.2, 30: 0.3, 100: 0.4}}
@@ -201,6 +207,18 @@ def test_domains_left_out_are_compared_after_the_last_step(results: Path) -> Non
     assert without[1] == "shown"
     assert "only emoji are judged" in page.text
     assert "Classes marked `cifar10` are left out of all." in page.text
+
+
+@pytest.mark.parametrize(("gain", "told"), [(0.02, "more would help"), (0.0, "more is not shown to help")])
+def test_the_curve_against_meta_compute_says_whether_more_would_help(results: Path, gain: float, told: str) -> None:
+    made_up.put_meta_compute(results, last_gain=gain)
+
+    page = page_of(results)
+
+    ends = f"{100 * gain:.1f}"
+    text = f"the last lengthening, 2 times the steps, brought {ends} ({ends} to {ends}) points: {told}"
+    assert row_of(page, "quality against meta-compute") == [[text, "shown"]]
+    assert "meta_compute" in page.plots
 
 
 def test_an_ablation_tells_effects_and_the_parts_that_it_lacks(results: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fakes import FakeCluster, serving
+from benchmarks.service.fakes import FakeCluster, serving
 from service.app import create_app
 from service.settings import Settings
 

@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from benchmarks.fuzz import left_behind, post_archives
-from benchmarks.malformed import archive, files, kinds
+from benchmarks.service.fuzz import left_behind, post_archives
+from benchmarks.service.malformed import archive, files, kinds
 
 
 @pytest.mark.slow

@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from benchmarks.fuzz import invent_requests, left_behind, post_archives
-from benchmarks.malformed import archive, files
+from benchmarks.service.fuzz import invent_requests, left_behind, post_archives
+from benchmarks.service.malformed import archive, files
 
 SECONDS = 25.0
 

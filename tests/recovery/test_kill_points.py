@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.recovery import CASES, cluster_lost, killed
+from benchmarks.recovery.__main__ import CASES, cluster_lost, killed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

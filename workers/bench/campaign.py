@@ -1,7 +1,8 @@
 """Carries out the runs of a suite: what is there counts, the rest is started, so many at once, and kept as it ends.
 
-A run that waits for another's architecture starts after it; where that one failed, so has this one. Whoever executes is
-handed in: Ray, or a fake.
+A run that waits for another's architecture starts after it; where that one failed, so has this one. Runs that ask for
+the same (two arms that train the same architecture alike) are carried out once. Whoever executes is handed in: Ray, or
+a fake.
 """
 
 import time
@@ -122,7 +123,19 @@ class Campaign:
             if source is not None and source in self.records and self.records[source].outcome is None:
                 self._keep(run, _without_source(run, source), max(1, len(active)))
             elif run not in active and not self._waits(run):
-                return self._order(run)
+                order = self._order(run)
+                if (alike := self._ended_alike(order)) is not None:
+                    self._folder.write(run, alike)
+                    self._keep(run, alike, max(1, len(active)))
+                elif order.fingerprint not in {other.fingerprint for other in active.values()}:
+                    return order
+        return None
+
+    def _ended_alike(self, order: Order) -> RunRecord | None:
+        """Return the record of an order by the outcome of a run that was asked for the same, if there is one."""
+        for run, record in self.records.items():
+            if record.fingerprint == order.fingerprint and record.outcome is not None:
+                return _record(order, record.outcome, same_as=record.same_as or run.key)
         return None
 
     def _waits(self, run: Run) -> bool:
@@ -160,7 +173,7 @@ def eta_s(budgets_s: Sequence[float], seen: Sequence[Seen], num_at_once: int) ->
     return ratio * sum(budgets_s) / num_at_once
 
 
-def _record(order: Order, ended: Outcome | Failure) -> RunRecord:
+def _record(order: Order, ended: Outcome | Failure, same_as: str | None = None) -> RunRecord:
     run = order.run
     return RunRecord(
         dataset=run.dataset,
@@ -169,6 +182,7 @@ def _record(order: Order, ended: Outcome | Failure) -> RunRecord:
         budget_s=run.budget_s,
         fingerprint=order.fingerprint,
         request=order.request,
+        same_as=same_as,
         outcome=ended if isinstance(ended, Outcome) else None,
         failure=ended if isinstance(ended, Failure) else None,
     )

@@ -97,6 +97,7 @@ class RunRecord(StoredContract):
 
     Attributes:
         fingerprint: Of the order; a record of another one does not count.
+        same_as: Key of the run whose outcome this is, where both were asked for the same; None: its own.
     """
 
     dataset: str
@@ -105,5 +106,6 @@ class RunRecord(StoredContract):
     budget_s: float
     fingerprint: str
     request: AdaptationRequest | None
+    same_as: str | None = None
     outcome: Outcome | None = None
     failure: Failure | None = None

@@ -1,7 +1,6 @@
 import errno
 import hashlib
 import logging
-import threading
 
 import pytest
 from sqlalchemy import text
@@ -423,17 +422,3 @@ def test_a_larger_archive_may_ask_for_more():
     assert large.max_unpacked_bytes == 10 * usual.max_unpacked_bytes
     assert large.max_archive_bytes == 50 << 30
     assert large.max_file_bytes == usual.max_file_bytes
-
-
-def test_locks_of_other_names_do_not_wait_for_each_other(database):
-    entered = threading.Event()
-
-    def other():
-        with database.exclusive("content b"):
-            entered.set()
-
-    with database.exclusive("content a"), database.exclusive("content a"):
-        thread = threading.Thread(target=other)
-        thread.start()
-        assert entered.wait(20.0)
-        thread.join()

@@ -249,3 +249,17 @@ def test_a_lease_that_was_given_back_is_not_kept(database):
     mine.release()
     assert yours.acquire()
     assert not mine.keep()
+
+
+def test_locks_of_other_names_do_not_wait_for_each_other(database):
+    entered = threading.Event()
+
+    def other():
+        with database.exclusive("content b"):
+            entered.set()
+
+    with database.exclusive("content a"):
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert entered.wait(20.0)
+        thread.join()

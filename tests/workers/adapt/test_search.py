@@ -2,7 +2,7 @@
 
 import torch
 
-from benchmarks.step_arms import Way, macro_of, noise_data, plan_of
+from benchmarks.search.step_arms import Way, macro_of, noise_data, plan_of
 from search_spaces.supernet import build_supernet
 from workers.adapt.limits import Feasible, Limits
 from workers.adapt.search import contract

@@ -70,6 +70,30 @@ def test_what_is_there_is_not_run_again(begin: Begin) -> None:
     assert executor.started == []
 
 
+def test_what_two_arms_ask_for_alike_is_run_once(folder: BenchFolder, suite: Suite, stocked: Stock) -> None:
+    twins = suite.model_copy(update={"arms": {**suite.arms, "twin": suite.arms["fresh"]}})
+    both = Stock(datasets=stocked.datasets, priors={**stocked.priors, "twin": stocked.priors["fresh"]})
+
+    def begin() -> Campaign:
+        return Campaign(twins, chosen_runs(twins), both, folder, threads=1)
+
+    executor = FakeExecutor()
+    records = begin().carry_out(executor, 4)
+
+    assert len(records) == 16
+    assert len(executor.started) == 12
+    shared = {run: record for run, record in records.items() if record.same_as is not None}
+    for run, record in shared.items():
+        own = records[Run(dataset=run.dataset, arm="fresh", seed=run.seed, budget_s=run.budget_s)]
+        assert (run.arm, record.same_as, record.outcome) == (
+            "twin",
+            f"{run.dataset}.fresh.s{run.seed}.b10",
+            own.outcome,
+        )
+    assert len(shared) == 4
+    assert begin().left() == []
+
+
 def test_stopping_in_the_middle_costs_the_runs_that_were_under_way(begin: Begin) -> None:
     class Stopped(FakeExecutor):
         def next_ended(self) -> tuple[Run, Outcome | Failure]:

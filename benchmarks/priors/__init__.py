@@ -1,0 +1,1 @@
+"""How good priors are, and what makes them so."""

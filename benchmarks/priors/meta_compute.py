@@ -1,0 +1,132 @@
+"""What more meta-training is worth: priors of one recipe that learned for a few steps, for more, and to its end.
+
+The recipe and its end are those of a prior that is there. The shorter ones learn from the same data, all parts of the
+run shortened alike, so that each ends with its rate at zero as the whole run does. All are judged on the same tasks of
+meta-validation classes, at the prior's mode: accuracy, negative log-likelihood and expected calibration error after 0,
+4 and 16 inner steps. What a prior has more than the one before it is paired by task, with bootstrap intervals over
+tasks; they do not cover another seed of the learning.
+
+Resumes where it was stopped, and writes the results anew after each prior.
+
+usage: make bench-meta-compute, or python -m benchmarks.priors.meta_compute [--prior FOLDER] [--parts N ...]
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from benchmarks.domains.written import learnable
+from benchmarks.machine import RESULTS, ROOT, describe, end_with, put, say
+from benchmarks.priors.learning import cpu_seconds, learn, learned_card, learned_prior, lengthened, load_domains
+from benchmarks.priors.meta_training import compare, key_of
+from benchmarks.priors.meta_training_judge import Judge
+from search_spaces.errors import InvalidOptionError
+from workers.contracts.meta_config import MetaConfig
+from workers.contracts.priors import LearnedFrom
+from workers.meta.learning.evaluation import QueryScores
+from workers.priors.registry import CARD, bundled_default, bundled_folder
+
+# How often tasks come from a domain; from the others once. As in the Makefile, where priors are made.
+WEIGHTS: Final[Mapping[str, float]] = {"imagenet32": 2.0, "mnist": 0.5}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Learn and judge what is missing, write the results, and end with one line of JSON.
+
+    Args:
+        arguments: Of the command line; None: those of this process.
+    """
+    return end_with(partial(run, parse(arguments)))
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of the command line."""
+    bundled = bundled_folder() / str(bundled_default("nas_bench_201"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prior", type=Path, default=bundled, help="folder of the prior that learned to the end")
+    parser.add_argument("--parts", type=int, nargs="+", default=[16, 8, 4, 2], metavar="N", help="an N-th of its steps")
+    parser.add_argument("--domains", type=Path, default=ROOT / "build" / "domains", help="what `make domains` wrote")
+    parser.add_argument("--without", default="cifar10", help="mark whose classes the prior did not meet")
+    parser.add_argument("--tasks", type=int, default=6, help="of each domain")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "bench-meta-compute", help="for what it resumes")
+    parser.add_argument("--out", type=Path, default=RESULTS / "meta_compute.json", help="file of results")
+    return parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> dict[str, object]:
+    """Return the results, which are in the file then.
+
+    Raises:
+        InvalidOptionError: There is no prior, it learned from other data, or an option cannot be used.
+    """
+    torch.set_num_threads(options.threads)
+    parts = sorted(set(options.parts), reverse=True)
+    if options.tasks < 1 or not parts or parts[-1] < 2:
+        raise InvalidOptionError(
+            "--tasks, --parts", got=options.parts, expected="at least one task, parts of 2 or more"
+        )
+    if not (options.prior / CARD).is_file():
+        raise InvalidOptionError("no prior there", got=str(options.prior), todo="Learn one by `archprior meta-train`.")
+    whole = learned_card(options.prior)
+    recipe = MetaConfig.model_validate({**whole.config, "trials": None})
+    domains = learnable(options.domains, without=options.without or None)
+    load = cache(partial(load_domains, domains, max(recipe.resolutions), WEIGHTS))
+    same_data(whole.data, load().learned_from)
+    work = options.work / key_of(recipe.model_dump(mode="json"), domains)
+    configs = [lengthened(recipe, max(1, recipe.num_steps // part)) for part in parts] + [recipe]
+    folders = [work / f"of-{part}" for part in parts] + [options.prior]
+    judge, machine = Judge(domains, options.tasks, recipe), describe()
+    curve: list[dict[str, object]] = []
+    results: dict[str, object] = {}
+    before: list[Mapping[int, QueryScores]] | None = None
+    for config, folder in zip(configs, folders, strict=True):
+        say(f"{config.num_steps} steps: {folder}")
+        learn(config, load, folder, str(machine["command"]))
+        card = learned_card(folder)
+        judged = judge.scores(recipe, learned_prior(config, folder), work / f"judged-{card.sha256[:12]}.json")
+        scores = [task.at_mode for task in judged]
+        of_part = compare(scores, before or scores)
+        curve.append(
+            {
+                "num_steps": config.num_steps,
+                "images": config.num_steps * config.joint_batch * config.num_slots,
+                "cpu_s": cpu_seconds(folder) if folder != options.prior else None,
+                "mode": card.mode,
+                **{name: value for name, value in of_part.items() if name != "minus_base"},
+                "minus_before": of_part["minus_base"] if before else None,
+            }
+        )
+        before = scores
+        say(f"{config.num_steps} steps: {of_part['accuracy']}")
+        results = {
+            "benchmark": "meta_compute",
+            "prior": whole.id,
+            "complete": len(curve) == len(configs),
+            "num_tasks": options.tasks,
+            "curve": curve,
+            "gpu": "not run",
+        }
+        put(options.out, {**results, **machine, "recipe": recipe.model_dump(mode="json")})
+    return results
+
+
+def same_data(learned: Sequence[LearnedFrom], given: Sequence[LearnedFrom]) -> None:
+    """Check that shorter runs learn from what the whole one learned from.
+
+    Raises:
+        InvalidOptionError: They would not.
+    """
+    there, here = ({(one.sha256, frozenset(one.classes)) for one in data} for data in (learned, given))
+    if there != here:
+        todo = "Name the domains, the mark and the prior that belong together; `make domains` writes the domains."
+        raise InvalidOptionError("the prior learned from other data", got=[one.name for one in learned], todo=todo)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

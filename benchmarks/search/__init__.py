@@ -1,0 +1,1 @@
+"""The search step: how fast it is, and how soon its supernet ranks."""

@@ -1,0 +1,1 @@
+"""The service under load, and under what is sent to break it."""
