@@ -215,7 +215,8 @@ clean:
 # The bundled priors, from the four domains of `make domains`; each takes about an hour of a core, and goes on from its
 # checkpoint when stopped.
 BUNDLED := workers/priors/bundled
-.PHONY: prior-nas_bench_201-v2
-prior-nas_bench_201-v2: prior-%: install
+BUNDLED_PRIORS := prior-nas_bench_201-v2 prior-mobile-v1 prior-darts-v1
+.PHONY: $(BUNDLED_PRIORS)
+$(BUNDLED_PRIORS): prior-%: install
 	OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out build/priors/$* --config $(BUNDLED)/$*/config.json $(FOUR_DOMAINS)
 	cp build/priors/$*/card.json build/priors/$*/prior.safetensors $(BUNDLED)/$*/
