@@ -92,6 +92,7 @@ bench-leave-one-out: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.leave_one_out --budget-cpu-s $(BUDGET_CPU_S)
 
 # What more meta-training is worth: the bundled prior, and its recipe shortened to a half, a quarter, an eighth, a sixteenth.
+# Needs `make domains`.
 .PHONY: bench-meta-compute
 bench-meta-compute: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.meta_compute

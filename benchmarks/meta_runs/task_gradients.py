@@ -63,6 +63,7 @@ def main() -> int:
     if options.one:
         print(json.dumps(unrolled_here(options.one[0], int(options.one[1]))))
         return 0
+    about = {**describe(), "threads": 1}
     unrolled = {form: {steps: unrolled_apart(form, steps) for steps in NUM_STEPS} for form in ("plain", "recomputed")}
     results = {
         "benchmark": "task_gradients",
@@ -82,7 +83,7 @@ def main() -> int:
         part: {tasks: round(rates["batched"] / rates["in turn"], 3) for tasks, rates in points.items()}
         for part, points in images_per_s.items()
     }
-    write("task_gradients", results, {"unrolled": unrolled, "images_per_cpu_s": images_per_s, **describe()})
+    write("task_gradients", results, {"unrolled": unrolled, "images_per_cpu_s": images_per_s, **about})
     return 0
 
 

@@ -1,12 +1,13 @@
 """What more meta-training is worth: priors of one recipe that learned for a few steps, for more, and to its end.
 
 The recipe and its end are those of a prior that is there. The shorter ones learn from the same data, all parts of the
-run shortened alike, so that each ends with its rate at zero as the whole run does. All are judged on the same tasks of
-meta-validation classes, at the prior's mode: accuracy, negative log-likelihood and expected calibration error after 0,
-4 and 16 inner steps. What a prior has more than the one before it is paired by task, with bootstrap intervals over
-tasks; they do not cover another seed of the learning.
+run shortened alike, so that each ends with its rate at zero as the whole run does; they make no trials. All are judged
+on the same tasks of meta-validation classes, at the architecture that is the whole prior's mode: accuracy, negative
+log-likelihood and expected calibration error after 0, 4 and 16 inner steps. What a prior has more than the one before
+it is paired by task, with bootstrap intervals over tasks; they do not cover another seed of the learning.
 
-Resumes where it was stopped, and writes the results anew after each prior.
+Resumes where it was stopped, and writes the results anew after each prior. What was learned is found again by its
+recipe: after a change of the code that learns, give another `--work`.
 
 usage: make bench-meta-compute, or python -m benchmarks.priors.meta_compute [--prior FOLDER] [--parts N ...]
 """
@@ -20,14 +21,15 @@ from typing import Final
 
 import torch
 
-from benchmarks.domains.written import learnable
+from benchmarks.domains.written import WrittenDomain, learnable
 from benchmarks.machine import RESULTS, ROOT, describe, end_with, put, say
 from benchmarks.priors.learning import cpu_seconds, learn, learned_card, learned_prior, lengthened, load_domains
 from benchmarks.priors.meta_training import compare, key_of
 from benchmarks.priors.meta_training_judge import Judge
 from search_spaces.errors import InvalidOptionError
+from search_spaces.registry import SPACES
 from workers.contracts.meta_config import MetaConfig
-from workers.contracts.priors import LearnedFrom
+from workers.contracts.priors import LearnedFrom, PriorCard
 from workers.meta.learning.evaluation import QueryScores
 from workers.priors.registry import CARD, bundled_default, bundled_folder
 
@@ -55,7 +57,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tasks", type=int, default=6, help="of each domain")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "bench-meta-compute", help="for what it resumes")
-    parser.add_argument("--out", type=Path, default=RESULTS / "meta_compute.json", help="file of results")
+    parser.add_argument("--out", type=Path, help="file of results")
     return parser.parse_args(arguments)
 
 
@@ -74,15 +76,17 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     if not (options.prior / CARD).is_file():
         raise InvalidOptionError("no prior there", got=str(options.prior), todo="Learn one by `archprior meta-train`.")
     whole = learned_card(options.prior)
-    recipe = MetaConfig.model_validate({**whole.config, "trials": None})
-    domains = learnable(options.domains, without=options.without or None)
+    recipe = recipe_of(whole)
+    domains = learned_from(whole, learnable(options.domains, without=options.without or None))
     load = cache(partial(load_domains, domains, max(recipe.resolutions), WEIGHTS))
     same_data(whole.data, load().learned_from)
-    work = options.work / key_of(recipe.model_dump(mode="json"), domains)
+    work = options.work / key_of({"recipe": recipe.model_dump(mode="json"), "weights": WEIGHTS}, domains)
     configs = [lengthened(recipe, max(1, recipe.num_steps // part)) for part in parts] + [recipe]
     folders = [work / f"of-{part}" for part in parts] + [options.prior]
-    judge, machine = Judge(domains, options.tasks, recipe), describe()
+    cell = SPACES[recipe.search_space].parse(whole.mode)
+    judge, machine = Judge(domains, options.tasks, recipe, cell), describe()
     curve: list[dict[str, object]] = []
+    tasks: dict[int, object] = {}
     results: dict[str, object] = {}
     before: list[Mapping[int, QueryScores]] | None = None
     for config, folder in zip(configs, folders, strict=True):
@@ -90,14 +94,13 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         learn(config, load, folder, str(machine["command"]))
         card = learned_card(folder)
         judged = judge.scores(recipe, learned_prior(config, folder), work / f"judged-{card.sha256[:12]}.json")
-        scores = [task.at_mode for task in judged]
+        scores = [task.at_cell for task in judged]
+        tasks[config.num_steps] = [task.model_dump(mode="json") for task in judged]
         of_part = compare(scores, before or scores)
         curve.append(
             {
                 "num_steps": config.num_steps,
-                "images": config.num_steps * config.joint_batch * config.num_slots,
                 "cpu_s": cpu_seconds(folder) if folder != options.prior else None,
-                "mode": card.mode,
                 **{name: value for name, value in of_part.items() if name != "minus_base"},
                 "minus_before": of_part["minus_base"] if before else None,
             }
@@ -109,11 +112,32 @@ def run(options: argparse.Namespace) -> dict[str, object]:
             "prior": whole.id,
             "complete": len(curve) == len(configs),
             "num_tasks": options.tasks,
+            "architecture": whole.mode,
             "curve": curve,
             "gpu": "not run",
         }
-        put(options.out, {**results, **machine, "recipe": recipe.model_dump(mode="json")})
+        out = options.out or RESULTS / f"meta_compute_{whole.id}.json"
+        put(out, {**results, **machine, "recipe": recipe.model_dump(mode="json"), "tasks": tasks})
     return results
+
+
+def recipe_of(whole: PriorCard) -> MetaConfig:
+    """Return the configuration that shorter runs take.
+
+    Raises:
+        InvalidOptionError: The whole run was another than its configuration says, or began from a parent.
+    """
+    recipe = MetaConfig.model_validate({**whole.config, "trials": None})
+    if whole.parent or whole.adjustments or recipe.mode != "synchronous" or whole.num_steps != recipe.num_steps:
+        expected = "a synchronous run from fresh weights, to its end, without adjustments"
+        raise InvalidOptionError(f"the recipe of {whole.id} cannot be shortened", expected=expected)
+    return recipe
+
+
+def learned_from(whole: PriorCard, domains: Sequence[WrittenDomain]) -> list[WrittenDomain]:
+    """Return the domains that a prior learned from, in its order: labels and draws depend on it."""
+    order = [data.name for data in whole.data]
+    return sorted((one for one in domains if one.path.name in order), key=lambda one: order.index(one.path.name))
 
 
 def same_data(learned: Sequence[LearnedFrom], given: Sequence[LearnedFrom]) -> None:

@@ -82,6 +82,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
             apart.
     """
     torch.set_num_threads(options.threads)
+    about = describe()
     card, prior = read_prior(options.prior)
     domains = learnable(options.domains, options.domain)
     if not domains or options.architectures < 2 or options.tasks < 1:
@@ -118,7 +119,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         "tasks": {name: len(tasks) for name, tasks in found.items()},
         "trial": trials.model_dump(),
         "mean": means([one for tasks in found.values() for one in tasks]),
-        **describe(),
+        **about,
     }
     by_domain = {name: means(tasks) for name, tasks in found.items()}
     out = options.out or RESULTS / f"ranking_{card.id}.json"

@@ -61,6 +61,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     Raises:
         InvalidOptionError: There is no prior with trials of several tasks in the folder.
     """
+    about = describe()
     card, config, tasks = read(options.prior)
     judged = [judge(task, [other for other in tasks if other is not task], config) for task in tasks]
     found = {
@@ -70,7 +71,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         "trials": sum(map(len, tasks)),
         "weights": config.trials.weights if config.trials else None,
         "ways": {way: means(judged, way) for way in (WHOLE, *WITHOUT, MODE)},
-        **describe(),
+        **about,
     }
     put(options.out or RESULTS / f"trials_{card.id}.json", found)
     return found

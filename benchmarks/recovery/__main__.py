@@ -1,8 +1,8 @@
 """The table of recovery: a service is killed at each step of its way, and what it needs is taken away.
 
 `make bench-recovery`: each row is one service on a folder of its own, killed at one point and followed by another,
-asked by a client that repeats what was not answered. In most rows jobs lie in a folder (`recovery_service.FolderJobs`)
-and train nothing; in those of `recovery_ray` they train on a local Ray. Databases, stores and processes are real.
+asked by a client that repeats what was not answered. In most rows jobs lie in a folder (`service.FolderJobs`)
+and train nothing; in those of `real_ray` they train on a local Ray. Databases, stores and processes are real.
 `--only fake` or `--only real` makes a part of it, and writes nothing.
 """
 

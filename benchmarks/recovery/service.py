@@ -35,7 +35,7 @@ DOWN: Final = "down"
 class FolderJobs:
     """Jobs as files of a folder, whichever service submitted them. A file `down` makes the cluster unreachable.
 
-    A job runs for `job_s` seconds, and then leaves what a real one would: see `recovery_job.play`.
+    A job runs for `job_s` seconds, and then leaves what a real one would: see `job.play`.
     """
 
     def __init__(self, folder: Path, store: Store, *, job_s: float) -> None:

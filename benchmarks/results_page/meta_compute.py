@@ -22,7 +22,6 @@ class Point(Scores):
     """A prior that learned for so many steps."""
 
     num_steps: int
-    images: int
     cpu_s: float | None
     minus_before: Scores | None
 
@@ -41,17 +40,18 @@ def tell(results: Results) -> Told:
     found = results.read(Document)
     inner = sorted({steps for point in found.curve for steps in point.accuracy})
     findings, plots = {}, {}
+    name = results.name.removesuffix(".json")
     gains = [point.minus_before.accuracy[inner[-1]] for point in found.curve if point.minus_before is not None]
-    if gains:
+    if gains and found.complete:
         findings["worth"] = _worth(found.curve[-1].num_steps / found.curve[-2].num_steps, gains[-1])
         curves = [
             Curve(
                 f"after {steps} inner steps",
-                [(point.images, 100 * point.accuracy[steps].mean, 0.0) for point in found.curve],
+                [(point.num_steps, 100 * point.accuracy[steps].mean, 0.0) for point in found.curve],
             )
             for steps in inner
         ]
-        plots["meta_compute"] = draw_curves({found.prior: curves}, "images learned from", "accuracy, %")
+        plots[name] = draw_curves({found.prior: curves}, "steps of meta-training", "accuracy, %")
     rows = [
         [
             str(point.num_steps),
@@ -66,11 +66,11 @@ def tell(results: Results) -> Told:
     return Told(
         findings=findings,
         body=paragraphs(
-            f"The last is `{found.prior}`, the others are its recipe, shortened; {found.num_tasks} tasks of each "
-            "domain's meta-validation classes, the same for all. At the prior's mode, by the number of inner steps; "
+            f"The recipe of `{found.prior}`, shortened, and at last that prior itself; {found.num_tasks} tasks of each "
+            "domain's meta-validation classes, the same for all. At that prior's mode, by the number of inner steps; "
             "NLL and differences (points) after the last. 95 % intervals are bootstrapped over tasks, and do not cover "
             "another seed of the learning.",
-            "![Accuracy by images learned from](images/results/meta_compute.svg)" if plots else "",
+            f"![Accuracy by steps of meta-training](images/results/{name}.svg)" if plots else "",
             table(head, rows),
         ),
         plots=plots,
@@ -80,8 +80,8 @@ def tell(results: Results) -> Told:
 
 def _worth(times: float, gain: Interval) -> Finding:
     """Return what the last lengthening brought."""
-    would = "more would help" if gain.low is not None and gain.low > 0 else "more is not shown to help"
-    text = f"the last lengthening, {times:g} times the steps, brought {points(gain)} points: {would}"
+    still = "it still helped" if gain.low is not None and gain.low > 0 else "no help is shown any more"
+    text = f"the last lengthening, {times:g} times the steps, brought {points(gain)} points: {still}"
     return Finding(text, Reached.SHOWN)
 
 
@@ -89,7 +89,7 @@ BENCHMARK: Final = Benchmark(
     name="meta_compute",
     title="Quality against meta-compute",
     about="Priors of one recipe that learned for a part of its steps, and to its end.",
-    files="meta_compute.json",
+    files="meta_compute_*.json",
     command="make bench-meta-compute",
     asked={"worth": "a curve of quality against meta-compute: would more help?"},
     tell=tell,

@@ -186,21 +186,22 @@ def _section(benchmark: Benchmark, files: Sequence[File]) -> str:
     if not files:
         body = f"Not run: `{benchmark.command}` makes `benchmarks/results/{benchmark.files}`."
     else:
-        body = paragraphs(*(_file(file, several=len(files) > 1) for file in files))
+        body = paragraphs(*(_file(benchmark, file, several=len(files) > 1) for file in files))
     return paragraphs(f"## {benchmark.title}", benchmark.about, body)
 
 
-def _file(file: File, *, several: bool) -> str:
+def _file(benchmark: Benchmark, file: File, *, several: bool) -> str:
     lacking = f"**Not complete**: {'; '.join(file.told.missing)}." if file.told.missing else ""
-    return paragraphs(f"### {file.name}" if several else "", lacking, file.told.body, _origin(file))
+    return paragraphs(f"### {file.name}" if several else "", lacking, file.told.body, _origin(benchmark, file))
 
 
-def _origin(file: File) -> str:
-    """Return where the numbers come from, as far as the file says."""
+def _origin(benchmark: Benchmark, file: File) -> str:
+    """Return where the numbers come from, as far as the file says; its command as it was called then."""
     origin, machine = file.origin, file.origin.machine
     parts = [
         f"[{file.name}]({RESULTS_LINK}/{file.name})",
-        f"`{origin.command}`" if origin.command else "",
+        f"`{benchmark.command}`",
+        f"ran as `{origin.command}`" if origin.command else "",
         f"{machine.cpus} CPUs{f' ({machine.processor})' if machine.processor else ''}" if machine.cpus else "",
         f"{machine.threads} threads" if machine.threads else "",
         f"{machine.memory_gb:g} GB" if machine.memory_gb else "",

@@ -58,12 +58,22 @@ def tasks_suite() -> Suite:
     )
 
 
-def put_suite(folder: Path, suite: Suite, accuracy: Accuracy, *, sharing: str | None = None) -> None:
-    """Write the file of results of a suite; the runs of the arm `sharing` have the outcomes of others."""
+def put_suite(
+    folder: Path, suite: Suite, accuracy: Accuracy, *, sharing: str | None = None, architecture: str | None = None
+) -> None:
+    """Write the file of results of a suite.
+
+    Args:
+        folder: Of the file.
+        suite: That was run.
+        accuracy: Of a run.
+        sharing: Arm whose runs have the outcomes of others.
+        architecture: Of all runs; None: each arm has its own.
+    """
     runs = chosen_runs(suite)
     found = {run: accuracy(run) for run in runs}
     records = {
-        run: record_of(run, outcome_of(accuracy=value, architecture=CELLS[run.dataset]))
+        run: record_of(run, outcome_of(accuracy=value, architecture=architecture or run.arm))
         for run, value in found.items()
         if value is not None
     }
@@ -189,7 +199,7 @@ def put_meta_training(folder: Path, *changes: Mapping[str, object]) -> None:
     put(folder, "meta_training", {**document, "variants": variants})
 
 
-def put_meta_compute(folder: Path, *, last_gain: float) -> None:
+def put_meta_compute(folder: Path, *, last_gain: float, complete: bool = True) -> None:
     """Three priors; the second is better than the first by 10 points in each of two tasks, the third by `last_gain`."""
 
     def scores(gain: float) -> list[dict[int, QueryScores]]:
@@ -202,13 +212,10 @@ def put_meta_compute(folder: Path, *, last_gain: float) -> None:
     curve = []
     for place, gain in enumerate(gains):
         told = meta_training.compare(scores(gain), scores(gains[max(0, place - 1)]))
-        point = {"num_steps": 10 * 2**place, "images": 1280 * 2**place, "cpu_s": None if place == 2 else 5.0}
+        point = {"num_steps": 10 * 2**place, "cpu_s": None if place == 2 else 5.0}
         curve.append({**point, **told, "minus_before": told["minus_base"] if place else None})
-    put(
-        folder,
-        "meta_compute",
-        {"benchmark": "meta_compute", "prior": "own-v1", "complete": True, "num_tasks": 1, "curve": curve},
-    )
+    document = {"benchmark": "meta_compute", "prior": "own-v1", "complete": complete, "num_tasks": 1}
+    put(folder, "meta_compute_own-v1", {**document, "curve": curve})
 
 
 def put_adapt(folder: Path, *, seeds: int = 5) -> None:

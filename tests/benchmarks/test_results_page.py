@@ -67,7 +67,9 @@ def test_tasks_that_reach_all_say_so(results: Path) -> None:
         "yes", "yes", "yes", "shown",
     ]  # fmt: skip
     assert row_of(page, "at least as good")[0][0].startswith("in the mean against 4 of 4 arms")
-    assert row_of(page, "best on A")[0][0].startswith("it is better by 20.0 (20.0 to 20.0) points over 6 pairs")
+    better = "it is better by 20.0 (20.0 to 20.0) points over 6 datasets and seeds; in 0 of 6 pairs"
+    assert row_of(page, "best on A")[0][0].startswith(better)
+    assert row_of(page, "do not differ")[0][0].startswith("they do on a, b")
     assert "| a | **60.0** | 40.0 |" in page.text  # adapted for a: at home, and on b
     assert "Not complete" not in page.text
     assert "CPU seconds of a run" in page.text
@@ -77,6 +79,16 @@ def test_architectures_that_do_not_differ_are_named(results: Path) -> None:
     made_up.put_suite(results, made_up.tasks_suite(), by_arm({"adapted": 0.5}))
 
     assert row_of(page_of(results), "do not differ")[0][0].startswith("they do on none; not on a, b")
+
+
+def test_arms_that_train_one_architecture_do_not_differ_whatever_they_reach(results: Path) -> None:
+    one = made_up.CELLS["a"]
+    made_up.put_suite(results, made_up.tasks_suite(), by_arm({"adapted": 0.5}, at_home=0.2), architecture=one)
+
+    page = page_of(results)
+
+    assert row_of(page, "do not differ")[0][0].startswith("they do on none; not on a, b")
+    assert "in 6 of 6 pairs" in row_of(page, "best on A")[0][0]
 
 
 def test_a_missed_threshold_is_told_with_its_reason(results: Path) -> None:
@@ -209,8 +221,10 @@ def test_domains_left_out_are_compared_after_the_last_step(results: Path) -> Non
     assert "Classes marked `cifar10` are left out of all." in page.text
 
 
-@pytest.mark.parametrize(("gain", "told"), [(0.02, "more would help"), (0.0, "more is not shown to help")])
-def test_the_curve_against_meta_compute_says_whether_more_would_help(results: Path, gain: float, told: str) -> None:
+@pytest.mark.parametrize(("gain", "told"), [(0.02, "it still helped"), (0.0, "no help is shown any more")])
+def test_the_curve_against_meta_compute_says_whether_the_last_steps_helped(
+    results: Path, gain: float, told: str
+) -> None:
     made_up.put_meta_compute(results, last_gain=gain)
 
     page = page_of(results)
@@ -218,7 +232,16 @@ def test_the_curve_against_meta_compute_says_whether_more_would_help(results: Pa
     ends = f"{100 * gain:.1f}"
     text = f"the last lengthening, 2 times the steps, brought {ends} ({ends} to {ends}) points: {told}"
     assert row_of(page, "quality against meta-compute") == [[text, "shown"]]
-    assert "meta_compute" in page.plots
+    assert "meta_compute_own-v1" in page.plots
+
+
+def test_a_partial_curve_says_nothing_of_its_end(results: Path) -> None:
+    made_up.put_meta_compute(results, last_gain=0.1, complete=False)
+
+    page = page_of(results)
+
+    assert row_of(page, "quality against meta-compute") == [["", "not run"]]
+    assert "only 10, 20, 40 steps" in page.text
 
 
 def test_an_ablation_tells_effects_and_the_parts_that_it_lacks(results: Path) -> None:

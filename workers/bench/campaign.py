@@ -82,12 +82,18 @@ class Campaign:
         self.records: dict[Run, RunRecord] = {}
         self._since_s: dict[Run, float] = {}
         self._seen: list[Seen] = []
+        self._num_at_once = 1
+        # What was carried out, for whoever asks for the same; of this call's runs and of earlier ones'.
+        self._carried_out: dict[str, RunRecord] = {}
+        for record in folder.records():
+            self._remember(record)
         for run in runs:
             self._take_up(run, retry=retry)
 
     def carry_out(self, executor: Executor, num_at_once: int) -> Mapping[Run, RunRecord]:
         """Run all that is missing and return the records of all."""
         active: dict[Run, Order] = {}
+        self._num_at_once = num_at_once
         while True:
             while len(active) < num_at_once and (order := self._next_order(active)) is not None:
                 self._since_s[order.run] = self._clock()
@@ -100,7 +106,8 @@ class Campaign:
             self._folder.write(run, record)
             if record.outcome is not None:
                 self._seen.append((run.budget_s, self._clock() - self._since_s[run]))
-            self._keep(run, record, num_at_once)
+            self._remember(record)
+            self._keep(run, record)
 
     def left(self) -> list[Run]:
         """Return the runs that have not ended."""
@@ -110,33 +117,40 @@ class Campaign:
         """Count the record of an earlier call, if it is of the same order."""
         if self._waits(run):
             return
-        record = self._folder.read(run)
-        if record is None or (record.outcome is None and retry):
+        record, order = self._folder.read(run), self._order(run)
+        if record is None or record.fingerprint != order.fingerprint:
             return
-        if record.fingerprint == self._order(run).fingerprint:
-            self.records[run] = record
+        if record.outcome is None and (retry or order.fingerprint in self._carried_out):
+            return
+        # What shares an outcome shares it with the run that is there now, whichever it was before.
+        self.records[run] = record if record.same_as is None else self._shared(order) or record
 
     def _next_order(self, active: Mapping[Run, Order]) -> Order | None:
         """Return the order of the first run that can begin, having settled those that cannot any more."""
         for run in self.left():
             source = source_of(self._suite, run)
             if source is not None and source in self.records and self.records[source].outcome is None:
-                self._keep(run, _without_source(run, source), max(1, len(active)))
+                self._keep(run, _without_source(run, source))
             elif run not in active and not self._waits(run):
                 order = self._order(run)
-                if (alike := self._ended_alike(order)) is not None:
-                    self._folder.write(run, alike)
-                    self._keep(run, alike, max(1, len(active)))
+                if (shared := self._shared(order)) is not None:
+                    self._folder.write(run, shared)
+                    self._keep(run, shared)
                 elif order.fingerprint not in {other.fingerprint for other in active.values()}:
                     return order
         return None
 
-    def _ended_alike(self, order: Order) -> RunRecord | None:
-        """Return the record of an order by the outcome of a run that was asked for the same, if there is one."""
-        for run, record in self.records.items():
-            if record.fingerprint == order.fingerprint and record.outcome is not None:
-                return _record(order, record.outcome, same_as=record.same_as or run.key)
-        return None
+    def _remember(self, record: RunRecord) -> None:
+        """Keep an outcome for whoever asks for the same."""
+        if record.outcome is not None and record.same_as is None:
+            self._carried_out.setdefault(record.fingerprint, record)
+
+    def _shared(self, order: Order) -> RunRecord | None:
+        """Return the record of an order by the outcome of another run that was asked for the same, if there is one."""
+        record = self._carried_out.get(order.fingerprint)
+        if record is None or record.outcome is None:
+            return None
+        return _record(order, record.outcome, same_as=record.run.key)
 
     def _waits(self, run: Run) -> bool:
         source = source_of(self._suite, run)
@@ -153,7 +167,7 @@ class Campaign:
         outcome = None if source is None else self.records[source].outcome
         return None if outcome is None else outcome.architecture
 
-    def _keep(self, run: Run, record: RunRecord, num_at_once: int) -> None:
+    def _keep(self, run: Run, record: RunRecord) -> None:
         self.records[run] = record
         left = self.left()
         self._tell(
@@ -162,7 +176,7 @@ class Campaign:
                 record=record,
                 num_done=len(self._runs) - len(left),
                 num_runs=len(self._runs),
-                eta_s=eta_s([one.budget_s for one in left], self._seen, num_at_once),
+                eta_s=eta_s([one.budget_s for one in left], self._seen, self._num_at_once),
             )
         )
 

@@ -76,6 +76,11 @@ class BenchFolder:
         path = self._path(run)
         return RunRecord.from_stored(path.read_bytes(), str(path)) if path.exists() else None
 
+    def records(self) -> Iterator[RunRecord]:
+        """Yield the records of all runs that have ended, of any suite that was run here."""
+        for path in sorted((self.root / "runs").glob("*.json")):
+            yield RunRecord.from_stored(path.read_bytes(), str(path))
+
     def write(self, run: Run, record: RunRecord) -> None:
         """Keep the record of a run."""
         write_whole(self._path(run), record.model_dump_json(indent=1))

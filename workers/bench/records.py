@@ -109,3 +109,8 @@ class RunRecord(StoredContract):
     same_as: str | None = None
     outcome: Outcome | None = None
     failure: Failure | None = None
+
+    @property
+    def run(self) -> Run:
+        """Whose record it is."""
+        return Run(dataset=self.dataset, arm=self.arm, seed=self.seed, budget_s=self.budget_s)

@@ -53,7 +53,8 @@ def test_a_shortened_recipe_is_judged_beside_the_whole_one(call: Callable[..., d
 
     assert (found["complete"], found["prior"]) == (True, "whole")
     curve = found["curve"]
-    assert [(point["num_steps"], point["images"]) for point in curve] == [(2, 16), (5, 40), (10, 80)]
+    assert [point["num_steps"] for point in curve] == [2, 5, 10]
+    assert {number: len(tasks) for number, tasks in found["tasks"].items()} == {"2": 6, "5": 6, "10": 6}
     assert [point["cpu_s"] is None for point in curve] == [False, False, True]
     assert curve[0]["minus_before"] is None
     for before, point in pairwise(curve):
@@ -70,6 +71,15 @@ def test_what_was_learned_and_judged_is_not_done_again(call: Callable[..., dict[
     assert len(files) == 1
     assert all(path.stat().st_mtime_ns == before for path, before in files.items())
     assert again["curve"][0]["nll"] != first["curve"][0]["nll"]
+
+
+def test_the_recipe_of_a_run_that_had_a_parent_cannot_be_shortened(
+    call: Callable[..., dict[str, object]], tmp_path: Path
+) -> None:
+    path = tmp_path / "whole" / "card.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "parent": "another"}))
+
+    assert "cannot be shortened" in call("--parts", "2", code=1)["error"]
 
 
 @pytest.mark.parametrize(

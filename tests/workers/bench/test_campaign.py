@@ -1,6 +1,6 @@
 """What is there counts, what is missing runs, what failed is kept, and nothing is lost when it is stopped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -8,7 +8,7 @@ import pytest
 from tests.workers.bench.made_up import CELL, OTHER, FakeExecutor, outcome_of, record_of
 from workers.bench.campaign import FIRST_GUESS, SOURCE_FAILED, Campaign, Told, eta_s
 from workers.bench.folder import BenchBusyError, BenchFolder
-from workers.bench.records import Order, Outcome
+from workers.bench.records import Order, Outcome, RunRecord
 from workers.bench.runs import Run, chosen_runs
 from workers.bench.stock import Stock, stock
 from workers.bench.suite import Suite
@@ -70,28 +70,63 @@ def test_what_is_there_is_not_run_again(begin: Begin) -> None:
     assert executor.started == []
 
 
-def test_what_two_arms_ask_for_alike_is_run_once(folder: BenchFolder, suite: Suite, stocked: Stock) -> None:
-    twins = suite.model_copy(update={"arms": {**suite.arms, "twin": suite.arms["fresh"]}})
-    both = Stock(datasets=stocked.datasets, priors={**stocked.priors, "twin": stocked.priors["fresh"]})
+@pytest.fixture
+def begin_twins(folder: BenchFolder, suite: Suite, stocked: Stock) -> Begin:
+    """Of a suite with an arm that asks for what `fresh` asks for; `arms` are wanted, all if none is named."""
 
-    def begin() -> Campaign:
-        return Campaign(twins, chosen_runs(twins), both, folder, threads=1)
+    def make(*arms: str, **options: object) -> Campaign:
+        twins = suite.model_copy(update={"arms": {**suite.arms, "twin": suite.arms["fresh"]}})
+        both = Stock(datasets=stocked.datasets, priors={**stocked.priors, "twin": stocked.priors["fresh"]})
+        return Campaign(twins, chosen_runs(twins, arms=arms), both, folder, threads=1, **options)
 
+    return make
+
+
+def shared(records: Mapping[Run, RunRecord]) -> dict[str, str]:
+    return {run.key: record.same_as for run, record in records.items() if record.same_as is not None}
+
+
+def test_what_two_arms_ask_for_alike_is_run_once(begin_twins: Begin) -> None:
     executor = FakeExecutor()
-    records = begin().carry_out(executor, 4)
+    records = begin_twins().carry_out(executor, 4)
 
     assert len(records) == 16
     assert len(executor.started) == 12
-    shared = {run: record for run, record in records.items() if record.same_as is not None}
-    for run, record in shared.items():
-        own = records[Run(dataset=run.dataset, arm="fresh", seed=run.seed, budget_s=run.budget_s)]
-        assert (run.arm, record.same_as, record.outcome) == (
-            "twin",
-            f"{run.dataset}.fresh.s{run.seed}.b10",
-            own.outcome,
-        )
-    assert len(shared) == 4
-    assert begin().left() == []
+    assert shared(records) == {
+        f"{dataset}.twin.s{seed}.b10": f"{dataset}.fresh.s{seed}.b10"
+        for dataset in ("colors", "shades")
+        for seed in (0, 1)
+    }
+    again = begin_twins()
+    assert again.left() == []
+    assert shared(again.records) == shared(records)
+
+
+def test_what_is_asked_for_alike_in_another_call_is_not_run_again(begin_twins: Begin) -> None:
+    begin_twins("twin").carry_out(FakeExecutor(), 2)
+
+    executor = FakeExecutor()
+    records = begin_twins("fresh").carry_out(executor, 2)
+
+    assert executor.started == []
+    assert {own.rpartition(".s")[0] for own in shared(records).values()} == {"colors.twin", "shades.twin"}
+
+
+def test_a_run_that_failed_takes_what_its_twin_reached(begin_twins: Begin) -> None:
+    def outcome(order: Order) -> Outcome | Failure:
+        return BROKEN if order.run.arm == "fresh" else outcome_of()
+
+    executor = FakeExecutor(outcome)
+    records = begin_twins().carry_out(executor, 2)
+    assert {run.arm for run, record in records.items() if record.outcome is None} == {"fresh"}
+    assert len(executor.started) == 16  # what has failed is no answer for another
+
+    later = FakeExecutor()
+    records = begin_twins().carry_out(later, 2)
+
+    assert later.started == []
+    assert {run.split(".")[1] for run in shared(records)} == {"fresh"}
+    assert all(record.outcome is not None for record in records.values())
 
 
 def test_stopping_in_the_middle_costs_the_runs_that_were_under_way(begin: Begin) -> None:
