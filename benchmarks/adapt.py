@@ -1,5 +1,7 @@
 """What a minute buys on CIFAR-10: the bundled prior adapted, against its mode, a random cell, and no prior at all.
 
+One arm more keeps the images at their 32 pixels, where all others shrink them to what the seconds afford.
+
 Every arm is the adaptation that the service runs, from staging to manifest, with the same budget, one at a time on an
 otherwise idle machine; arms take turns, so that the machine's moods hit all alike. Seeds are paired: seed s has the
 same split and order of images in every arm. Resumes where it was stopped.
@@ -27,11 +29,12 @@ DATA: Final = Path(os.environ.get("ARCHPRIOR_SHARED_DATA", ROOT.parent / "shared
 WORK: Final = ROOT / "build" / "bench-adapt"
 RESULTS: Final = ROOT / "benchmarks" / "results" / "adapt.json"
 PRIOR: Final = "nas_bench_201-v2"
-ARMS: Final[dict[str, dict[str, str]]] = {
+ARMS: Final[dict[str, dict[str, object]]] = {
     "adapt": {"prior": PRIOR, "search": "adapt"},
     "prior_mode": {"prior": PRIOR, "search": "prior_mode"},
     "random": {"prior": PRIOR, "search": "random"},
     "no_prior": {"prior": "none", "search": "adapt"},
+    "adapt_at_32": {"prior": PRIOR, "search": "adapt", "resolution": 32},
 }
 
 

@@ -1,6 +1,7 @@
 """One attempt, from its request to its manifest: the function that Ray Train, tests and benchmarks all run."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from workers.adapt.plan import check_request, choose_macro
 from workers.adapt.publish import publish
 from workers.adapt.reporter import Reporter
 from workers.adapt.result import Result
+from workers.adapt.side import choose_side
 from workers.adapt.staging import read_report, stage
 from workers.adapt.sync import Group
 from workers.bayes.distributions import MetaPrior
@@ -62,6 +64,9 @@ def run_attempt(
     # What trials with fresh weights foretell is of training from scratch.
     reads = card is not None and card.trials is not None and card.trials.config.weights == "inherited"
     findings = card.trials if card is not None and reads else None
+    prior_sides = () if card is None else card.resolutions
+    side = int(group.agree(choose_side(request, macro, prior, prior_sides, data, lambda: budget.remaining_s)))
+    macro, data = replace(macro, image_size=side), data.shrunk(side)
     adaptation = Adaptation(attempt, macro, data, prior, group, reporter, budget, findings=findings)
     if group.leads:
         store.put_bytes(f"{attempt_key}/plan.json", adaptation.plan.model_dump_json(indent=2).encode())

@@ -10,6 +10,7 @@ from workers.adapt.adaptation import Adaptation
 from workers.adapt.choice import Choice
 from workers.adapt.evaluate import Evaluation
 from workers.adapt.final import TrainedNetwork
+from workers.adapt.plan import choose_resolution
 from workers.contracts.adaptations import NO_PRIOR, AttemptRequest
 from workers.contracts.artifacts import CandidateReport, CostReport, Metrics
 from workers.contracts.datasets import DatasetReport
@@ -76,6 +77,12 @@ class Result:
         epochs = self.trained.num_steps * plan.batch_size * max(1, plan.num_workers) / plan.num_train
         if epochs < 1:
             notes.append(f"Training saw {epochs:.0%} of the images once: more seconds would help.")
+        full_side = choose_resolution(self.attempt.request, self.report)
+        if plan.resolution < full_side:
+            notes.append(
+                f"The seconds afforded few looks at images of {full_side} pixels, so all were shrunk to "
+                f"{plan.resolution}; `resolution` asks for another side."
+            )
         return " ".join(notes)
 
 

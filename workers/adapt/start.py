@@ -114,9 +114,9 @@ def measure_speed(supernet: Supernet, data: TaskData, typical: Architecture, pat
 
     for first in (step(typical), forward):
         first()  # also chooses kernels
-    train_step_s = _mean_seconds([step(typical)] * 3)
-    search_step_s = _mean_seconds([step(arch) for arch in paths])
-    forward_s = _mean_seconds([forward] * 2) / len(query)
+    train_step_s = mean_seconds([step(typical)] * 3)
+    search_step_s = mean_seconds([step(arch) for arch in paths])
+    forward_s = mean_seconds([forward] * 2) / len(query)
     supernet.zero_grad(set_to_none=True)
     return Speed(
         search_step_s=search_step_s,
@@ -128,7 +128,8 @@ def measure_speed(supernet: Supernet, data: TaskData, typical: Architecture, pat
     )
 
 
-def _mean_seconds(works: Sequence[Callable[[], None]]) -> float:
+def mean_seconds(works: Sequence[Callable[[], None]]) -> float:
+    """Return the mean time of some works on the device, one after the other."""
     _wait_for_device()
     start_s = time.monotonic()
     for work in works:

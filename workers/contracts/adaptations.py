@@ -31,7 +31,7 @@ class AdaptationRequest(Contract):
         budget_s: Seconds from staging to manifest, over all attempts.
         max_params: Largest number of parameters of the exported network.
         max_macs: Largest number of multiply-accumulates for one image.
-        resolution: Side of the square that images are resized to. Absent: chosen from the data.
+        resolution: Side of the square that images are resized to. Absent: chosen from the data and the seconds.
         num_workers: Workers of the Ray Train group; 0 trains in the job's own process.
         seed: Of everything random.
     """

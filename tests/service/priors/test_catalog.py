@@ -10,7 +10,7 @@ from service.errors import ConflictError, NotFoundError
 from service.priors.catalog import PriorCatalog
 from service.records.priors import PriorRecords
 from workers.contracts.errors import InvalidPriorError, StoreError
-from workers.priors.registry import PriorRegistry, bundled_cards
+from workers.priors.registry import DEFAULTS, PriorRegistry, bundled_cards
 
 BUNDLED = "nas_bench_201-v2"
 OWNER = {"owner": "local"}
@@ -58,9 +58,10 @@ def fail_at(monkeypatch, store, method, key_end):
 
 def test_the_bundled_priors_come_first_and_the_bundled_default_holds_until_another_is_promoted(catalog, own):
     assert [view.card.id for view in listed(catalog, **OWNER)] == [*bundled_cards(), own.id]
-    assert [view.card.id for view in listed(catalog, **OWNER) if view.default] == [BUNDLED]
+    defaults = set(DEFAULTS.values())
+    assert {view.card.id for view in listed(catalog, **OWNER) if view.default} == defaults
     assert catalog.promote(own.id, **OWNER).default
-    assert [view.card.id for view in listed(catalog, **OWNER) if view.default] == [own.id]
+    assert {view.card.id for view in listed(catalog, **OWNER) if view.default} == defaults - {BUNDLED} | {own.id}
     assert catalog.default_for("nas_bench_201", **OWNER) == own.id
     assert catalog.default_for("nas_bench_201", owner="you") == BUNDLED
     assert catalog.default_for("darts", **OWNER) is None

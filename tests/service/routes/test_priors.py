@@ -8,7 +8,7 @@ import time
 import pytest
 
 from workers.contracts.errors import StoreError
-from workers.priors.registry import bundled_cards
+from workers.priors.registry import DEFAULTS, bundled_cards
 from workers.tasks.check_process import CheckKilledError
 
 BUNDLED = "nas_bench_201-v2"
@@ -78,7 +78,7 @@ def test_the_bundled_priors_are_there_from_the_start(service):
     for view in listed:
         assert view["bundled"]
         assert service.client.get(f"/v1/priors/{view['card']['id']}").json() == view
-    assert [view["card"]["id"] for view in listed if view["default"]] == [BUNDLED]
+    assert {view["card"]["id"] for view in listed if view["default"]} == set(DEFAULTS.values())
 
 
 @pytest.mark.parametrize(

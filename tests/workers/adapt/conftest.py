@@ -32,13 +32,22 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def digits_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four digits, 60 images each."""
-    path = tmp_path_factory.mktemp("digits") / "digits.zip"
+    return write_digits(tmp_path_factory.mktemp("digits") / "digits.zip", side=8)
+
+
+@pytest.fixture(scope="session")
+def large_digits_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same at 32 pixels."""
+    return write_digits(tmp_path_factory.mktemp("digits") / "large_digits.zip", side=32)
+
+
+def write_digits(path: Path, *, side: int) -> Path:
     digits = load_digits()
     with zipfile.ZipFile(path, "w") as archive:
         for label in range(4):
             for number, pixels in enumerate(digits.images[digits.target == label][:60]):
                 png = io.BytesIO()
-                Image.fromarray((pixels * 255 / 16).astype(np.uint8)).save(png, "PNG")
+                Image.fromarray((pixels * 255 / 16).astype(np.uint8)).resize((side, side)).save(png, "PNG")
                 archive.writestr(f"{label}/{number}.png", png.getvalue())
     return path
 
@@ -52,11 +61,11 @@ def store(tmp_path: Path) -> FolderStore:
 def make_attempt(store: FolderStore, digits_zip: Path) -> MakeAttempt:
     """Put the dataset and a request into the store; return the attempt's key."""
 
-    def make(number: int = 1, spent_s: float = 0.0, **options: object) -> str:
-        data = digits_zip.read_bytes()
+    def make(number: int = 1, spent_s: float = 0.0, archive: Path = digits_zip, **options: object) -> str:
+        data = archive.read_bytes()
         sha256 = hashlib.sha256(data).hexdigest()
         store.put_bytes(layout.dataset_archive(sha256), data)
-        report = check_archive(digits_zip, ArchiveLimits()).report
+        report = check_archive(archive, ArchiveLimits()).report
         store.put_bytes(layout.dataset_report(sha256), report.model_dump_json().encode())
         defaults = {"prior": "none", "budget_s": 12.0, "num_workers": 0}
         attempt = AttemptRequest(

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping
 from importlib import resources
@@ -88,6 +89,27 @@ def test_the_exported_model_files_take_bytes_and_any_batch_and_agree_with_the_re
     assert f"{metrics.accuracy:.1%}" in report
     assert f"{metrics.cost.params:,}" in report
     assert store.get_bytes(f"{key}/card.md").decode() == write_card(metrics)
+
+
+def test_images_are_shrunk_where_the_seconds_afford_few_looks_at_them(
+    store: FolderStore, make_attempt: MakeAttempt, large_digits_zip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.adapt.side.mean_seconds", lambda works: 60.0)  # of a very slow machine
+
+    key = make_attempt(archive=large_digits_zip, search="random", budget_s=8.0)
+    _, metrics = run(store, key)
+
+    assert metrics.resolution == 16
+    assert "so all were shrunk to 16; `resolution` asks for another side" in metrics.budget_note
+    space = SPACES["nas_bench_201"]
+    macro = space.default_macro(num_classes=4, image_size=16)
+    assert metrics.cost.macs == space.cost(space.parse(metrics.architecture), macro).macs
+    preprocessing = json.loads(store.get_bytes(f"{key}/preprocessing.json"))
+    assert preprocessing["image_size"] == 16
+
+    asked = make_attempt(2, archive=large_digits_zip, search="random", budget_s=8.0, resolution=32)
+    _, metrics = run(store, asked)
+    assert (metrics.resolution, "shrunk" in metrics.budget_note) == (32, False)
 
 
 def test_how_well_the_network_is_calibrated_is_told(store: FolderStore, make_attempt: MakeAttempt) -> None:

@@ -85,7 +85,7 @@ def test_strange_keys_and_unreadable_cards_do_not_break_the_answer(tmp_path: Pat
     for key in ("priors/a/b/card.json", "priors/_x/card.json", "priors/bad/card.json"):
         store.put_bytes(key, b"{}")
     registry = PriorRegistry(store)
-    with pytest.raises(UnknownNameError, match="one of nas_bench_201-v2, bad, or 'none'"):
+    with pytest.raises(UnknownNameError, match=f"one of {', '.join(bundled_cards())}, bad, or 'none'"):
         registry.card("nope")
     with pytest.raises(InvalidPriorError, match="bad"):
         registry.card("bad")
@@ -112,7 +112,7 @@ def test_a_bundled_prior_is_what_its_card_says(prior_id: str) -> None:
     card: PriorCard = bundled_cards()[prior_id]
     path = bundled_folder() / prior_id / "prior.safetensors"
     data = path.read_bytes()
-    assert len(data) == card.num_bytes < 8_000_000
+    assert len(data) == card.num_bytes < 10_000_000
     assert hashlib.sha256(data).hexdigest() == card.sha256
     assert card.id == prior_id
     space = SPACES[card.search_space]
