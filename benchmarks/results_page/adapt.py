@@ -61,7 +61,7 @@ def tell(results: Results) -> Told:
 BENCHMARK: Final = Benchmark(
     name="adapt",
     title="What a minute buys on CIFAR-10",
-    about="The bundled prior adapted, against its mode, a random cell, and no prior at all.",
+    about="The bundled prior adapted, against its mode, a random cell, no prior, and images that are not shrunk.",
     files="adapt.json",
     command="make bench-adapt",
     asked={"prior": "a minute with the prior is better than without"},

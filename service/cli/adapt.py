@@ -73,7 +73,8 @@ def adapt(
     max_params: Annotated[int | None, typer.Option(help="Most parameters.", show_default=False)] = None,
     max_macs: Annotated[int | None, typer.Option(help="Most MACs for one image.", show_default=False)] = None,
     resolution: Annotated[
-        int | None, typer.Option(help="Side that images are resized to; by the data if absent.", show_default=False)
+        int | None,
+        typer.Option(help="Side that images are resized to; by data and seconds if absent.", show_default=False),
     ] = None,
     num_workers: Annotated[
         int, typer.Option(help="Workers of the Ray Train group; 0 trains in the job's process.")

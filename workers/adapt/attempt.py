@@ -17,7 +17,7 @@ from workers.adapt.plan import check_request, choose_macro
 from workers.adapt.publish import publish
 from workers.adapt.reporter import Reporter
 from workers.adapt.result import Result
-from workers.adapt.side import choose_side
+from workers.adapt.side import choose_side, possible_sides
 from workers.adapt.staging import read_report, stage
 from workers.adapt.sync import Group
 from workers.bayes.distributions import MetaPrior
@@ -57,16 +57,16 @@ def run_attempt(
     report = read_report(store, attempt)
     check_request(request, report, card)
     macro = choose_macro(request, report, card)
-    data = stage(store, attempt, report, macro.image_size, device)
     prior = None if card is None else _prior(store, card, macro)
+    sides = possible_sides(request, macro.image_size, () if card is None else card.resolutions)
+    side = choose_side(request, macro, prior, sides, report, device, lambda: budget.remaining_s)
+    macro = replace(macro, image_size=int(group.agree(float(side))))
+    data = stage(store, attempt, report, macro.image_size, device)
 
     reporter.enter("searching", "fitting the head and measuring the speed")
     # What trials with fresh weights foretell is of training from scratch.
     reads = card is not None and card.trials is not None and card.trials.config.weights == "inherited"
     findings = card.trials if card is not None and reads else None
-    prior_sides = () if card is None else card.resolutions
-    side = int(group.agree(choose_side(request, macro, prior, prior_sides, data, lambda: budget.remaining_s)))
-    macro, data = replace(macro, image_size=side), data.shrunk(side)
     adaptation = Adaptation(attempt, macro, data, prior, group, reporter, budget, findings=findings)
     if group.leads:
         store.put_bytes(f"{attempt_key}/plan.json", adaptation.plan.model_dump_json(indent=2).encode())

@@ -2,17 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from workers.adapt.plan import SplitSizes
-from workers.tasks.batches import augment, resized, to_batch
-
-# Images resized in one go: bounds what is in memory beside them.
-SHRUNK_AT_ONCE: Final = 4096
+from workers.tasks.batches import augment, to_batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +24,6 @@ class Part:
     def first(self, number: int) -> "Part":
         """Return the first images; support and query are in random order."""
         return Part(images=self.images[:number], labels=self.labels[:number])
-
-    def shrunk(self, side: int) -> "Part":
-        """Return the images resized to `side` pixels, as bytes."""
-        parts = self.images.split(SHRUNK_AT_ONCE)
-        pixels = torch.cat([resized(part.permute(0, 3, 1, 2), side).permute(0, 2, 3, 1) for part in parts])
-        return Part(images=pixels.contiguous(), labels=self.labels)
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all images once, in order, as normalized batches with their labels."""
@@ -58,13 +48,6 @@ class TaskData:
     @property
     def resolution(self) -> int:
         return self.support.images.shape[1]
-
-    def shrunk(self, side: int) -> "TaskData":
-        """Return the same images at a smaller side, or as they are if it is theirs."""
-        if side == self.resolution:
-            return self
-        parts = {name: getattr(self, name).shrunk(side) for name in ("support", "query", "test")}
-        return TaskData(**parts, classes=self.classes)
 
 
 class SupportStream:

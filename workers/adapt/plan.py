@@ -149,7 +149,7 @@ def check_limits(smallest: Cost, request: AdaptationRequest) -> None:
             f"{name}: no architecture of {request.search_space} is that small for this dataset",
             got=limit,
             expected=f"at least {least}",
-            todo=f"Raise {name} to {least} or more.",
+            todo=f"Raise {name} to {least} or more{smaller_side(name)}.",
         )
 
 
@@ -159,8 +159,13 @@ def _check_given(cost: Cost, request: AdaptationRequest) -> None:
             f"{name}: the given architecture costs more for this dataset",
             got=limit,
             expected=f"at least {spent}",
-            todo=f"Raise {name} to {spent} or more, or give a smaller architecture.",
+            todo=f"Raise {name} to {spent} or more, or give a smaller architecture{smaller_side(name)}.",
         )
+
+
+def smaller_side(limit: str) -> str:
+    """Return the way out that MACs have beside: limits are checked at the side that the data has."""
+    return ", or ask for a smaller resolution" if limit == "max_macs" else ""
 
 
 def _exceeded(cost: Cost, request: AdaptationRequest) -> Iterator[tuple[str, int, int]]:

@@ -80,8 +80,8 @@ class Result:
         full_side = choose_resolution(self.attempt.request, self.report)
         if plan.resolution < full_side:
             notes.append(
-                f"The seconds afforded few looks at images of {full_side} pixels, so all were shrunk to "
-                f"{plan.resolution}; `resolution` asks for another side."
+                f"The seconds do not afford enough looks at images of {full_side} pixels: all were shrunk to "
+                f"{plan.resolution}."
             )
         return " ".join(notes)
 

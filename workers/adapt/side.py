@@ -1,96 +1,118 @@
 """At which side an adaptation learns, in pixels: the largest one at which its seconds afford enough epochs.
 
-A quarter of the pixels are a quarter of the seconds: on a short budget, four looks at small images teach more than one
-at large ones. `docs/adaptations.md` says what was measured.
+A quarter of the pixels are about a quarter of the seconds on a CPU: on a short budget, four looks at small images teach
+more than one at large ones. `docs/adaptations.md` says what was measured.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import torch
 import torch.nn.functional as F
 
 from search_spaces.architecture import Architecture
-from search_spaces.network import build_network
+from search_spaces.network import Network, build_network
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
-from workers.adapt.data import TaskData
+from workers.adapt.limits import Feasible, Limits
 from workers.adapt.plan import BATCH_SIZE, EXPORT_S, RESOLUTIONS, given_architecture
 from workers.adapt.start import mean_seconds
 from workers.bayes.distributions import MetaPrior
 from workers.bayes.randomness import slot_generator
 from workers.contracts.adaptations import AdaptationRequest
-from workers.priors.loss_model import draw_valid
-from workers.priors.model import mode_of
-from workers.tasks.batches import to_batch
+from workers.contracts.datasets import DatasetReport
+from workers.priors.model import uniform_logits
+from workers.tasks.split_sizes import HELD_OUT_SHARE, query_fraction
 
 # Epochs that a side takes before it is better than the next smaller one; from 32 on as many as there.
 ENOUGH_EPOCHS: Final = {16: 0.0, 24: 4.0, 32: 40.0}
 NUM_TIMED_STEPS: Final = 2
-# Drawn where there is no prior, to time the one of median cost.
+# Drawn where no architecture is likely before the others, to time the one of median cost.
 NUM_DRAWN: Final = 15
+
+
+def possible_sides(request: AdaptationRequest, full: int, prior_sides: Sequence[int]) -> list[int]:
+    """Return the sides that an adaptation may learn at, ascending: only the full one where one was asked for.
+
+    Args:
+        request: What was asked.
+        full: The largest, from the data.
+        prior_sides: That the prior learned at; none is below the least. Empty: without a prior.
+    """
+    least = full if request.resolution is not None else min(prior_sides, default=RESOLUTIONS[0])
+    return [*(side for side in RESOLUTIONS if least <= side < full), full]
 
 
 def choose_side(
     request: AdaptationRequest,
     macro: Macro,
     prior: MetaPrior | None,
-    prior_sides: Sequence[int],
-    data: TaskData,
+    sides: Sequence[int],
+    report: DatasetReport,
+    device: torch.device,
     remaining_s: Callable[[], float],
 ) -> int:
-    """Return the side to learn at: the macro's own, where one was asked for.
+    """Return the largest side at which the seconds afford enough epochs, or the least of all.
+
+    Steps are timed before anything is decoded, from the least side up, on noise.
 
     Args:
         request: What was asked.
-        macro: At the largest side that could be.
+        macro: The skeleton, at any side.
         prior: Whose mode is timed; None: an architecture of median cost is.
-        prior_sides: That it learned at; none is chosen below the least. Empty: without a prior.
-        data: At the macro's side.
+        sides: Ascending, in pixels.
+        report: Of the dataset: how many images there are to learn from.
+        device: To compute on.
         remaining_s: Seconds of the budget that are left.
     """
-    full = macro.image_size
-    least = min(prior_sides, default=RESOLUTIONS[0])
-    sides = [*(side for side in RESOLUTIONS if least <= side < full), full]
-    if request.resolution is not None or len(sides) == 1:
-        return full
-    step_s = _step_seconds(_typical(request, macro, prior), macro, data)
-    per_epoch_s = step_s * len(data.support) / min(BATCH_SIZE, len(data.support)) / max(1, request.num_workers)
-    return affordable_side(sides, max(0.0, remaining_s() - EXPORT_S) / per_epoch_s)
+    chosen = sides[0]
+    if len(sides) == 1:
+        return chosen
+    num_train = _num_train(report)
+    arch = _typical(request, macro, prior)
+    network = build_network(arch, macro, generator=slot_generator(0, 0, 0, "side")).to(device).train()
+    steps_per_epoch = num_train / min(BATCH_SIZE, num_train) / max(1, request.num_workers)
+    for side in sides[1:]:
+        step_s = _step_seconds(network, side, min(BATCH_SIZE, num_train), device)
+        epochs = max(0.0, remaining_s() - EXPORT_S) / step_s / steps_per_epoch
+        if epochs < ENOUGH_EPOCHS.get(side, max(ENOUGH_EPOCHS.values())):
+            break
+        chosen = side
+    return chosen
 
 
-def affordable_side(sides: Sequence[int], epochs: float) -> int:
-    """Return the largest side at which the seconds afford enough epochs, or the least of all.
-
-    Args:
-        sides: Ascending, in pixels.
-        epochs: That the seconds afford at the last one.
-    """
-    full = sides[-1]
-    most = max(ENOUGH_EPOCHS.values())
-    enough = (side for side in reversed(sides) if epochs * (full / side) ** 2 >= ENOUGH_EPOCHS.get(side, most))
-    return next(enough, sides[0])
+def _num_train(report: DatasetReport) -> int:
+    """Return about how many images there are to learn from, at least one: `split_sizes` without rounding by class."""
+    declared = report.splits
+    num_images = declared.get("train", report.total_images)
+    if declared.get("val") and declared.get("test"):
+        return max(1, num_images)
+    cut = query_fraction(report.total_images)
+    cut += 0.0 if declared.get("val") or declared.get("test") else HELD_OUT_SHARE
+    return max(1, round(num_images * (1 - cut)))
 
 
 def _typical(request: AdaptationRequest, macro: Macro, prior: MetaPrior | None) -> Architecture:
+    """Return what is likely to be trained: as given, or the prior's mode within the limits, or one of median cost."""
     given = given_architecture(request)
     if given is not None:
         return given
     space = SPACES[request.search_space]
-    if prior is not None:
-        return mode_of(prior, space)
-    drawn = draw_valid(space, NUM_DRAWN, slot_generator(request.seed, 0, 0, "side"))
+    feasible = Feasible(space, macro, Limits(max_params=request.max_params, max_macs=request.max_macs))
+    if prior is not None and request.search != "random":
+        return feasible.mode(prior.arch_logits)
+    generator = slot_generator(request.seed, 0, 0, "side")
+    drawn = feasible.sample(feasible.tilt(uniform_logits(space), generator), NUM_DRAWN, generator)
     return sorted(drawn, key=lambda arch: space.cost(arch, macro).macs)[len(drawn) // 2]
 
 
-def _step_seconds(arch: Architecture, macro: Macro, data: TaskData) -> float:
-    """Return the seconds of a training step at the macro's side."""
-    device = data.support.labels.device
-    network = build_network(arch, macro, generator=slot_generator(0, 0, 0, "side")).to(device).train()
-    batch = data.support.first(BATCH_SIZE)
-    images = to_batch(batch.images, macro.image_size)
+def _step_seconds(network: Network, side: int, size: int, device: torch.device) -> float:
+    """Return the seconds of a training step on `size` images of a side."""
+    images = torch.rand(size, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(size, dtype=torch.int64, device=device)
 
     def step() -> None:
-        F.cross_entropy(network(images), batch.labels).backward()
+        F.cross_entropy(network(images), labels).backward()
 
     step()  # also chooses kernels
-    return mean_seconds([step] * NUM_TIMED_STEPS)
+    return min(mean_seconds([step]) for _ in range(NUM_TIMED_STEPS))

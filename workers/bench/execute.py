@@ -11,6 +11,7 @@ import torch
 
 from workers.adapt.attempt import REQUEST, run_attempt
 from workers.adapt.plan import choose_macro
+from workers.adapt.side import possible_sides
 from workers.adapt.staging import read_report, stage
 from workers.adapt.sync import Group
 from workers.bench.records import Order, Outcome
@@ -80,8 +81,10 @@ def _decode(store: Store, attempt: AttemptRequest) -> None:
     card = None if prior == NO_PRIOR else PriorRegistry(store).card(prior)
     report = read_report(store, attempt)
     patient = attempt.model_copy(update={"request": attempt.request.model_copy(update={"budget_s": WARMING_BUDGET_S})})
-    # The side follows from the budget that was asked for.
-    stage(store, patient, report, choose_macro(attempt.request, report, card).image_size, CPU)
+    # The largest side follows from the budget that was asked for; a run may learn at a smaller one.
+    full = choose_macro(attempt.request, report, card).image_size
+    for side in possible_sides(attempt.request, full, () if card is None else card.resolutions):
+        stage(store, patient, report, side, CPU)
 
 
 def _clear(store: Store, key: str, but: tuple[str, ...] = ()) -> None:

@@ -124,6 +124,7 @@ class Plan(StoredContract):
     Attributes:
         architecture: The one that was given, in its space's string form; None where it is searched, or a baseline's.
         flip: Whether mirrored images keep their label on this dataset, measured; only then are they mirrored.
+        resolution: Side of the images in pixels, which may be below the data's own on a short budget.
         early_resolution: Side in pixels during the search and the first part of the final training: half of
             `resolution` where the budget affords only a few epochs at the full one.
         num_search_steps: Steps on the weights along paths drawn from the posterior; 0 where nothing is searched.

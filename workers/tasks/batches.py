@@ -15,26 +15,21 @@ STD: Final = (0.260, 0.253, 0.268)
 
 
 def to_batch(images: Tensor, resolution: int) -> Tensor:
-    """Return float32 [N, 3, R, R], channels last, normalized, of uint8 images [N, r, r, 3]; other sides are resized."""
+    """Return float32 [N, 3, R, R], channels last, normalized, of uint8 images [N, r, r, 3].
+
+    Other sides are resized by bilinear interpolation with antialias: what Pillow does when an archive's images are
+    read, so that a shrunk image looks the same from either.
+    """
     pixels = images.permute(0, 3, 1, 2)
     if pixels.shape[-1] != resolution:
-        pixels = resized(pixels, resolution)
+        # The kernel for bytes is several times faster, but it is the CPU's alone.
+        pixels = pixels if pixels.device.type == "cpu" else pixels.float()
+        pixels = F.interpolate(pixels, (resolution, resolution), mode="bilinear", antialias=True)
     mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
     std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
     # (x / 255 - mean) / std, in one pass over the pixels.
     batch = torch.addcmul(-mean / std, pixels.float(), 1 / (255 * std))
     return batch.contiguous(memory_format=torch.channels_last)
-
-
-def resized(pixels: Tensor, side: int) -> Tensor:
-    """Return bytes [N, 3, R, R] of bytes [N, 3, r, r], by bilinear interpolation with antialias.
-
-    What Pillow does when an archive's images are read, so that a shrunk image looks the same from either.
-    """
-    if pixels.device.type == "cpu":  # whose kernel for bytes is several times faster, and the CPU's alone
-        return F.interpolate(pixels, (side, side), mode="bilinear", antialias=True)
-    small = F.interpolate(pixels.float(), (side, side), mode="bilinear", antialias=True)
-    return small.round().clamp(0, 255).to(torch.uint8)
 
 
 def augment(batch: Tensor, generator: torch.Generator, *, flip: bool) -> Tensor:

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Engine
 
 from service.adaptations.views import Views
 from service.records.counts import unfinished_by_state
+from workers.priors.registry import bundled_cards
 
 BUNDLED = "nas_bench_201-v2"
 
@@ -50,18 +51,19 @@ def priors(service, own_card, tensors) -> list[str]:
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 def test_priors_come_in_parts_the_bundled_first(service, priors, limit):
-    assert [one["card"]["id"] for one in all_of(service, "/v1/priors", limit=limit)] == [BUNDLED, *priors]
+    assert [one["card"]["id"] for one in all_of(service, "/v1/priors", limit=limit)] == [*bundled_cards(), *priors]
     of_space = all_of(service, "/v1/priors", limit=limit, search_space="nas_bench_201")
     assert [one["card"]["id"] for one in of_space] == [BUNDLED, *priors]
     assert all_of(service, "/v1/priors", limit=limit, search_space="darts") == []
 
 
 def test_a_list_of_priors_goes_on_after_one_that_was_deleted(service, priors):
-    page = service.client.get("/v1/priors", params={"limit": 3}).json()
+    asked = {"limit": 3, "search_space": "nas_bench_201"}
+    page = service.client.get("/v1/priors", params=asked).json()
     assert page["items"][-1]["card"]["id"] == priors[1]
     for gone in priors[1:3]:
         assert service.client.delete(f"/v1/priors/{gone}").status_code == 204
-    following = service.client.get("/v1/priors", params={"limit": 3, "cursor": page["next_cursor"]}).json()
+    following = service.client.get("/v1/priors", params={**asked, "cursor": page["next_cursor"]}).json()
     assert [one["card"]["id"] for one in following["items"]] == [priors[3]]
 
 

@@ -24,6 +24,7 @@ from workers.contracts.meta_runs import (
     MetaProgress,
     MetaRunRequest,
 )
+from workers.priors.registry import bundled_cards
 from workers.store import layout
 
 REPORT = b"# Report\n"
@@ -151,7 +152,8 @@ def test_a_prior_is_imported_promoted_downloaded_and_deleted(real, own_prior, tm
     imported = real.import_prior(card, tensors)
     assert (imported.card.id, imported.bundled, imported.default) == ("own-v1", False, False)
     assert real.import_prior(card, tensors) == imported  # the same again is no conflict
-    assert {view.card.id: view.default for view in real.all_priors()} == {BUNDLED: True, "own-v1": False}
+    defaults = dict.fromkeys(bundled_cards(), True)
+    assert {view.card.id: view.default for view in real.all_priors()} == {**defaults, "own-v1": False}
 
     assert real.promote_prior("own-v1").default
     assert not real.prior(BUNDLED).default

@@ -100,7 +100,7 @@ def test_images_are_shrunk_where_the_seconds_afford_few_looks_at_them(
     _, metrics = run(store, key)
 
     assert metrics.resolution == 16
-    assert "so all were shrunk to 16; `resolution` asks for another side" in metrics.budget_note
+    assert "images of 32 pixels: all were shrunk to 16." in metrics.budget_note
     space = SPACES["nas_bench_201"]
     macro = space.default_macro(num_classes=4, image_size=16)
     assert metrics.cost.macs == space.cost(space.parse(metrics.architecture), macro).macs

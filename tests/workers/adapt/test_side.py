@@ -5,105 +5,154 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from search_spaces.architecture import Architecture
+from search_spaces.network import Network
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 from workers.adapt import side as side_module
-from workers.adapt.data import Part, TaskData
-from workers.adapt.side import ENOUGH_EPOCHS, affordable_side, choose_side
+from workers.adapt.plan import BATCH_SIZE, EXPORT_S
+from workers.adapt.side import ENOUGH_EPOCHS, choose_side, possible_sides
 from workers.bayes.randomness import slot_generator
 from workers.contracts.adaptations import AdaptationRequest
-from workers.priors.model import fresh_prior
-from workers.tasks.batches import to_batch
+from workers.contracts.datasets import DatasetReport, SplitName
+from workers.priors.model import fresh_prior, mode_of
 
-SPACE = "nas_bench_201"
+SPACE = SPACES["nas_bench_201"]
 MACRO = Macro(num_channels=4, num_cells=1, num_classes=2, image_size=32)
 SIDES = (16, 24, 32)
+PRIOR = fresh_prior(SPACE.name, MACRO, slot_generator(0, 0, 0, "weights"), weight_scale=0.1)
+CELL = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|"
+# Of a thousand images 30 % are held out: ten steps and a bit are an epoch.
+STEPS_PER_EPOCH = 700 / BATCH_SIZE
 
 
-def noise(side: int = 32, number: int = 20) -> TaskData:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (number, side, side, 3), dtype=torch.uint8, generator=generator)
-    part = Part(images=images, labels=torch.arange(number) % 2)
-    return TaskData(support=part, query=part.first(10), test=part.first(6), classes=("a", "b"))
+def report(splits: dict[SplitName, int] | None = None) -> DatasetReport:
+    return DatasetReport(
+        classes=("a", "b"),
+        num_images=(500, 500),
+        splits=splits or {},
+        median_size=32,
+        min_size=32,
+        max_size=32,
+        modes={"RGB": 1000},
+    )
 
 
 @pytest.fixture
-def chosen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """What is chosen where a step at 32 pixels takes `step_s` and an epoch is one step."""
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Architecture, int]]:
+    """The architectures and sides that were timed, in their order."""
+    return []
 
-    def choose(step_s: float, remaining_s: float = 60.0, sides: tuple[int, ...] = SIDES, **request: object) -> int:
-        monkeypatch.setattr(side_module, "mean_seconds", lambda works: step_s)
-        prior = fresh_prior(SPACE, MACRO, slot_generator(0, 0, 0, "weights"), weight_scale=0.1) if sides else None
+
+@pytest.fixture
+def chosen(timed: list[tuple[Architecture, int]], monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """What is chosen where the seconds afford so many epochs at 32 pixels and steps cost by the pixel."""
+
+    def choose(
+        epochs_at_32: float,
+        *,
+        sides: tuple[int, ...] = SIDES,
+        with_prior: bool = True,
+        flat: bool = False,
+        splits: dict[SplitName, int] | None = None,
+        **request: object,
+    ) -> int:
+        free_s = 50.0
+
+        def step_s(network: Network, side: int, size: int, device: torch.device) -> float:
+            timed.append((network.architecture, side))
+            at_32 = free_s / epochs_at_32 / STEPS_PER_EPOCH
+            return at_32 if flat else at_32 * (side / 32) ** 2
+
+        monkeypatch.setattr(side_module, "_step_seconds", step_s)
         asked = AdaptationRequest.model_validate(request)
-        return choose_side(asked, MACRO, prior, sides, noise(), lambda: remaining_s)
+        prior = PRIOR if with_prior else None
+        device = torch.device("cpu")
+        return choose_side(asked, MACRO, prior, sides, report(splits), device, lambda: EXPORT_S + free_s)
 
     return choose
 
 
 @pytest.mark.parametrize(
     ("epochs", "expected"),
-    [(ENOUGH_EPOCHS[32], 32), (ENOUGH_EPOCHS[32] - 1, 24), (ENOUGH_EPOCHS[24], 24), (1.0, 16), (0.0, 16)],
+    [(ENOUGH_EPOCHS[32] + 1, 32), (ENOUGH_EPOCHS[32] - 1, 24), (ENOUGH_EPOCHS[24], 24), (1.0, 16), (0.01, 16)],
 )
-def test_the_largest_side_with_enough_epochs_or_the_least(epochs: float, expected: int) -> None:
-    assert affordable_side(SIDES, epochs) == expected
+def test_the_largest_side_with_enough_epochs_or_the_least(
+    epochs: float, expected: int, chosen: Callable[..., int]
+) -> None:
+    assert chosen(epochs) == expected
 
 
-def test_larger_sides_take_as_many_epochs() -> None:
-    assert affordable_side((16, 24, 32, 48, 64), ENOUGH_EPOCHS[32]) == 64
-    assert affordable_side((16, 24, 32, 48, 64), ENOUGH_EPOCHS[32] / 1.7) == 48
+def test_larger_sides_take_as_many_epochs(chosen: Callable[..., int]) -> None:
+    sides = (16, 24, 32, 48, 64)
+    assert chosen(4.1 * ENOUGH_EPOCHS[32], sides=sides) == 64
+    assert chosen(2.3 * ENOUGH_EPOCHS[32], sides=sides) == 48
 
 
-def test_fewer_seconds_or_slower_steps_shrink_the_images(chosen: Callable[..., int]) -> None:
-    assert chosen(0.1) == 32
-    assert chosen(0.1, remaining_s=9.0) == 24
-    assert chosen(40.0) == 16
-    assert chosen(0.1, remaining_s=7.0) == 16  # not even the export is afforded
+def test_nothing_is_timed_beyond_the_first_side_that_is_too_dear(
+    chosen: Callable[..., int], timed: list[tuple[Architecture, int]]
+) -> None:
+    assert chosen(1.0) == 16
+    assert [side for _, side in timed] == [24]
+
+
+def test_where_pixels_cost_nothing_none_are_given_up(chosen: Callable[..., int]) -> None:
+    assert chosen(ENOUGH_EPOCHS[32] + 1, flat=True) == 32
+    assert chosen(ENOUGH_EPOCHS[24] + 1, flat=True) == 24
 
 
 def test_workers_share_an_epoch(chosen: Callable[..., int]) -> None:
-    one_s = 52.5 / ENOUGH_EPOCHS[32] * 1.5
-    assert chosen(one_s) == 24
-    assert chosen(one_s, num_workers=2) == 32
+    assert chosen(0.75 * ENOUGH_EPOCHS[32]) == 24
+    assert chosen(0.75 * ENOUGH_EPOCHS[32], num_workers=2) == 32
 
 
-def test_none_is_chosen_below_what_the_prior_has_seen(chosen: Callable[..., int]) -> None:
-    assert chosen(20.0, sides=(24, 32)) == 24
-    assert chosen(20.0, sides=(32,)) == 32
+def test_an_epoch_is_of_the_images_to_learn_from(chosen: Callable[..., int]) -> None:
+    near = 0.75 * ENOUGH_EPOCHS[32]
+    assert chosen(near, splits={"train": 400, "val": 300, "test": 300}) == 32
+    assert chosen(near, splits={"train": 400, "test": 600}) == 32
+    assert chosen(near, splits={"train": 1000}) == 24
 
 
-def test_a_side_that_was_asked_for_is_kept(chosen: Callable[..., int]) -> None:
-    assert chosen(20.0, resolution=32) == 32
+def test_the_sides_are_those_between_the_priors_and_the_datas() -> None:
+    asked = AdaptationRequest()
+    assert possible_sides(asked, 32, ()) == [16, 24, 32]
+    assert possible_sides(asked, 32, (24, 32)) == [24, 32]
+    assert possible_sides(asked, 32, (64,)) == [32]
+    assert possible_sides(asked, 16, (16, 32)) == [16]
+    assert possible_sides(AdaptationRequest(resolution=40), 40, (16,)) == [40]
 
 
-def test_without_a_prior_an_architecture_of_median_cost_is_timed(
-    chosen: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+def test_the_priors_mode_is_timed_within_the_limits(
+    chosen: Callable[..., int], timed: list[tuple[Architecture, int]]
 ) -> None:
-    timed = []
-    monkeypatch.setattr(side_module, "_step_seconds", lambda arch, macro, data: timed.append(arch) or 40.0)
-
-    assert chosen(20.0, sides=()) == 16
-
-    costs = [SPACES[SPACE].cost(arch, MACRO).macs for arch in timed]
-    least = SPACES[SPACE].minimum_cost(MACRO).macs
-    (cost,) = costs
-    assert cost > least
+    chosen(1.0)
+    least = SPACE.minimum_cost(MACRO).macs
+    chosen(1.0, max_macs=least)
+    (mode, _), (within, _) = timed
+    assert mode == mode_of(PRIOR, SPACE)
+    assert SPACE.cost(within, MACRO).macs == least
 
 
-def test_the_given_architecture_is_timed(chosen: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
-    cell = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|"
-    timed = []
-    monkeypatch.setattr(side_module, "_step_seconds", lambda arch, macro, data: timed.append(arch) or 40.0)
+@pytest.mark.parametrize("options", [{"with_prior": False}, {"search": "random"}])
+def test_without_a_likely_architecture_one_of_median_cost_is_timed(
+    options: dict[str, object], chosen: Callable[..., int], timed: list[tuple[Architecture, int]]
+) -> None:
+    chosen(1.0, **options)
 
-    chosen(20.0, search="given", architecture=cell)
+    ((arch, _),) = timed
+    assert SPACE.cost(arch, MACRO).macs > SPACE.minimum_cost(MACRO).macs
 
-    assert [SPACES[SPACE].format(arch) for arch in timed] == [cell]
+
+def test_the_given_architecture_is_timed(chosen: Callable[..., int], timed: list[tuple[Architecture, int]]) -> None:
+    chosen(1.0, search="given", architecture=CELL)
+
+    assert [SPACE.format(arch) for arch, _ in timed] == [CELL]
 
 
-def test_shrunk_images_are_those_that_a_batch_of_that_side_shows() -> None:
-    data = noise()
-
-    small = data.shrunk(16)
-
-    assert (small.resolution, small.sizes, small.classes) == (16, data.sizes, data.classes)
-    assert torch.equal(to_batch(small.test.images, 16), to_batch(data.test.images, 16))
-    assert data.shrunk(32) is data
+def test_a_real_step_takes_longer_at_more_pixels() -> None:
+    asked, device = AdaptationRequest(), torch.device("cpu")
+    slow, fast = (
+        choose_side(asked, MACRO, PRIOR, SIDES, report(), device, lambda seconds=seconds: EXPORT_S + seconds)
+        for seconds in (0.0, 10_000.0)
+    )
+    assert (slow, fast) == (16, 32)
