@@ -74,6 +74,8 @@ DOMAINS := build/domains
 domains: install
 	$(BIN)/python -m benchmarks.domains $(DOMAINS)
 
+SUITE_DATA := build/suite/.written
+
 # To learn from, with their weights; without the classes of ImageNet and the emoji that name what CIFAR-10 shows.
 FOUR_DOMAINS = \
 	--data $(DOMAINS)/imagenet32/imagenet32.npz:2 --split $(DOMAINS)/imagenet32/split_without_cifar10.json \
@@ -91,10 +93,10 @@ BUDGET_CPU_S ?= 900
 bench-leave-one-out: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.leave_one_out --budget-cpu-s $(BUDGET_CPU_S)
 
-# What more meta-training is worth: the bundled prior, and its recipe shortened to a half, a quarter, an eighth, a sixteenth.
+# What more meta-training is worth: the bundled prior's parent, and its recipe shortened to a half ... a sixteenth.
 # Needs `make domains`.
 .PHONY: bench-meta-compute
-bench-meta-compute: install
+bench-meta-compute: prior-fixed
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.meta_compute
 
 # What helps a prior to learn: variants of a configuration, 40 CPU seconds each, after one warm-up of 120
@@ -107,7 +109,7 @@ bench-meta-training: install
 
 # How well a prior ranks architectures that it never tried, on classes that it never met, beside counting parameters; more
 # options by RANKING='--num-steps 250'.
-PRIOR ?= workers/priors/bundled/nas_bench_201-v2
+PRIOR ?= workers/priors/bundled/nas_bench_201-v3
 .PHONY: bench-ranking
 bench-ranking: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.ranking --prior $(PRIOR) $(RANKING)
@@ -116,6 +118,11 @@ bench-ranking: install
 .PHONY: bench-trials
 bench-trials: install
 	$(BIN)/python -m benchmarks.priors.trials --prior $(PRIOR)
+
+# The first steps on datasets that a prior never saw, from its weights and from fresh ones; needs what bench-tasks needs.
+.PHONY: bench-few-steps
+bench-few-steps: install $(SUITE_DATA)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.few_steps
 
 # Which supernet of the mobile space ranks better: weights of each block's own, or slices; needs the packed CIFAR-10.
 .PHONY: bench-mobile-sharing
@@ -132,19 +139,27 @@ bench-step-ranking: install
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.search.step_ranking
 
 # Suites of adaptations, hours long; each goes on where it was stopped (docs/bench.md). More options by BENCH='--only-seed 0'.
-SUITE_DATA := build/suite/.written
-.PHONY: bench-tasks bench-anytime
-bench-tasks: prior-fixed
-bench-tasks bench-anytime: install $(SUITE_DATA)
+.PHONY: bench-tasks bench-anytime bench-namesakes
+bench-tasks: prior-fixed-long
+bench-namesakes: prior-fixed-namesakes
+bench-tasks bench-anytime bench-namesakes: install $(SUITE_DATA)
 	$(BIN)/archprior bench benchmarks/suites/$(@:bench-%=%).json --out build/$@ --json \
 		--results benchmarks/results/$(@:bench-%=%).json $(BENCH)
 
-# The prior of the cell that bench-tasks compares with, alone: the same domains, and as many CPU seconds as the bundled one.
-FIXED := build/priors/fixed
-.PHONY: prior-fixed
-prior-fixed: install
+# The prior of the cell that bench-tasks compares with: it goes on from the same parent as the bundled one, for as many CPU
+# seconds, and learns for this cell only.
+FIXED := build/priors/fixed-long
+.PHONY: prior-fixed-long
+prior-fixed-long: prior-fixed
 	test -f $(FIXED)/card.json || OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out $(FIXED) \
-		--config benchmarks/suites/fixed.json $(FOUR_DOMAINS)
+		--config benchmarks/suites/fixed.json --parent build/priors/fixed $(FOUR_DOMAINS)
+
+# The parent of the bundled prior once more, learned with the classes too that name what CIFAR-10 shows.
+NAMESAKES := build/priors/fixed-namesakes
+.PHONY: prior-fixed-namesakes
+prior-fixed-namesakes: install
+	test -f $(NAMESAKES)/card.json || OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out $(NAMESAKES) \
+		--config $(BUNDLED)/nas_bench_201-v3/parent.json $(subst split_without_cifar10,split,$(FOUR_DOMAINS))
 
 # Needs what `make domains` writes, and the packed CIFAR-10.
 $(SUITE_DATA): benchmarks/suites/data.py | $(INSTALLED)
@@ -213,11 +228,20 @@ constraints:
 clean:
 	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache
 
-# The bundled priors, from the four domains of `make domains`; each takes about an hour of a core, and goes on from its
+# The bundled priors, from the four domains of `make domains`; each takes an hour or two of a core, and goes on from its
 # checkpoint when stopped.
 BUNDLED := workers/priors/bundled
-BUNDLED_PRIORS := prior-nas_bench_201-v2 prior-mobile-v1 prior-darts-v1
-.PHONY: $(BUNDLED_PRIORS)
+BUNDLED_PRIORS := prior-nas_bench_201-v3 prior-mobile-v1 prior-darts-v1
+.PHONY: $(BUNDLED_PRIORS) prior-fixed
 $(BUNDLED_PRIORS): prior-%: install
-	OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out build/priors/$* --config $(BUNDLED)/$*/config.json $(FOUR_DOMAINS)
+	OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out build/priors/$* --config $(BUNDLED)/$*/config.json $(PARENT) \
+		$(FOUR_DOMAINS)
 	cp build/priors/$*/card.json build/priors/$*/prior.safetensors $(BUNDLED)/$*/
+
+# One cell learns first, alone; then the cells that contain it learn beside it.
+prior-nas_bench_201-v3: prior-fixed
+prior-nas_bench_201-v3: PARENT := --parent build/priors/fixed
+
+prior-fixed: install
+	test -f build/priors/fixed/card.json || OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out build/priors/fixed \
+		--config $(BUNDLED)/nas_bench_201-v3/parent.json $(FOUR_DOMAINS)

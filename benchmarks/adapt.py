@@ -24,11 +24,13 @@ from typing import Final
 
 from scipy import stats
 
+from workers.priors.registry import DEFAULTS
+
 ROOT: Final = Path(__file__).parents[1]
 DATA: Final = Path(os.environ.get("ARCHPRIOR_SHARED_DATA", ROOT.parent / "shared" / "data"))
 WORK: Final = ROOT / "build" / "bench-adapt"
 RESULTS: Final = ROOT / "benchmarks" / "results" / "adapt.json"
-PRIOR: Final = "nas_bench_201-v2"
+PRIOR: Final = DEFAULTS["nas_bench_201"]
 ARMS: Final[dict[str, dict[str, object]]] = {
     "adapt": {"prior": PRIOR, "search": "adapt"},
     "prior_mode": {"prior": PRIOR, "search": "prior_mode"},

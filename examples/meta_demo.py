@@ -15,9 +15,10 @@ from pathlib import Path
 from service.cli.embedded import data_folder, embedded_service
 from service.cli.interrupts import interruptible
 from service.client import Client
+from workers.priors.registry import DEFAULTS
 
 BUDGET_S = 120
-PARENT = "nas_bench_201-v2"
+PARENT = DEFAULTS["nas_bench_201"]
 # Two tasks a step, one for each worker. The number of steps is out of reach: the budget ends the run.
 CONFIG = {
     "num_steps": 2000, "warmup_steps": 40, "joint_steps": 160, "num_slots": 2, "resolutions": [16], "joint_batch": 64,

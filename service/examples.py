@@ -56,6 +56,7 @@ from workers.contracts.datasets import DatasetReport
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.meta_runs import Counters, DatasetChoice, MetaEvent, MetaProgress, MetaRunRequest
 from workers.contracts.priors import LearnedFrom, MacroSpec, PriorCard
+from workers.priors.registry import DEFAULTS
 
 _BEGAN: Final = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 _ENDED: Final = datetime(2026, 3, 2, 9, 31, 12, tzinfo=UTC)
@@ -63,7 +64,7 @@ _SHA256: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a
 _CELL: Final = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_3x3~1|+|none~0|skip_connect~1|nor_conv_1x1~2|"
 _SPACE: Final = "nas_bench_201"
 _DATASET: Final = "ds-4f1c09b2a7de"
-_PRIOR: Final = "nas_bench_201-v2"
+_PRIOR: Final = DEFAULTS["nas_bench_201"]
 
 _REPORT: Final = DatasetReport(
     classes=("cat", "dog"), num_images=(120, 95), median_size=64, min_size=32, max_size=512, modes={"RGB": 215}
@@ -201,7 +202,7 @@ _PRIOR_VIEW: Final = PriorView(
         resolutions=(16, 32),
         num_steps=20_000,
         inherits="weights of the stem and of every op",
-        command="archprior meta-train --data classes.npz --out nas_bench_201-v2",
+        command=f"archprior meta-train --data classes.npz --out {_PRIOR}",
         config={"num_steps": 20_000},
         data=(LearnedFrom(name="classes", sha256=_SHA256, terms="CC BY 4.0", classes=("cat", "dog")),),
         curves={"loss": ((0, 2.3), (20_000, 0.9))},

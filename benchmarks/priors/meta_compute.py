@@ -31,7 +31,7 @@ from search_spaces.registry import SPACES
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.priors import LearnedFrom, PriorCard
 from workers.meta.learning.evaluation import QueryScores
-from workers.priors.registry import CARD, bundled_default, bundled_folder
+from workers.priors.registry import CARD
 
 # How often tasks come from a domain; from the others once. As in the Makefile, where priors are made.
 WEIGHTS: Final[Mapping[str, float]] = {"imagenet32": 2.0, "mnist": 0.5}
@@ -48,9 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of the command line."""
-    bundled = bundled_folder() / str(bundled_default("nas_bench_201"))
+    whole = ROOT / "build" / "priors" / "fixed"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prior", type=Path, default=bundled, help="folder of the prior that learned to the end")
+    parser.add_argument("--prior", type=Path, default=whole, help="folder of the prior that learned to the end")
     parser.add_argument("--parts", type=int, nargs="+", default=[16, 8, 4, 2], metavar="N", help="an N-th of its steps")
     parser.add_argument("--domains", type=Path, default=ROOT / "build" / "domains", help="what `make domains` wrote")
     parser.add_argument("--without", default="cifar10", help="mark whose classes the prior did not meet")

@@ -9,9 +9,11 @@ from typing import Final
 from benchmarks.results_page import (
     adapt,
     anytime,
+    few_steps,
     leave_one_out,
     meta_compute,
     meta_training,
+    namesakes,
     nas201,
     ranking,
     step,
@@ -26,6 +28,7 @@ from search_spaces.errors import lookup
 BENCHMARKS: Final = (
     tasks.BENCHMARK,
     anytime.BENCHMARK,
+    few_steps.BENCHMARK,
     nas201.BENCHMARK,
     ranking.BENCHMARK,
     trials.BENCHMARK,
@@ -33,6 +36,7 @@ BENCHMARKS: Final = (
     step.RANKING,
     meta_compute.BENCHMARK,
     leave_one_out.BENCHMARK,
+    namesakes.BENCHMARK,
     meta_training.BENCHMARK,
     adapt.BENCHMARK,
 )

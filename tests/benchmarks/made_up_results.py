@@ -12,6 +12,7 @@ from benchmarks.priors.meta_training_judge import TaskScores
 from benchmarks.search import step, step_ranking
 from benchmarks.search.step_arms import Measured
 from tests.workers.bench.made_up import outcome_of, record_of
+from workers.bench.bootstrap import bootstrap
 from workers.bench.machine import describe
 from workers.bench.results import headline, results_text
 from workers.bench.runs import Run, chosen_runs
@@ -106,7 +107,7 @@ def put_nas201(folder: Path, *, ours_top: float, ours_regret: float, caps: Seque
         "seconds": 60.0,
         "threads": 2,
         "seeds": seeds,
-        "prior": "nas_bench_201-v2",
+        "prior": "nas_bench_201-v3",
         "caps": {
             cap: {
                 "max_macs": 1000,
@@ -216,6 +217,17 @@ def put_meta_compute(folder: Path, *, last_gain: float, complete: bool = True) -
         curve.append({**point, **told, "minus_before": told["minus_base"] if place else None})
     document = {"benchmark": "meta_compute", "prior": "own-v1", "complete": complete, "num_tasks": 1}
     put(folder, "meta_compute_own-v1", {**document, "curve": curve})
+
+
+def put_few_steps(folder: Path, *, fresh: Mapping[int, float], complete: bool = True) -> None:
+    """From a prior 40 % after 10 steps and 60 % after 100, from fresh weights what is given."""
+
+    def curve(levels: Mapping[int, float]) -> dict[str, object]:
+        return {"rate": 0.01, "accuracy": {steps: bootstrap([level]) for steps, level in levels.items()}}
+
+    curves = {"digits": {"prior": curve({0: 0.3, 10: 0.4, 100: 0.6}), "fresh": curve(fresh)}}
+    document = {"benchmark": "few_steps", "prior": "own-v1", "complete": complete, "num_tasks": 1, "side": 24}
+    put(folder, "few_steps", {**document, "curves": curves})
 
 
 def put_adapt(folder: Path, *, seeds: int = 5) -> None:

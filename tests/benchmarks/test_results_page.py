@@ -150,6 +150,32 @@ def test_the_crossing_is_the_first_multiple_that_is_as_good(results: Path) -> No
     assert row_of(page_of(results), "from scratch needs") == [["a 3x, b > 10x", "shown"]]
 
 
+def test_having_met_namesakes_is_told_by_dataset(results: Path) -> None:
+    arms = {"met": {}, "unmet": {"prior": "none"}}
+    gains = {"a": 0.1, "b": 0.0}
+    suite = made_up.suite_of("namesakes", arms, reference="met")
+    made_up.put_suite(results, suite, lambda run: 0.5 + (gains[run.dataset] if run.arm == "met" else 0.0))
+
+    text = "points by which having met them is better: a 10.0 (10.0 to 10.0), b 0.0 (0.0 to 0.0)"
+    assert row_of(page_of(results), "name CIFAR-10's things") == [[text, "shown"]]
+
+
+@pytest.mark.parametrize(("last", "took"), [(0.5, "100"), (0.35, "> 100")])
+def test_ten_steps_are_held_against_what_fresh_weights_take(results: Path, last: float, took: str) -> None:
+    made_up.put_few_steps(results, fresh={0: 0.1, 10: 0.2, 100: last})
+
+    page = page_of(results)
+
+    assert row_of(page, "10-step curve") == [[f"digits: 40.0 % after 10, fresh weights take {took}", "shown"]]
+    assert "few_steps" in page.plots
+
+
+def test_part_of_the_datasets_is_said_to_be_a_part(results: Path) -> None:
+    made_up.put_few_steps(results, fresh={0: 0.1, 100: 0.2}, complete=False)
+
+    assert "only digits are judged" in page_of(results).text
+
+
 @pytest.mark.parametrize(
     ("top", "regret", "reached"),
     [(0.8, 0.4, ["yes", "yes", "yes", "yes"]), (4.0, 1.5, ["yes", "no", "yes", "no"]), (9.0, 3.0, ["no"] * 4)],

@@ -30,14 +30,14 @@ from workers.contracts.adaptations import AdaptationRequest, Candidate, Failure,
 from workers.contracts.artifacts import MEDIA_TYPES, Artifact, CostReport, Interval, Manifest, Metrics
 from workers.contracts.datasets import DatasetReport
 from workers.contracts.priors import PriorCard
-from workers.priors.registry import bundled_cards, bundled_folder
+from workers.priors.registry import DEFAULTS, bundled_cards, bundled_folder
 from workers.store import layout
 from workers.store.folder import FolderStore
 from workers.store.protocol import Store
 
 ARCH = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_3x3~1|+|none~0|skip_connect~1|nor_conv_1x1~2|"
 STATE_TIMEOUT_S = 20.0
-BUNDLED = "nas_bench_201-v2"
+BUNDLED = DEFAULTS["nas_bench_201"]
 
 
 class FakeJobs:

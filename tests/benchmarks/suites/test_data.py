@@ -148,7 +148,15 @@ def test_the_suite_of_anytime_compares_with_thirty_times_the_seconds() -> None:
     assert [budget_s / once for budget_s in suite.budgets_of("scratch_longest")] == [100]
 
 
-@pytest.mark.parametrize("target", ["bench-tasks", "bench-anytime", "bench-task-gradients"])
+def test_the_suite_of_namesakes_differs_in_the_prior_alone() -> None:
+    suite, _ = read_suite(SUITES / "namesakes.json")
+    met, unmet = (suite.arms[name].model_dump(exclude={"about", "prior"}) for name in ("met", "unmet"))
+    assert met == unmet
+    assert suite.arms["met"].prior != suite.arms["unmet"].prior
+    assert "cifar10" in suite.datasets
+
+
+@pytest.mark.parametrize("target", ["bench-tasks", "bench-anytime", "bench-namesakes", "bench-task-gradients"])
 def test_make_knows_the_command(target: str) -> None:
     done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True)
     name = target.removeprefix("bench-")

@@ -2,7 +2,9 @@
 
 import pytest
 
-BUNDLED = "nas_bench_201-v2"
+from workers.priors.registry import DEFAULTS
+
+BUNDLED = DEFAULTS["nas_bench_201"]
 
 
 @pytest.fixture(params=["adaptation", "meta-run", "dataset", "prior"])

@@ -10,9 +10,10 @@ from sqlalchemy import update
 from service.records.clock import DatabaseNow
 from service.records.idempotency import KEPT_S
 from service.records.tables import IdempotencyRow
+from workers.priors.registry import DEFAULTS
 
 ADAPTATIONS, META_RUNS, COMPARE = "/v1/adaptations", "/v1/meta-runs", "/v1/priors/compare"
-BUNDLED = "nas_bench_201-v2"
+BUNDLED = DEFAULTS["nas_bench_201"]
 
 
 def keyed(key: str) -> dict[str, str]:

@@ -10,9 +10,9 @@ from sqlalchemy.engine import Engine
 
 from service.adaptations.views import Views
 from service.records.counts import unfinished_by_state
-from workers.priors.registry import bundled_cards
+from workers.priors.registry import DEFAULTS, bundled_cards
 
-BUNDLED = "nas_bench_201-v2"
+BUNDLED = DEFAULTS["nas_bench_201"]
 
 
 @contextmanager

@@ -24,11 +24,11 @@ from workers.contracts.meta_runs import (
     MetaProgress,
     MetaRunRequest,
 )
-from workers.priors.registry import bundled_cards
+from workers.priors.registry import DEFAULTS, bundled_cards
 from workers.store import layout
 
 REPORT = b"# Report\n"
-BUNDLED = "nas_bench_201-v2"
+BUNDLED = DEFAULTS["nas_bench_201"]
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from workers.contracts.errors import InvalidDatasetError, InvalidPriorError
 from workers.contracts.loss_model import TrialConfig
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.meta_runs import DatasetChoice, MetaRunRequest
-from workers.priors.registry import bundled_cards
+from workers.priors.registry import DEFAULTS, bundled_cards
 from workers.store import layout
 
 OWNER = {"owner": "local"}
-BUNDLED = "nas_bench_201-v2"
+BUNDLED = DEFAULTS["nas_bench_201"]
 TWELVE = tuple("abcdefghijkl")
 
 

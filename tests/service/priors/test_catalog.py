@@ -12,7 +12,7 @@ from service.records.priors import PriorRecords
 from workers.contracts.errors import InvalidPriorError, StoreError
 from workers.priors.registry import DEFAULTS, PriorRegistry, bundled_cards
 
-BUNDLED = "nas_bench_201-v2"
+BUNDLED = DEFAULTS["nas_bench_201"]
 OWNER = {"owner": "local"}
 
 

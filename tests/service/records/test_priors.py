@@ -10,9 +10,10 @@ from service.records.meta_runs import MetaRunRecords
 from service.records.priors import RESERVED_IDS, PriorRecords, insert_prior, is_taken, use_prior
 from service.records.tables import MetaRunRow, PriorRow
 from workers.contracts.meta_runs import DatasetChoice, MetaRunRequest
+from workers.priors.registry import DEFAULTS
 
 SPACE = "nas_bench_201"
-BUNDLED = "nas_bench_201-v2"
+BUNDLED = DEFAULTS["nas_bench_201"]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from workers.contracts.errors import StoreError
 from workers.priors.registry import DEFAULTS, bundled_cards
 from workers.tasks.check_process import CheckKilledError
 
-BUNDLED = "nas_bench_201-v2"
+BUNDLED = DEFAULTS["nas_bench_201"]
 
 
 def post(service, card, tensors, **fields):

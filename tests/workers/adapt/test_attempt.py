@@ -149,7 +149,7 @@ def test_an_architecture_that_is_given_is_trained_on_the_priors_weights_and_noth
 
     monkeypatch.setattr(module, "inherited_network", watched)
     cell = "|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|"
-    for number, prior in ((1, "nas_bench_201-v2"), (2, "none")):
+    for number, prior in ((1, "nas_bench_201-v3"), (2, "none")):
         key = make_attempt(number=number, search="given", architecture=cell, prior=prior, budget_s=8.0)
         _, metrics = run(store, key)
         assert (metrics.architecture, metrics.searching_helped, metrics.candidates) == (cell, None, ())
@@ -159,7 +159,7 @@ def test_an_architecture_that_is_given_is_trained_on_the_priors_weights_and_noth
             f"| search space, prior, search | nas_bench_201, {prior}, given |"
             in store.get_bytes(f"{key}/report.md").decode()
         )
-    card = bundled_cards()["nas_bench_201-v2"]
+    card = bundled_cards()["nas_bench_201-v3"]
     macro = Macro(num_channels=card.macro.num_channels, num_cells=card.macro.num_cells, num_classes=4, image_size=16)
     shapes = body_shapes("nas_bench_201", macro)
     loc = load_prior(bundled_folder() / card.id / TENSORS, SPACES["nas_bench_201"], shapes).loc

@@ -14,12 +14,12 @@ from workers.bench.runs import chosen_runs
 from workers.bench.stock import check, put_dataset, put_prior, stock
 from workers.bench.suite import DatasetSpec, Suite
 from workers.contracts.errors import InvalidDatasetError, InvalidPriorError, LimitUnreachableError
-from workers.priors.registry import CARD, TENSORS, PriorRegistry, bundled_folder
+from workers.priors.registry import CARD, DEFAULTS, TENSORS, PriorRegistry, bundled_folder
 from workers.store import layout
 from workers.store.folder import FolderStore
 
 MakeSuite = Callable[..., Suite]
-BUNDLED = "nas_bench_201-v2"
+BUNDLED = DEFAULTS["nas_bench_201"]
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """How well a prior adapts to classes that it never met: its scores on the query after so many inner steps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,6 +61,8 @@ def query_scores(
     number: int,
     *,
     architecture: Architecture | None = None,
+    at_steps: Sequence[int] | None = None,
+    sizes: tuple[int, int] | None = None,
 ) -> dict[int, QueryScores]:
     """Return the scores by number of inner steps on one task of held-out classes.
 
@@ -75,21 +77,30 @@ def query_scores(
         prior: With or without persistent heads, which are not used.
         number: Of the task; a curve has those below NUM_TASKS.
         architecture: To judge at; None: the prior's mode.
+        at_steps: Numbers of inner steps, rising; None: CURVE_STEPS.
+        sizes: Images of the support and of the query; None: SIZES.
     """
     config = work.config
+    num_support, num_query = sizes or SIZES
     generator = slot_generator(config.seed, 0, number, "held-out")
     ways = (min(config.min_ways, *held_out.num_classes_by_dataset), min(config.max_ways, held_out.num_classes))
-    raw = held_out.sample(generator, num_ways=ways, sizes=SIZES)
-    data = prepare(raw, max(1, SIZES[0] // 128), generator, flip=config.flip).on(work.device)
+    raw = held_out.sample(generator, num_ways=ways, sizes=(num_support, num_query))
+    data = prepare(raw, max(1, num_support // 128), generator, flip=config.flip).on(work.device)
     bare = without_heads(prior_on(prior, work.device))
     judged = options_of([architecture or mode_of(bare, work.supernet.space)])
     sure_EO = ruled_out(torch.zeros_like(bare.arch_logits), judged.to(work.device))
     start = MetaPrior(sure_EO, bare.loc, bare.log_scale)
-    return _curve(work, start, fit_head(work, start, data, generator), data.task, generator)
+    head = fit_head(work, start, data, generator)
+    return _curve(work, start, head, data.task, at_steps or CURVE_STEPS, generator)
 
 
 def _curve(
-    work: SlotWork, prior: MetaPrior, head: Mapping[str, Tensor], task: Task, generator: torch.Generator
+    work: SlotWork,
+    prior: MetaPrior,
+    head: Mapping[str, Tensor],
+    task: Task,
+    at_steps: Sequence[int],
+    generator: torch.Generator,
 ) -> dict[int, QueryScores]:
     config = work.config
     objective = Objective(
@@ -102,7 +113,7 @@ def _curve(
     posterior = posterior_at(prior, head)
     curve: dict[int, QueryScores] = {}
     done = 0
-    for steps in CURVE_STEPS:
+    for steps in at_steps:
         posterior = adapt(
             posterior,
             prior,
