@@ -114,12 +114,14 @@ PRIOR ?= workers/priors/bundled/nas_bench_201-v3
 bench-ranking: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.ranking --prior $(PRIOR) $(RANKING)
 
-# What each part of what a prior's trials teach is worth; trains nothing. PRIOR is the folder that meta-train wrote.
+# What each part of what a prior's trials teach is worth; trains nothing. PRIOR=FOLDER names one that meta-train wrote:
+# the bundled ones lie without the records of their trials.
 .PHONY: bench-trials
 bench-trials: install
 	$(BIN)/python -m benchmarks.priors.trials --prior $(PRIOR)
 
-# The first steps on datasets that a prior never saw, from its weights and from fresh ones; needs what bench-tasks needs.
+# The first steps on datasets that a prior never saw, from its weights and from fresh ones; needs
+# `make domains` and the packed CIFAR-10.
 .PHONY: bench-few-steps
 bench-few-steps: install $(SUITE_DATA)
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.few_steps
@@ -141,13 +143,13 @@ bench-step-ranking: install
 # Suites of adaptations, hours long; each goes on where it was stopped (docs/bench.md). More options by BENCH='--only-seed 0'.
 .PHONY: bench-tasks bench-anytime bench-namesakes
 bench-tasks: prior-fixed-long
-bench-namesakes: prior-fixed-namesakes
+bench-namesakes: prior-fixed prior-fixed-namesakes
 bench-tasks bench-anytime bench-namesakes: install $(SUITE_DATA)
 	$(BIN)/archprior bench benchmarks/suites/$(@:bench-%=%).json --out build/$@ --json \
 		--results benchmarks/results/$(@:bench-%=%).json $(BENCH)
 
 # The prior of the cell that bench-tasks compares with: it goes on from the same parent as the bundled one, for as many CPU
-# seconds, and learns for this cell only.
+# seconds (trials, which it does not need, apart), and learns for this cell only.
 FIXED := build/priors/fixed-long
 .PHONY: prior-fixed-long
 prior-fixed-long: prior-fixed
@@ -224,7 +226,7 @@ constraints:
 	build/constraints/bin/python -m pip install --quiet --editable '.[dev]'
 	build/constraints/bin/python -m pip freeze --exclude-editable | grep -viE '^(pip|setuptools)==' > constraints.txt
 
-# The checkpoint of a prior in training goes too.
+# Everything under build goes: domains, priors that took hours, what benchmarks go on from.
 clean:
 	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache
 
@@ -234,13 +236,13 @@ BUNDLED := workers/priors/bundled
 BUNDLED_PRIORS := prior-nas_bench_201-v3 prior-mobile-v1 prior-darts-v1
 .PHONY: $(BUNDLED_PRIORS) prior-fixed
 $(BUNDLED_PRIORS): prior-%: install
-	OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out build/priors/$* --config $(BUNDLED)/$*/config.json $(PARENT) \
+	OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out build/priors/$* --config $(BUNDLED)/$*/config.json $(PARENT_OF_$*) \
 		$(FOUR_DOMAINS)
 	cp build/priors/$*/card.json build/priors/$*/prior.safetensors $(BUNDLED)/$*/
 
-# One cell learns first, alone; then the cells that contain it learn beside it.
+# One cell learns first, alone; then seven others that have its convolutions learn beside it.
+PARENT_OF_nas_bench_201-v3 := --parent build/priors/fixed
 prior-nas_bench_201-v3: prior-fixed
-prior-nas_bench_201-v3: PARENT := --parent build/priors/fixed
 
 prior-fixed: install
 	test -f build/priors/fixed/card.json || OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out build/priors/fixed \

@@ -165,6 +165,7 @@ def summarize(runs: dict[str, list[dict[str, object]]], budget_s: float, threads
     }
     return {
         "benchmark": "adapt",
+        "prior": PRIOR,
         "dataset": "CIFAR-10, JPEG copies (compare with each other, not with published accuracies)",
         "budget_s": budget_s,
         "seeds": len(accuracy["adapt"]),

@@ -2,9 +2,10 @@
 
 On each dataset of the suites, none of which a prior has learned from, tasks of all its classes are drawn; a head is
 fitted, and inner steps of plain SGD on batches of 128 images follow, at the prior's mode. Both begin with the same
-images and the same architecture. Each has the rate that was best for it on tasks of the same dataset that are not
-judged, out of the same few; best by accuracy after the last step. Batch norm takes the statistics of the whole query:
-these numbers compare priors, they are no promise of an exported network.
+images and the same architecture. Each has the rate of the weights, of the same few, that was best for it after the last
+step on another split of the dataset than those that are judged; the head's rate is that of the prior's configuration.
+Tasks of a dataset are splits of the same images, so intervals over them do not cover other images. Batch norm takes the
+statistics of the whole query: these numbers compare priors, they are no promise of an exported network.
 
 usage: make bench-few-steps, or python -m benchmarks.priors.few_steps [--prior FOLDER] [--only DATASET ...]
 """
@@ -30,12 +31,12 @@ from workers.contracts.meta_config import MetaConfig
 from workers.meta.learning.data import LocalDataset, load_meta_data
 from workers.meta.learning.evaluation import QueryScores, query_scores
 from workers.meta.learning.slot import SlotWork
-from workers.priors.registry import CARD, bundled_default, bundled_folder
+from workers.priors.registry import bundled_default, bundled_folder
 from workers.tasks.distribution import ClassImages, TaskDistribution
 
-STEPS: Final = (0, 1, 2, 5, 10, 20, 50, 100, 300)
-RATES: Final = (0.003, 0.01, 0.03, 0.1)
-# Number of the task that chooses a rate; those that are judged begin at 0.
+STEPS: Final = (0, 1, 2, 5, 10, 20, 50, 100)
+RATES: Final = (0.003, 0.01, 0.03, 0.1, 0.3)
+# Number of the split that chooses a rate; those that are judged begin at 0.
 TUNING: Final = 1_000_000
 SIDE: Final = 24
 SIZES: Final = (4096, 1000)
@@ -60,7 +61,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tasks", type=int, default=5, help="of each dataset")
     parser.add_argument("--steps", type=int, nargs="+", default=list(STEPS), metavar="N", help="where to judge")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=RESULTS / "few_steps.json", help="file of results")
+    parser.add_argument("--out", type=Path, help="file of results")
     return parser.parse_args(arguments)
 
 
@@ -75,8 +76,6 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     if options.tasks < 1 or steps[0] < 0:
         expected = "at least one task, steps of 0 or more"
         raise InvalidOptionError("--tasks, --steps", got=(options.tasks, steps), expected=expected)
-    if not (options.prior / CARD).is_file():
-        raise InvalidOptionError("no prior there", got=str(options.prior), todo="Learn one by `archprior meta-train`.")
     found = {path.stem: path for path in sorted(options.data.glob("*.zip"))}
     if not found:
         todo = "`python -m benchmarks.suites.data build/suite` writes them."
@@ -84,7 +83,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     chosen = {name: lookup(found, name, kind="dataset") for name in options.only or found}
     card, machine = learned_card(options.prior), describe()
     config = MetaConfig.model_validate({**card.config, "trials": None})
-    prior = learned_prior(config, options.prior)
+    prior = learned_prior(options.prior)
     arms = {"prior": prior, "fresh": no_prior(config, prior)}
     arch = SPACES[config.search_space].parse(card.mode)
     curves: dict[str, object] = {}
@@ -97,13 +96,14 @@ def run(options: argparse.Namespace) -> dict[str, object]:
             "benchmark": "few_steps",
             "prior": card.id,
             "architecture": card.mode,
-            "complete": len(curves) == len(chosen),
+            "complete": len(curves) == len(found),
             "num_tasks": options.tasks,
+            "rates": RATES,
             "side": SIDE,
             "curves": curves,
             "gpu": "not run",
         }
-        put(options.out, {**results, **machine})
+        put(options.out or RESULTS / f"few_steps_{card.id}.json", {**results, **machine})
     return results
 
 

@@ -11,6 +11,7 @@ from typing import Final
 import torch
 
 from benchmarks.domains.written import WrittenDomain
+from search_spaces.errors import InvalidOptionError
 from search_spaces.registry import SPACES
 from workers.bayes.distributions import MetaPrior
 from workers.contracts.meta_config import MetaConfig
@@ -21,7 +22,7 @@ from workers.meta.learning.loop import meta_train, step_gradient
 from workers.meta.learning.slot import SlotWork
 from workers.meta.learning.state import CHECKPOINT, MetaState, StepLog
 from workers.priors.model import body_shapes, full_macro
-from workers.priors.registry import CARD, TENSORS
+from workers.priors.registry import CARD, TENSORS, parse_card
 from workers.priors.tensors import load_prior
 from workers.tasks.distribution import TaskDistribution
 
@@ -203,11 +204,19 @@ def cpu_seconds(folder: Path) -> float:
 
 
 def learned_card(folder: Path) -> PriorCard:
-    """Return the card of a prior that was learned."""
-    return PriorCard.from_stored((folder / CARD).read_bytes(), str(folder / CARD))
+    """Return the card of a prior that was learned.
+
+    Raises:
+        InvalidOptionError: No prior lies there.
+        InvalidPriorError: Its card cannot be read.
+    """
+    if not (folder / CARD).is_file():
+        raise InvalidOptionError("no prior there", got=str(folder), todo="Learn one by `archprior meta-train`.")
+    return parse_card((folder / CARD).read_bytes(), str(folder), any_id=True)
 
 
-def learned_prior(config: MetaConfig, folder: Path) -> MetaPrior:
+def learned_prior(folder: Path) -> MetaPrior:
     """Return a prior that was learned."""
-    macro = full_macro(config.macro, num_classes=2, image_size=max(config.resolutions))
-    return load_prior(folder / TENSORS, SPACES[config.search_space], body_shapes(config.search_space, macro))
+    card = learned_card(folder)
+    macro = full_macro(card.macro, num_classes=2, image_size=max(card.resolutions))
+    return load_prior(folder / TENSORS, SPACES[card.search_space], body_shapes(card.search_space, macro))

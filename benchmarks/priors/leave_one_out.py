@@ -107,12 +107,12 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     for name, load_its in arms.items():
         say(f"prior {name}: {config.num_steps} steps")
         learn(config, load_its, work / name, str(machine["command"]))
-    everything = learned_prior(config, work / ALL)
+    everything = learned_prior(work / ALL)
     found: dict[str, object] = {}
     results: dict[str, object] = {}
     for domain in domains:
         name = domain.card.name
-        priors = {ALL: everything, WITHOUT: learned_prior(config, work / f"{WITHOUT}-{name}")}
+        priors = {ALL: everything, WITHOUT: learned_prior(work / f"{WITHOUT}-{name}")}
         priors[NONE] = no_prior(config, everything)
         by_prior = judged(config, domain, priors, work / "scores" / name, options.tasks)
         found[name] = {"num_classes": len(domain.split.meta_test), **compare(by_prior)}

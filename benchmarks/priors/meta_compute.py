@@ -31,7 +31,6 @@ from search_spaces.registry import SPACES
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.priors import LearnedFrom, PriorCard
 from workers.meta.learning.evaluation import QueryScores
-from workers.priors.registry import CARD
 
 # How often tasks come from a domain; from the others once. As in the Makefile, where priors are made.
 WEIGHTS: Final[Mapping[str, float]] = {"imagenet32": 2.0, "mnist": 0.5}
@@ -73,8 +72,6 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         raise InvalidOptionError(
             "--tasks, --parts", got=options.parts, expected="at least one task, parts of 2 or more"
         )
-    if not (options.prior / CARD).is_file():
-        raise InvalidOptionError("no prior there", got=str(options.prior), todo="Learn one by `archprior meta-train`.")
     whole = learned_card(options.prior)
     recipe = recipe_of(whole)
     domains = learned_from(whole, learnable(options.domains, without=options.without or None))
@@ -93,7 +90,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         say(f"{config.num_steps} steps: {folder}")
         learn(config, load, folder, str(machine["command"]))
         card = learned_card(folder)
-        judged = judge.scores(recipe, learned_prior(config, folder), work / f"judged-{card.sha256[:12]}.json")
+        judged = judge.scores(recipe, learned_prior(folder), work / f"judged-{card.sha256[:12]}.json")
         scores = [task.at_cell for task in judged]
         tasks[config.num_steps] = [task.model_dump(mode="json") for task in judged]
         of_part = compare(scores, before or scores)

@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     results: dict[str, object] = {}
     for variant in variants:
         config, folder = learned(spec.base, variant, load, work, budget, str(machine["command"]))
-        prior = learned_prior(config, folder)
+        prior = learned_prior(folder)
         judging = {**variant.judge.model_dump(mode="json", exclude_defaults=True), "cell": spec.cell.choices}
         judged[variant.name] = judge.scores(variant.judge, prior, folder / f"judged-{key_of(judging)}.json")
         told[variant.name] = {

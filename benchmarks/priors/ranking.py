@@ -29,6 +29,7 @@ from scipy import stats
 
 from benchmarks.domains.written import WrittenDomain, learnable
 from benchmarks.machine import RESULTS, ROOT, describe, end_with, say
+from benchmarks.priors.learning import learned_card, learned_prior
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InvalidOptionError
 from search_spaces.registry import SPACES
@@ -42,9 +43,7 @@ from workers.meta.learning.data import LocalDataset, load_meta_data
 from workers.meta.trials.campaign import read_trials
 from workers.meta.trials.trial import Trial, Workshop, draw_task, run_trial
 from workers.priors.loss_model import draw_valid, predict
-from workers.priors.model import body_shapes, full_macro, possible_options
-from workers.priors.registry import CARD, TENSORS, parse_card
-from workers.priors.tensors import load_prior
+from workers.priors.model import full_macro, possible_options
 
 TOP_SHARE: Final = 0.05
 # Their generator is not that of any trial of a prior.
@@ -83,7 +82,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     """
     torch.set_num_threads(options.threads)
     about = describe()
-    card, prior = read_prior(options.prior)
+    card, prior = learned_card(options.prior), learned_prior(options.prior)
     domains = learnable(options.domains, options.domain)
     if not domains or options.architectures < 2 or options.tasks < 1:
         todo = "Run `make domains`; ask for two architectures and one task at least."
@@ -126,20 +125,6 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({**results, "by_domain": by_domain}, indent=1, allow_nan=False) + "\n")
     return results
-
-
-def read_prior(folder: Path) -> tuple[PriorCard, MetaPrior]:
-    """Return the prior of a folder.
-
-    Raises:
-        InvalidOptionError: There is none.
-    """
-    if not (folder / CARD).is_file():
-        raise InvalidOptionError("no prior there", got=str(folder), todo="Learn one by `archprior meta-train`.")
-    card = parse_card((folder / CARD).read_bytes(), str(folder), any_id=True)
-    macro = full_macro(card.macro, num_classes=2, image_size=max(card.resolutions))
-    space = SPACES[card.search_space]
-    return card, load_prior(folder / TENSORS, space, body_shapes(space.name, macro))
 
 
 def config_of(card: PriorCard, num_steps: int | None) -> MetaConfig:

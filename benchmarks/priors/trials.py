@@ -28,6 +28,7 @@ from typing import Final
 from scipy import stats
 
 from benchmarks.machine import RESULTS, describe, end_with, put
+from benchmarks.priors.learning import learned_card
 from search_spaces.errors import InvalidOptionError
 from search_spaces.registry import SPACES
 from workers.bench.bootstrap import bootstrap
@@ -39,7 +40,7 @@ from workers.meta.trials.findings import find
 from workers.meta.trials.trial import Trial
 from workers.priors.loss_model import predict
 from workers.priors.model import full_macro
-from workers.priors.registry import CARD, parse_card
+from workers.priors.registry import CARD
 
 LENGTH: Final = "training_steps"
 WHOLE: Final = "whole"
@@ -83,9 +84,7 @@ def read(folder: Path) -> tuple[PriorCard, MetaConfig, list[list[Trial]]]:
     Raises:
         InvalidOptionError: It has no trials, or of too few tasks.
     """
-    if not (folder / CARD).is_file():
-        raise InvalidOptionError("no prior there", got=str(folder), todo="Learn one by `archprior meta-train`.")
-    card = parse_card((folder / CARD).read_bytes(), str(folder), any_id=True)
+    card = learned_card(folder)
     ended = [trial for trial in read_trials(folder / TRIALS).values() if trial.loss is not None]
     ended.sort(key=lambda trial: (trial.task, trial.number))
     tasks = [list(group) for _, group in groupby(ended, key=lambda trial: trial.task)]

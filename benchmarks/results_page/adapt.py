@@ -20,6 +20,7 @@ class Run(Seen):
 class Document(Seen):
     """A file of results."""
 
+    prior: str
     budget_s: float
     seeds: int
     accuracy: dict[str, Interval]
@@ -48,8 +49,8 @@ def tell(results: Results) -> Told:
     return Told(
         findings=findings,
         body=paragraphs(
-            f"{found.budget_s:g} seconds from staging to manifest, the longest run {found.largest_total_s:.0f} s; "
-            f"{found.seeds} seeds; 95 % t-intervals over seeds.",
+            f"With `{found.prior}`; {found.budget_s:g} seconds from staging to manifest, the longest run "
+            f"{found.largest_total_s:.0f} s; {found.seeds} seeds; 95 % t-intervals over seeds.",
             table(["arm", "test accuracy", "`adapt` is better by, points", "architectures"], rows),
             "![Test accuracy by arm](images/results/adapt.svg)",
         ),
@@ -61,7 +62,7 @@ def tell(results: Results) -> Told:
 BENCHMARK: Final = Benchmark(
     name="adapt",
     title="What a minute buys on CIFAR-10",
-    about="The bundled prior adapted, against its mode, a random cell, no prior, and images that are not shrunk.",
+    about="The bundled prior adapted, against its mode, a random cell, no prior, and images at 32 pixels.",
     files="adapt.json",
     command="make bench-adapt",
     asked={"prior": "a minute with the prior is better than without"},

@@ -24,6 +24,7 @@ class Document(Seen):
     prior: str
     complete: bool
     num_tasks: int
+    rates: tuple[float, ...]
     side: int
     curves: dict[str, dict[str, Curves]]
 
@@ -31,37 +32,44 @@ class Document(Seen):
 def tell(results: Results) -> Told:
     """Return what the file says."""
     found = results.read(Document)
+    name = results.name.removesuffix(".json")
     findings, plots = {}, {}
-    told = {name: _crossing(arms["prior"], arms["fresh"]) for name, arms in found.curves.items()}
-    told = {name: text for name, text in told.items() if text}
+    told = {dataset: _crossing(arms["prior"], arms["fresh"]) for dataset, arms in found.curves.items()}
+    told = {dataset: text for dataset, text in told.items() if text}
     if told:
-        findings["ten"] = Finding(words(f"{name}: {text}" for name, text in told.items()), Reached.SHOWN)
+        findings["ten"] = Finding(words(f"{dataset}: {text}" for dataset, text in told.items()), Reached.SHOWN)
+    ends = (min(found.rates), max(found.rates))
     rows = [
-        [name, NAMES[arm], f"{curve.rate:g}", *(shares(interval) for interval in curve.accuracy.values())]
-        for name, arms in found.curves.items()
+        [
+            dataset,
+            NAMES[arm],
+            f"{curve.rate:g}{' (an end of the range)' if curve.rate in ends else ''}",
+            *(shares(interval) for interval in curve.accuracy.values()),
+        ]
+        for dataset, arms in found.curves.items()
         for arm, curve in arms.items()
     ]
     if found.curves:
         # No logarithm of nothing: before the first step is left of it.
         panels = {
-            name: [
+            dataset: [
                 Curve(
                     NAMES[arm],
                     [(max(steps, 0.5), 100 * at.mean, 0.0) for steps, at in curve.accuracy.items()],
                 )
                 for arm, curve in arms.items()
             ]
-            for name, arms in found.curves.items()
+            for dataset, arms in found.curves.items()
         }
-        plots["few_steps"] = draw_curves(panels, "steps (0.5: none yet)", "accuracy, %")
+        plots[name] = draw_curves(panels, "steps (0.5: none yet)", "accuracy, %")
     steps = sorted({at for arms in found.curves.values() for curve in arms.values() for at in curve.accuracy})
     return Told(
         findings=findings,
         body=paragraphs(
-            f"Steps of plain SGD on {found.num_tasks} tasks of all classes of each dataset, at {found.side} pixels, "
-            f"after a fitted head, at the mode of `{found.prior}`; each arm with the best of the same rates, chosen on "
-            "a task that is not judged. 95 % intervals are bootstrapped over tasks.",
-            "![Accuracy by steps](images/results/few_steps.svg)" if plots else "",
+            f"Plain SGD on {found.num_tasks} splits of each dataset, all its classes, at {found.side} pixels, after a "
+            f"fitted head, at the mode of `{found.prior}`. Each arm has the best of {len(found.rates)} rates of the "
+            "weights, by another split; the head's is the same for all. 95 % intervals are bootstrapped over splits.",
+            f"![Accuracy by steps](images/results/{name}.svg)" if plots else "",
             table(["dataset", "weights", "rate", *(f"after {at}" for at in steps)], rows),
         ),
         plots=plots,
@@ -75,15 +83,15 @@ def _crossing(own: Curves, other: Curves) -> str:
         return ""
     reached = own.accuracy[TEN].mean
     later = [steps for steps, at in other.accuracy.items() if at.mean >= reached]
-    took = f"{min(later)}" if later else f"> {max(other.accuracy)}"
-    return f"{100 * reached:.1f} % after 10, fresh weights take {took}"
+    took = f"at most {min(later)}" if later else f"more than {max(other.accuracy)}"
+    return f"{100 * reached:.1f} % after 10, for which fresh weights take {took}"
 
 
 BENCHMARK: Final = Benchmark(
     name="few_steps",
     title="The first steps on a new dataset",
     about="Accuracy after so many steps of adaptation, from a prior's weights and from fresh ones.",
-    files="few_steps.json",
+    files="few_steps_*.json",
     command="make bench-few-steps",
     asked={"ten": "the 10-step curve"},
     tell=tell,

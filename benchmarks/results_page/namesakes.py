@@ -13,12 +13,13 @@ def tell(results: Results) -> Told:
     found = results.read(SuiteResults)
     gaps = {one.dataset: one.interval for one in found.differences if one.measure == ACCURACY and one.dataset}
     text = words(f"{dataset} {points(gap)}" for dataset, gap in gaps.items())
-    worth = Finding(f"points by which having met them is better: {text}", Reached.SHOWN)
+    worth = Finding(f"points by which the prior that has met them is better: {text}", Reached.SHOWN)
     return Told(
         findings={"worth": worth} if gaps else {},
         body=paragraphs(
             f"Test accuracy in percent, mean ± standard error over {len(found.suite.seeds)} seeds; differences are "
-            "paired by dataset and seed.",
+            "paired by dataset and seed of the adaptation. Each prior is one run of meta-training, and the one that "
+            "has met these classes has met more classes in all.",
             found.accuracy_table(),
             abouts(found.suite.arms, list(found.suite.arms)),
             found.seconds(),

@@ -51,6 +51,9 @@ them. Change nothing here by hand; why something was not reached is told in
 
 **The data.** The CIFAR-10 and the ImageNet-32 of these measurements are JPEG copies (quality 75): compare numbers with
 each other, not with published ones. Emoji, glyphs, MNIST, Fashion-MNIST and digits are lossless."""
+ASKED: Final = """\
+The questions are those that the project set itself before it measured. Reached: `yes` or `no` where a threshold was
+set, `in the mean only` where an interval reaches over it, `shown` where numbers were asked for and no threshold."""
 NO_REASON: Final = "No reason is on record."
 ANSWERED: Final = (Reached.YES, Reached.SHOWN)
 
@@ -128,6 +131,7 @@ def write_page(results: Path, reasons: Path = REASONS) -> Page:
     text = paragraphs(
         INTRODUCTION,
         "## What was asked, what was found",
+        ASKED,
         _overview(answers),
         "## What was not reached, and why",
         _unreached(answers, why),

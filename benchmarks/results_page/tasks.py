@@ -48,8 +48,9 @@ def tell(results: Results) -> Told:
     findings: dict[str, Finding] = {}
     plots: dict[str, str] = {}
     pictured = ""
+    own_cell = _own_cell(suite, runs, [one.arm for one in rivals])
     if rivals:
-        findings["as_good"] = _as_good(rivals)
+        findings["as_good"] = _as_good(rivals, [arm for arm, (same, there) in own_cell.items() if same == there])
         rows = {one.arm: one.interval.in_percent() for one in rivals}
         label = f"points by which {suite.reference} is better"
         plots["tasks"] = draw_intervals(rows, label, (0.0, -100 * MARGIN))
@@ -71,6 +72,11 @@ def tell(results: Results) -> Told:
             "dataset and seed; their 95 % intervals are bootstrapped over these pairs.",
             found.accuracy_table(),
             abouts(suite.arms, listed),
+            f"Runs that trained the very architecture of `{suite.reference}`: "
+            + words(f"`{arm}` {same} of {there}" for arm, (same, there) in own_cell.items())
+            + ". What differs there is the weights that training begins with, or nothing but the clock's noise."
+            if own_cell
+            else "",
             pictured,
             _matrix(found, foreign),
             found.seconds(),
@@ -80,7 +86,21 @@ def tell(results: Results) -> Told:
     )
 
 
-def _as_good(rivals: Sequence[Difference]) -> Finding:
+def _own_cell(suite: Suite, runs: Runs, arms: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Return by arm how many of its runs have the architecture of the reference's run, and how many it has."""
+    found = {}
+    for arm in arms:
+        pairs = [
+            (outcome.architecture, runs[dataset, suite.reference, seed].architecture)
+            for (dataset, name, seed), outcome in runs.items()
+            if name == arm and (dataset, suite.reference, seed) in runs
+        ]
+        if pairs:
+            found[arm] = (sum(own == other for own, other in pairs), len(pairs))
+    return found
+
+
+def _as_good(rivals: Sequence[Difference], same_cell: Sequence[str]) -> Finding:
     in_mean = sum(one.mean >= -MARGIN for one in rivals)
     whole = sum(one.low >= -MARGIN for one in rivals)
     worst = min(rivals, key=lambda one: one.mean)
@@ -88,6 +108,8 @@ def _as_good(rivals: Sequence[Difference]) -> Finding:
         f"in the mean against {in_mean} of {len(rivals)} arms, with the whole interval against {whole}; the closest is "
         f"`{worst.arm}`: {points(worst.interval)} points"
     )
+    if same_cell:
+        text += f"; always the same architecture: {words(f'`{arm}`' for arm in same_cell)}"
     reached = Reached.YES if whole == len(rivals) else Reached.MEAN_ONLY if in_mean == len(rivals) else Reached.NO
     return Finding(text, reached)
 

@@ -44,8 +44,8 @@ def tell(results: Results) -> Told:
     name = results.name.removesuffix(".json")
     lesser = {way: one for way, one in found.ways.items() if way != WHOLE}
     worse = [way for way, one in lesser.items() if (one.minus_whole.accuracy.high or 0.0) < 0]
-    text = f"`{found.prior}`: the whole model chooses {percent(found.ways[WHOLE].accuracy)} networks, tau "
-    text += f"{found.ways[WHOLE].tau:.2f}; shown to be worse: {words(worse) or 'none'}"
+    text = f"`{found.prior}`: what the whole model chooses reaches {percent(found.ways[WHOLE].accuracy)}, tau "
+    text += f"{found.ways[WHOLE].tau:.2f}; less accurate for sure: {words(worse) or 'none'}"
     rows = [
         [
             way,

@@ -73,7 +73,7 @@ def tell(console: Console, view: AdaptationView, result: Result, paths: Mapping[
     facts.show_header = False
     facts.add_row(
         "accuracy",
-        f"{result.accuracy:.1%} of {result.num_test:,} held-out images "
+        f"{result.accuracy:.1%} of {result.num_test:,} test images "
         f"(95 % interval {interval.low:.1%} to {interval.high:.1%})",
     )
     facts.add_row("parameters", f"{result.cost.params:,}")

@@ -227,7 +227,8 @@ def put_few_steps(folder: Path, *, fresh: Mapping[int, float], complete: bool = 
 
     curves = {"digits": {"prior": curve({0: 0.3, 10: 0.4, 100: 0.6}), "fresh": curve(fresh)}}
     document = {"benchmark": "few_steps", "prior": "own-v1", "complete": complete, "num_tasks": 1, "side": 24}
-    put(folder, "few_steps", {**document, "curves": curves})
+    document["rates"] = (0.001, 0.01, 0.1)
+    put(folder, "few_steps_own-v1", {**document, "curves": curves})
 
 
 def put_adapt(folder: Path, *, seeds: int = 5) -> None:

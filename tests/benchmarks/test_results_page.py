@@ -156,18 +156,18 @@ def test_having_met_namesakes_is_told_by_dataset(results: Path) -> None:
     suite = made_up.suite_of("namesakes", arms, reference="met")
     made_up.put_suite(results, suite, lambda run: 0.5 + (gains[run.dataset] if run.arm == "met" else 0.0))
 
-    text = "points by which having met them is better: a 10.0 (10.0 to 10.0), b 0.0 (0.0 to 0.0)"
+    text = "points by which the prior that has met them is better: a 10.0 (10.0 to 10.0), b 0.0 (0.0 to 0.0)"
     assert row_of(page_of(results), "name CIFAR-10's things") == [[text, "shown"]]
 
 
-@pytest.mark.parametrize(("last", "took"), [(0.5, "100"), (0.35, "> 100")])
+@pytest.mark.parametrize(("last", "took"), [(0.5, "at most 100"), (0.35, "more than 100")])
 def test_ten_steps_are_held_against_what_fresh_weights_take(results: Path, last: float, took: str) -> None:
     made_up.put_few_steps(results, fresh={0: 0.1, 10: 0.2, 100: last})
 
     page = page_of(results)
 
-    assert row_of(page, "10-step curve") == [[f"digits: 40.0 % after 10, fresh weights take {took}", "shown"]]
-    assert "few_steps" in page.plots
+    assert row_of(page, "10-step curve") == [[f"digits: 40.0 % after 10, for which fresh weights take {took}", "shown"]]
+    assert "few_steps_own-v1" in page.plots
 
 
 def test_part_of_the_datasets_is_said_to_be_a_part(results: Path) -> None:
@@ -208,7 +208,7 @@ def test_parts_of_what_trials_teach_that_are_shown_to_matter_are_named(results: 
 
     text, reached = row_of(page, "reading the dataset, and the other parts")[0]
     assert reached == "shown"
-    assert text.endswith("chooses 60.0 % networks, tau 0.40; shown to be worse: without look, without everything")
+    assert text.endswith("chooses reaches 60.0 %, tau 0.40; less accurate for sure: without look, without everything")
     assert "| without look | 50.0 % | -10.0 (-10.0 to -10.0) | 0.600 |" in page.text
 
 

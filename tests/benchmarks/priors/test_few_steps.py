@@ -15,6 +15,8 @@ from benchmarks.priors import few_steps
 from benchmarks.priors.learning import learn, load_domains
 from tests.benchmarks.priors.tiny_domains import CONFIG, NAMES, tiny_domain
 from workers.contracts.meta_config import MetaConfig
+from workers.meta.learning.evaluation import QueryScores
+from workers.meta.learning.slot import SlotWork
 from workers.tasks.sources import write_zip
 
 Call = Callable[..., dict[str, object]]
@@ -30,8 +32,8 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     config = MetaConfig.model_validate(CONFIG)
     learn(config, partial(load_domains, domains, max(config.resolutions)), tmp_path / "prior", "made")
     (tmp_path / "data").mkdir()
-    for name in ("dots", "dashes"):
-        write_images(tmp_path / "data" / f"{name}.zip")
+    for seed, name in enumerate(("dots", "dashes")):
+        write_images(tmp_path / "data" / f"{name}.zip", seed)
     before = torch.get_num_threads()
 
     def run(*flags: str, code: int = 0) -> dict[str, object]:
@@ -49,9 +51,9 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     torch.set_num_threads(before)
 
 
-def write_images(path: Path) -> None:
+def write_images(path: Path, seed: int) -> None:
     """Three classes of twelve images of noise around a level, which overlap."""
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     y = np.arange(36) % 3
     levels = 40 * y + generator.integers(0, 80, 36)
     x = (generator.integers(0, 40, (36, 8, 8, 3)) + levels[:, None, None, None]).astype(np.uint8)
@@ -70,10 +72,31 @@ def test_both_arms_are_judged_on_each_dataset_at_each_step(call: Call) -> None:
         assert arms.keys() == {"prior", "fresh"}
         for curve in arms.values():
             assert curve["accuracy"].keys() == {"0", "3"}
-            assert curve["rate"] in few_steps.RATES
-            # Better than chance.
-            assert curve["accuracy"]["3"]["mean"] > 0.4
         assert arms["prior"]["accuracy"] != arms["fresh"]["accuracy"]
+    assert found["curves"]["dots"] != found["curves"]["dashes"]
+
+
+def test_a_rate_is_chosen_on_a_split_that_is_not_judged(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[int, list[float]] = {}
+
+    def scores(work: SlotWork, held_out: object, prior: object, number: int, **_: object) -> dict[int, QueryScores]:
+        rate = work.config.inner_lr
+        asked.setdefault(number, []).append(rate)
+        good = QueryScores(accuracy=0.9 - abs(rate - 0.03), nll=1.0, calibration_error=0.0)
+        return {0: good, 3: good}
+
+    monkeypatch.setattr(few_steps, "query_scores", scores)
+
+    found = call("--only", "dots")
+
+    assert {arm["rate"] for arm in found["curves"]["dots"].values()} == {0.03}
+    (tuned, *judged) = sorted(asked, reverse=True)
+    assert (asked[tuned], judged) == ([*few_steps.RATES, *few_steps.RATES], [1, 0])
+    assert {rate for number in judged for rate in asked[number]} == {0.03}
+
+
+def test_a_part_of_the_datasets_is_not_complete(call: Call) -> None:
+    assert not call("--only", "dots")["complete"]
 
 
 def test_the_same_command_finds_the_same(call: Call) -> None:

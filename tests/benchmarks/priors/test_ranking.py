@@ -12,7 +12,8 @@ import torch
 from typer.testing import CliRunner
 
 from benchmarks.domains.domain import write
-from benchmarks.priors.ranking import judge, judge_all, main, means, read_prior
+from benchmarks.priors.learning import learned_card, learned_prior
+from benchmarks.priors.ranking import judge, judge_all, main, means
 from service.cli.main import app
 from tests.benchmarks.priors.tiny_domains import CONFIG, NAMES, tiny_domain
 from workers.meta.trials.trial import Trial
@@ -116,7 +117,7 @@ def tried(prior: Path, call: Callable[..., dict[str, object]], tmp_path: Path) -
 
 
 def test_what_gives_all_the_same_score_is_left_out(prior: Path, tried: list[Trial]) -> None:
-    card, learned = read_prior(prior)
+    card, learned = learned_card(prior), learned_prior(prior)
     uniform = replace(learned, arch_logits=torch.zeros_like(learned.arch_logits))
     diverged = with_losses(tried, 1.0, None, 3.0, 2.0)
 
@@ -127,7 +128,7 @@ def test_what_gives_all_the_same_score_is_left_out(prior: Path, tried: list[Tria
 
 
 def test_a_task_whose_trials_all_diverged_judges_nothing(prior: Path, tried: list[Trial]) -> None:
-    assert judge_all(with_losses(tried, None, None, None, None), *read_prior(prior)) == {}
+    assert judge_all(with_losses(tried, None, None, None, None), learned_card(prior), learned_prior(prior)) == {}
 
 
 def test_ways_that_do_not_rank_on_every_task_have_no_mean() -> None:

@@ -161,3 +161,12 @@ def test_make_knows_the_command(target: str) -> None:
     done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True)
     name = target.removeprefix("bench-")
     assert f"benchmarks/suites/{name}.json" in done.stdout or "benchmarks.meta_runs.task_gradients" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["tasks", "anytime", "namesakes"])
+def test_make_learns_the_priors_that_a_suite_names(name: str) -> None:
+    suite, _ = read_suite(SUITES / f"{name}.json")
+    dry_run = ["make", "--dry-run", f"bench-{name}"]
+    done = subprocess.run(dry_run, cwd=ROOT, capture_output=True, text=True, check=True)
+    for prior in {arm.prior for arm in suite.arms.values() if arm.prior and "/" in arm.prior}:
+        assert f"--out build/priors/{Path(prior).name} " in done.stdout

@@ -35,7 +35,7 @@ def test_text_tells_what_was_found_and_where_it_lies(run_cli, running, archive, 
     drawing = space.draw_text(space.parse(json.loads(fetched.read_text())))
     for part in (
         drawing,
-        "97.5% of 360 held-out images (95 % interval 95.3% to 98.7%)",
+        "97.5% of 360 test images (95 % interval 95.3% to 98.7%)",
         "802,426",
         "113,951,360",
         "Searching beat the prior's mode by 2.0 points.",

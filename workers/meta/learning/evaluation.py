@@ -114,10 +114,12 @@ def _curve(
     curve: dict[int, QueryScores] = {}
     done = 0
     for steps in at_steps:
+        # Each part of the curve goes on with the batch that follows: where it is judged changes nothing.
+        turn = done % len(task.support)
         posterior = adapt(
             posterior,
             prior,
-            task.support,
+            [*task.support[turn:], *task.support[:turn]],
             objective,
             num_examples=task.num_examples,
             num_inner_steps=steps - done,

@@ -1,4 +1,4 @@
-"""Each bundled prior can be made again: its committed configuration replays its first steps."""
+"""Each bundled prior can be made again: its committed configuration replays its first steps, or its parent's."""
 
 import json
 from pathlib import Path
@@ -55,6 +55,14 @@ def test_the_card_records_the_committed_configuration(name: str) -> None:
     assert card.num_steps == config.num_steps
     assert card.trials is not None
     assert card.trials.config == config.trials
+
+
+@pytest.mark.parametrize("name", [name for name, card in bundled_cards().items() if card.parent])
+def test_a_parent_fits_the_prior_that_began_from_it(name: str) -> None:
+    parent, config = config_of(name, "parent.json"), config_of(name)
+    assert (parent.search_space, parent.macro) == (config.search_space, config.macro)
+    assert parent.resolutions == config.resolutions
+    assert parent.architectures == (bundled_cards()[name].mode,)
 
 
 @pytest.mark.parametrize("name", bundled_cards())

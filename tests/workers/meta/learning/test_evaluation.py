@@ -75,3 +75,17 @@ def test_scores_say_how_sure_a_prior_is_beside_how_right(
     for found in scores.values():
         assert found.nll > 0
         assert 0 <= found.calibration_error <= 1
+
+
+def test_where_else_a_curve_is_judged_changes_nothing(
+    config: MetaConfig, classes: ClassImages, held_out: TaskDistribution
+) -> None:
+    prior, work = MetaState(config, classes.class_names).prior, work_of(config, held_out)
+    # Four batches of 128 images: a part of three steps does not end where they begin anew.
+    sizes = (512, 36)
+    once = query_scores(work, held_out, prior, 0, at_steps=(6,), sizes=sizes)
+    often = query_scores(work, held_out, prior, 0, at_steps=(1, 2, 5, 6), sizes=sizes)
+
+    assert often[6] == once[6]
+    assert often.keys() == {1, 2, 5, 6}
+    assert often[5].nll != often[6].nll
