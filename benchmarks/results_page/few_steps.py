@@ -55,7 +55,7 @@ def tell(results: Results) -> Told:
             dataset: [
                 Curve(
                     NAMES[arm],
-                    [(max(steps, 0.5), 100 * at.mean, 0.0) for steps, at in curve.accuracy.items()],
+                    [(max(steps, 0.5), 100 * at.mean, 100 * _half(at)) for steps, at in curve.accuracy.items()],
                 )
                 for arm, curve in arms.items()
             ]
@@ -75,6 +75,13 @@ def tell(results: Results) -> Told:
         plots=plots,
         missing=() if found.complete else (f"only {words(found.curves)} are judged",),
     )
+
+
+def _half(interval: Interval) -> float:
+    """Return half of an interval's width; 0 where one value gave none."""
+    if interval.low is None or interval.high is None:
+        return 0.0
+    return (interval.high - interval.low) / 2
 
 
 def _crossing(own: Curves, other: Curves) -> str:
