@@ -7,6 +7,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from workers.store import layout
+
 TIMEOUT_S = 60.0
 PART_BYTES = 400
 
@@ -50,10 +52,11 @@ class Sender:
         return self.settled(view["id"])
 
     def settled(self, dataset_id: str) -> dict[str, object]:
+        """Return the dataset once it is settled and what had arrived is removed, which comes after the verdict."""
         deadline, tick = time.monotonic() + TIMEOUT_S, threading.Event()
         while True:
-            view = self.client.get(f"/v1/datasets/{dataset_id}").json()
-            if view["state"] in {"READY", "REJECTED"}:
+            view, left = self.client.get(f"/v1/datasets/{dataset_id}").json(), self.service.keys()
+            if view["state"] in {"READY", "REJECTED"} and layout.upload(dataset_id) not in left:
                 return view
             assert time.monotonic() < deadline, f"still {view['state']}"
             self.service.parts.check_loop.wake()
