@@ -174,7 +174,7 @@ $(SUITE_DATA): benchmarks/suites/data.py | $(INSTALLED)
 DEEP := build/priors/nas_bench_201-deep
 .PHONY: bench-nas201 prior-nas_bench_201-deep
 bench-nas201: prior-nas_bench_201-deep
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.nas_bench_201 --prior $(DEEP) $(NAS201)
+	$(BIN)/python -m benchmarks.nas_bench_201 --prior $(DEEP) $(NAS201)
 
 prior-nas_bench_201-deep: install
 	test -f $(DEEP)/card.json || OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out $(DEEP) \

@@ -6,8 +6,10 @@ the steps: steps are what tells cells apart in a network of this depth.
 """
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import mean
 from typing import Final
 
 import torch
@@ -17,6 +19,7 @@ from benchmarks.nas_bench_201.cells import MACRO, shuffled_within
 from benchmarks.nas_bench_201.job import Choice, Job, one
 from search_spaces.architecture import Architecture
 from search_spaces.network import Network, build_network, recalibrate
+from workers.adapt.abreast import as_many_as_fit
 from workers.adapt.budget import Budget
 from workers.adapt.data import Part, SupportStream, TaskData
 from workers.bayes.randomness import slot_generator
@@ -36,15 +39,14 @@ def choose(job: Job, data: TaskData, budget: Budget) -> Choice:
     side = data.resolution // 2
     data = replace(data, support=_shrunk(data.support, side), query=_shrunk(data.query, side))
     cells = shuffled_within(job.max_macs, job.seed)
-    step_s = _seconds_of_a_step(cells[:NUM_TIMED_CELLS], data, job.seed, budget)
-    num_steps = max(1, int((1 - OVERHEAD) * budget.remaining_s / NUM_CELLS / step_s))
-    accuracies: dict[Architecture, float] = {}
-    since_s = budget.elapsed_s
-    for cell in cells:
-        accuracies[cell] = trained_accuracy(cell, data, num_steps, job.seed)
-        # One more is begun where at least half of it fits: on average, the seconds are then those granted.
-        if budget.remaining_s < 0.5 * (budget.elapsed_s - since_s) / len(accuracies):
-            break
+    step_s = _seconds_of_a_step(cells[:NUM_TIMED_CELLS], data, job)
+    num_steps = max(1, int((1 - OVERHEAD) * job.threads * budget.remaining_s / NUM_CELLS / step_s))
+
+    def of_cell(cell: Architecture) -> float:
+        return trained_accuracy(cell, data, num_steps, job.seed)
+
+    # One more is begun where at least half of it fits: on average, the seconds are then those granted.
+    accuracies = dict(as_many_as_fit(of_cell, cells, budget, at_once=job.threads, least_share=0.5))
     best = max(accuracies, key=accuracies.__getitem__)
     return one(
         best, len(accuracies), f"best of random cells after {num_steps} steps of {BATCH} images at {side} pixels"
@@ -79,16 +81,18 @@ def _train(network: Network, data: TaskData, num_steps: int, seed: int) -> None:
         optimizer.step()
 
 
-def _seconds_of_a_step(cells: Sequence[Architecture], data: TaskData, seed: int, budget: Budget) -> float:
-    """Return the mean over cells, each after one step that chooses kernels."""
-    seconds = []
-    for cell in cells:
-        network = _fresh(cell, data, seed)
-        _train(network, data, 1, seed)
-        since_s = budget.elapsed_s
-        _train(network, data, NUM_TIMED_STEPS, seed)
-        seconds.append((budget.elapsed_s - since_s) / NUM_TIMED_STEPS)
-    return sum(seconds) / len(seconds)
+def _seconds_of_a_step(cells: Sequence[Architecture], data: TaskData, job: Job) -> float:
+    """Return the mean CPU seconds on one thread, over cells, each after one step that chooses kernels."""
+
+    def of_cell(cell: Architecture) -> float:
+        network = _fresh(cell, data, job.seed)
+        _train(network, data, 1, job.seed)
+        since_s = time.thread_time()
+        _train(network, data, NUM_TIMED_STEPS, job.seed)
+        return (time.thread_time() - since_s) / NUM_TIMED_STEPS
+
+    timed = as_many_as_fit(of_cell, cells, Budget(math.inf), at_once=job.threads, least_share=0.0)
+    return mean(seconds for _, seconds in timed)
 
 
 def _fresh(cell: Architecture, data: TaskData, seed: int) -> Network:

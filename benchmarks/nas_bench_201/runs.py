@@ -108,7 +108,7 @@ def in_process(job: Job, path: Path) -> None:
         FailedRunError: It ended without a decision.
     """
     hidden = {name: value for name, value in os.environ.items() if name != SHARED_DATA}
-    environment = {**hidden, "OMP_NUM_THREADS": str(job.threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**hidden, "OMP_NUM_THREADS": str(job.threads)}
     command = [sys.executable, "-m", "benchmarks.nas_bench_201.one", str(path)]
     done = subprocess.run(
         command, input=job.model_dump_json(), cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True

@@ -17,6 +17,7 @@ from benchmarks.nas_bench_201.cells import MACRO, shuffled_within
 from benchmarks.nas_bench_201.job import Choice, Job, one
 from search_spaces.architecture import Architecture
 from search_spaces.network import build_network
+from workers.adapt.abreast import as_many_as_fit
 from workers.adapt.budget import Budget
 from workers.adapt.data import TaskData
 from workers.bayes.randomness import slot_generator
@@ -75,13 +76,11 @@ def synflow(network: nn.Module, images: Tensor) -> float:
     return math.log(flow) if flow > 0 else -math.inf
 
 
-def best_of(cells: Sequence[Architecture], score: Callable[[Architecture], float], budget: Budget, note: str) -> Choice:
+def best_of(
+    cells: Sequence[Architecture], score: Callable[[Architecture], float], budget: Budget, note: str, *, threads: int
+) -> Choice:
     """Return the cell of the largest score among as many of `cells`, in order, as the seconds allow; at least one."""
-    scores: dict[Architecture, float] = {}
-    for cell in cells:
-        scores[cell] = score(cell)
-        if budget.remaining_s <= 0:
-            break
+    scores = dict(as_many_as_fit(score, cells, budget, at_once=threads, least_share=0.0))
     return one(max(scores, key=scores.__getitem__), len(scores), note)
 
 
@@ -97,7 +96,8 @@ def by_score(score: Score, name: str) -> Callable[[Job, TaskData, Budget], Choic
             network = build_network(cell, macro, generator=slot_generator(job.seed, 0, 0, "zero cost"))
             return score(network.train(), batch)
 
-        return best_of(shuffled_within(job.max_macs, job.seed), of_cell, budget, f"largest {name} of random cells")
+        cells, note = shuffled_within(job.max_macs, job.seed), f"largest {name} of random cells"
+        return best_of(cells, of_cell, budget, note, threads=job.threads)
 
     return choose
 

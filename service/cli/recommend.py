@@ -54,7 +54,7 @@ def recommend(
     ] = None,
     seconds: Annotated[float, typer.Option(min=1, help="To read the data's look and to try architectures.")] = 60.0,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Trials side by side, each on one CPU thread.")] = 2,
     as_json: JsonOption = False,
 ) -> None:
     """Tell which architecture to train from scratch on a dataset: foretold by a prior, then tried here for a moment."""

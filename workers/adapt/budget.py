@@ -27,6 +27,10 @@ class Budget:
     def remaining_s(self) -> float:
         return self.total_s - self.elapsed_s
 
+    def end(self) -> None:
+        """Have nothing left from now on."""
+        self.total_s = min(self.total_s, self.elapsed_s)
+
 
 class PhaseTimer:
     """Keeps the seconds spent in each phase; entering one ends the last."""

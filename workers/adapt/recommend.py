@@ -9,8 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import torch
+
 from search_spaces.architecture import Architecture
 from search_spaces.network import build_network
+from workers.adapt.abreast import as_many_as_fit
 from workers.adapt.budget import Budget
 from workers.adapt.data import TaskData
 from workers.adapt.knowledge import Knowledge
@@ -51,7 +54,7 @@ class Recommendation:
 
     Attributes:
         architecture: The one of least expected loss among those tried; without a trial, the one foretold to be best.
-        tried: In the order in which they were.
+        tried: In the order in which they ended.
     """
 
     architecture: Architecture
@@ -73,7 +76,8 @@ def recommend(
         knowledge: Of a prior whose trials began with fresh weights; it says how long the training will be.
         data: The dataset; its test images are not looked at.
         feasible: Limits.
-        budget: A trial is begun as long as one of the mean length so far would end within it.
+        budget: As many trials as torch has threads run at once; another is begun as long as one of the mean length so
+            far would end within it.
         seed: Of all draws.
         on_tried: Told each trial.
     """
@@ -82,12 +86,9 @@ def recommend(
     foretold = knowledge.foretell(shortlist).tolist()
     short_steps = trials.fewest_steps
     foretold_here = knowledge.trained_for(short_steps).foretell(shortlist).tolist()
-    tried: list[Tried] = []
-    began_s = budget.elapsed_s
-    for number, arch in enumerate(shortlist):
-        spent_s = budget.elapsed_s - began_s
-        if number and budget.remaining_s < spent_s / number:
-            break
+
+    def try_out(number: int) -> Tried | None:
+        arch = shortlist[number]
         network = build_network(arch, knowledge.macro, generator=slot_generator(seed, number, 0, "weights"))
         network.to(data.support.labels.device)
         num_steps = short_steps
@@ -106,22 +107,27 @@ def recommend(
             keep_on=lambda: budget.remaining_s > 0,
         )
         if steps < num_steps:
-            break
+            return None
         judged_on = data.query.first(trials.num_query)
         loss, accuracy = judge(network, judged_on.images, judged_on.labels, knowledge.macro.image_size)
         if not math.isfinite(loss):
-            continue
+            return None
         measured = (1 - accuracy) / knowledge.findings.chooses.noise
         surprise = measured - foretold_here[number]
-        tried.append(
-            Tried(
-                architecture=arch,
-                foretold=foretold[number],
-                measured=measured,
-                expected=foretold[number] + surprise / 2,
-                accuracy=accuracy,
-            )
+        return Tried(
+            architecture=arch,
+            foretold=foretold[number],
+            measured=measured,
+            expected=foretold[number] + surprise / 2,
+            accuracy=accuracy,
         )
-        on_tried(tried[-1])
+
+    # A GPU is shared by all threads.
+    at_once = 1 if data.support.labels.is_cuda else torch.get_num_threads()
+    tried: list[Tried] = []
+    for _, one in as_many_as_fit(try_out, range(len(shortlist)), budget, at_once=at_once, least_share=1.0):
+        if one is not None:
+            tried.append(one)
+            on_tried(one)
     best = min(tried, key=lambda one: one.expected).architecture if tried else shortlist[0]
     return Recommendation(architecture=best, tried=tuple(tried))

@@ -86,8 +86,8 @@ def test_synflow_prefers_more_convolutions() -> None:
 def test_as_many_cells_are_scored_as_the_seconds_allow() -> None:
     cells = [cell_of(digits) for digits in ("000100", "000200", "000300", "333333")]
 
-    # The budget begins at one, then each cell ends one later: the third ends with the seconds.
-    found = best_of(cells, costs_of, Budget(3.0, Ticks()), "note")
+    # Each cell takes three looks at the clock: the third ends with the seconds.
+    found = best_of(cells, costs_of, Budget(9.0, Ticks()), "note", threads=1)
 
     assert found.cells == ("000300",)
     assert found.num_judged == 3
@@ -98,7 +98,7 @@ def costs_of(cell) -> float:
 
 
 def test_at_least_one_cell_is_scored() -> None:
-    found = best_of([cell_of("000100"), cell_of("333333")], costs_of, Budget(0.1, Ticks()), "note")
+    found = best_of([cell_of("000100"), cell_of("333333")], costs_of, Budget(0.1, Ticks()), "note", threads=1)
 
     assert found.cells == ("000100",)
 
@@ -108,7 +108,7 @@ def test_an_arm_answers_with_a_cell_within_the_cap(packed, tmp_path, score) -> N
     cap = cap_of(10)
     job = Job(arm="any", max_macs=cap.max_macs, seed=0, seconds=1, threads=1, images=write_task(packed, tmp_path))
 
-    found = by_score(score, "score")(job, load_task(job.images, 0), Budget(2.0, Ticks()))
+    found = by_score(score, "score")(job, load_task(job.images, 0), Budget(6.0, Ticks()))
 
     assert found.num_judged == 2
     assert costs()[cell_of(found.cells[0])].macs <= cap.max_macs

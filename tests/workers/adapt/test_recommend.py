@@ -94,6 +94,14 @@ def test_the_same_seed_gives_the_same_recommendation(knowledge: Knowledge, data:
     assert recommended(knowledge, data, 40) == recommended(knowledge, data, 40)
 
 
+def test_side_by_side_the_same_is_measured(knowledge: Knowledge, data: TaskData) -> None:
+    alone = recommended(knowledge, data, 1000)
+    torch.set_num_threads(2)
+    beside = recommended(knowledge, data, 1000)
+    assert set(beside.tried) == set(alone.tried)
+    assert beside.architecture == alone.architecture
+
+
 def test_by_seconds_cheap_architectures_take_more_steps(knowledge: Knowledge, data: TaskData, monkeypatch) -> None:
     taken = []
 
