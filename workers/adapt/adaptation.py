@@ -17,11 +17,11 @@ from workers.adapt.data import TaskData
 from workers.adapt.final import TrainedNetwork, train_network
 from workers.adapt.knowledge import Knowledge
 from workers.adapt.limits import Feasible, Limits
-from workers.adapt.plan import EXPORT_S, NUM_FINALISTS, Speed, affordable_steps, given_architecture, make_plan
+from workers.adapt.plan import NUM_FINALISTS, Speed, affordable_steps, export_seconds, given_architecture, make_plan
 from workers.adapt.race import race, thrifty_modes
 from workers.adapt.reporter import Reporter
 from workers.adapt.search import contract
-from workers.adapt.start import Start, begin, measure_speed
+from workers.adapt.start import Start, begin, measure_speed, num_layers
 from workers.adapt.sync import Group
 from workers.bayes.distributions import MetaPrior
 from workers.bayes.randomness import slot_generator
@@ -87,6 +87,7 @@ class Adaptation:
             self.start = replace(self.start, arch_logits=self.knowledge.option_logits)
             self.feasible.restart()
         self.plan: Plan = self._make_plan(request, speed)
+        self._typical_export_s = speed.export_s
         self.num_search_steps = 0
         self._raced: dict[Architecture, Network] = {}
 
@@ -113,7 +114,8 @@ class Adaptation:
             network = inherited_network(arch, self.macro, dict(self.start.supernet.named_parameters()), self.data)
         # What was set aside to predict all test images was measured on the reference.
         macs = [self.space.cost(one, self.macro).macs for one in (arch, self.reference)]
-        export_s = EXPORT_S + (self.plan.export_s - EXPORT_S) * relative_cost(*macs)
+        passes_s = (self.plan.export_s - self._typical_export_s) * relative_cost(*macs)
+        export_s = export_seconds(num_layers(network)) + passes_s
         train_s = max(0.5, self.budget.remaining_s - export_s)
         since_s = self.budget.elapsed_s
         offset = self.num_search_steps

@@ -40,9 +40,11 @@ FEW_EPOCHS: Final = 10
 LEAST_EARLY_SIDE: Final = 16
 # What a step at half the side costs of one at the full side: a quarter, and what does not shrink with the images.
 EARLY_STEP_WORK: Final = 0.3
-# Export, reload and upload of a small network, beside the passes over held-out and test images: 5.6 s of CPU for the
-# cell of NAS-Bench-201 at 16 pixels, of which model.pt2 is 1.5, then report and upload.
-EXPORT_S: Final = 7.5
+# Export, reload and upload, beside the passes over held-out and test images: of any network, and of each of its layers.
+# In CPU seconds, a tenth more than measured: 4.8 for a network of NAS-Bench-201 with 46 layers, 11.8 for one of DARTS
+# with 190; half of it is ONNX.
+EXPORT_S: Final = 3.0
+LAYER_EXPORT_S: Final = 0.055
 # Decoded images stay in memory.
 MAX_IMAGE_BYTES: Final = 4 * 2**30
 
@@ -57,6 +59,7 @@ class Speed:
         candidate_s: One candidate's recalibration and score on all held-out images.
         train_step_s: One step of the final training of a typical architecture.
         forward_s: One image, forward only, of a typical architecture.
+        export_s: Export, reload and upload of a typical architecture.
     """
 
     search_step_s: float
@@ -64,6 +67,7 @@ class Speed:
     candidate_s: float
     train_step_s: float
     forward_s: float
+    export_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,9 +300,14 @@ def affordable_steps(request: AdaptationRequest, sizes: SplitSizes, speed: Speed
     return max(1, min(int(free_s / speed.train_step_s), MAX_TRAIN_EPOCHS * _steps_per_epoch(request, sizes)))
 
 
+def export_seconds(num_layers: int) -> float:
+    """Return the seconds of export, reload and upload of a network with so many layers (`start.num_layers`)."""
+    return EXPORT_S + LAYER_EXPORT_S * num_layers
+
+
 def _divided(sizes: SplitSizes, speed: Speed, remaining_s: float) -> tuple[float, float]:
     """Return the seconds of the export, with its passes over held-out and test images, and what they leave."""
-    export_s = EXPORT_S + speed.forward_s * (sizes.test + 2 * sizes.query)
+    export_s = speed.export_s + speed.forward_s * (sizes.test + 2 * sizes.query)
     return export_s, max(0.0, remaining_s - export_s)
 
 

@@ -15,8 +15,8 @@ from search_spaces.network import Network, build_network
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 from workers.adapt.limits import Feasible, Limits
-from workers.adapt.plan import BATCH_SIZE, EXPORT_S, RESOLUTIONS, given_architecture
-from workers.adapt.start import mean_seconds
+from workers.adapt.plan import BATCH_SIZE, RESOLUTIONS, export_seconds, given_architecture
+from workers.adapt.start import mean_seconds, num_layers
 from workers.bayes.distributions import MetaPrior
 from workers.bayes.randomness import slot_generator
 from workers.contracts.adaptations import AdaptationRequest
@@ -72,9 +72,10 @@ def choose_side(
     arch = _typical(request, macro, prior)
     network = build_network(arch, macro, generator=slot_generator(0, 0, 0, "side")).to(device).train()
     steps_per_epoch = num_train / min(BATCH_SIZE, num_train) / max(1, request.num_workers)
+    export_s = export_seconds(num_layers(network))
     for side in sides[1:]:
         step_s = _step_seconds(network, side, min(BATCH_SIZE, num_train), device)
-        epochs = max(0.0, remaining_s() - EXPORT_S) / step_s / steps_per_epoch
+        epochs = max(0.0, remaining_s() - export_s) / step_s / steps_per_epoch
         if epochs < ENOUGH_EPOCHS.get(side, max(ENOUGH_EPOCHS.values())):
             break
         chosen = side

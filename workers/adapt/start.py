@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from search_spaces.architecture import Architecture
+from search_spaces.network import build_network
 from search_spaces.spec import Macro
 from search_spaces.supernet import Supernet, build_supernet
 from workers.adapt.choice import CALIBRATION_BATCHES, CHOICE_IMAGES, EVAL_BATCH
 from workers.adapt.data import Part, TaskData
-from workers.adapt.plan import BATCH_SIZE, Speed
+from workers.adapt.plan import BATCH_SIZE, Speed, export_seconds
 from workers.adapt.search import QUERY_BATCH, path_loss
 from workers.bayes.distributions import MetaPrior
 from workers.bayes.heads import fit_ridge_head
@@ -125,7 +126,13 @@ def measure_speed(supernet: Supernet, data: TaskData, typical: Architecture, pat
         candidate_s=BUILD_S + forward_s * (CHOICE_IMAGES + EVAL_BATCH * CALIBRATION_BATCHES),
         train_step_s=train_step_s,
         forward_s=forward_s,
+        export_s=export_seconds(num_layers(build_network(typical, supernet.macro, generator=torch.Generator()))),
     )
+
+
+def num_layers(network: nn.Module) -> int:
+    """Return the number of modules that hold no others: what the seconds of an export grow with."""
+    return sum(1 for module in network.modules() if not any(True for _ in module.children()))
 
 
 def mean_seconds(works: Sequence[Callable[[], None]]) -> float:

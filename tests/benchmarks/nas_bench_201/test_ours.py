@@ -41,7 +41,7 @@ def test_a_cell_within_the_cap_is_chosen(packed, tmp_path, prior) -> None:
 
 
 def test_a_plan_for_the_choice_alone_takes_all_the_seconds() -> None:
-    speed = Speed(search_step_s=0.02, path_s=0.01, candidate_s=0.2, train_step_s=0.05, forward_s=1e-4)
+    speed = Speed(search_step_s=0.02, path_s=0.01, candidate_s=0.2, train_step_s=0.05, forward_s=1e-4, export_s=5.0)
     sizes = SplitSizes(train=49_000, query=1000, test=0)
     macro = replace(MACRO, num_cells=1)
     plan = make_plan(AdaptationRequest(), macro, sizes, speed, remaining_s=120.0, flip=True, doubt=1.0, reads=False)

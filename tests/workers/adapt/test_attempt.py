@@ -20,6 +20,7 @@ from workers.adapt.attempt import run_attempt
 from workers.adapt.card import write_card
 from workers.adapt.choice import inherited_network
 from workers.adapt.data import TaskData
+from workers.adapt.plan import export_seconds
 from workers.adapt.sync import Group
 from workers.contracts.adaptations import Plan, Progress
 from workers.contracts.artifacts import MEDIA_TYPES, Manifest, Metrics
@@ -168,11 +169,15 @@ def test_an_architecture_that_is_given_is_trained_on_the_priors_weights_and_noth
     assert not any(torch.equal(fresh[name], value) for name, value in loc.items() if value.ndim > 1)
 
 
-@pytest.mark.parametrize("name", ["darts", "mobile"])
-def test_the_other_spaces_go_the_same_way(store: FolderStore, make_attempt: MakeAttempt, name: str) -> None:
+@pytest.mark.parametrize(("name", "num_layers"), [("darts", 120), ("mobile", 20)])
+def test_the_other_spaces_go_the_same_way(
+    store: FolderStore, make_attempt: MakeAttempt, name: str, num_layers: int
+) -> None:
     _, metrics = run(store, make_attempt(search_space=name, budget_s=15.0, resolution=16))
     space = SPACES[name]
     assert space.is_valid(space.parse(metrics.architecture))
+    # The export of many layers takes longer, and as much is set aside for it.
+    assert metrics.plan["export_s"] > export_seconds(num_layers)
 
 
 def test_a_budget_too_short_still_ends_with_a_network_and_says_so(
@@ -227,7 +232,7 @@ def test_same_seed_and_plan_give_the_same_architecture(
     from workers.adapt import adaptation as module
     from workers.adapt.plan import Speed
 
-    fixed = Speed(search_step_s=0.05, path_s=0.02, candidate_s=0.3, train_step_s=0.1, forward_s=1e-4)
+    fixed = Speed(search_step_s=0.05, path_s=0.02, candidate_s=0.3, train_step_s=0.1, forward_s=1e-4, export_s=5.0)
     monkeypatch.setattr(module, "measure_speed", lambda *_: fixed)
     # A clock that stands still: whatever the machine does, nothing is cut.
     monkeypatch.setattr(module.Budget, "elapsed_s", property(lambda _: 1.0))

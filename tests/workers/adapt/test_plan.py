@@ -17,7 +17,7 @@ from workers.contracts.datasets import DatasetReport
 from workers.contracts.errors import InvalidDatasetError, InvalidPriorError, LimitUnreachableError
 from workers.contracts.priors import MacroSpec, PriorCard
 
-SPEED = Speed(search_step_s=0.02, path_s=0.01, candidate_s=0.2, train_step_s=0.05, forward_s=1e-4)
+SPEED = Speed(search_step_s=0.02, path_s=0.01, candidate_s=0.2, train_step_s=0.05, forward_s=1e-4, export_s=5.0)
 SIZES = SplitSizes(train=5000, query=500, test=1000)
 MACRO = Macro(num_channels=16, num_cells=1, num_classes=3, image_size=32)
 

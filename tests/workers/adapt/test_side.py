@@ -65,6 +65,7 @@ def chosen(timed: list[tuple[Architecture, int]], monkeypatch: pytest.MonkeyPatc
             return at_32 if flat else at_32 * (side / 32) ** 2
 
         monkeypatch.setattr(side_module, "_step_seconds", step_s)
+        monkeypatch.setattr(side_module, "export_seconds", lambda _num_layers: EXPORT_S)
         asked = AdaptationRequest.model_validate(request)
         prior = PRIOR if with_prior else None
         device = torch.device("cpu")
