@@ -161,6 +161,9 @@ class SearchSpace(Protocol):
             InvalidArchitectureError: The architecture is not valid.
         """
 
+    def simplified(self, arch: Architecture) -> Architecture:
+        """Return the architecture without ops that no way from the input to the output passes: the same network."""
+
     def cheapest(self) -> tuple[Architecture, ...]:
         """Return valid architectures among which are one of least params and one of least macs, in any skeleton."""
 

@@ -105,6 +105,9 @@ class Darts:
             longest=fmean(depth.longest for depth in of_kinds), shortest=fmean(depth.shortest for depth in of_kinds)
         )
 
+    def simplified(self, arch: Architecture) -> Architecture:
+        return arch  # every node is an output of its cell
+
     def cheapest(self) -> tuple[Architecture, ...]:
         # A pooling costs nothing, so what is left to choose is which inputs the cells read: that decides which
         # preprocessings, and which whole cells, are dead.

@@ -76,6 +76,9 @@ class Mobile:
         num_blocks = float(sum(op != SKIP for op in ops_of(arch.choices)))
         return Depth(longest=num_blocks, shortest=num_blocks)
 
+    def simplified(self, arch: Architecture) -> Architecture:
+        return arch  # a chain has no other way
+
     def cheapest(self) -> tuple[Architecture, ...]:
         # An identity costs nothing; where a stage begins, no block has fewer weights than the smallest.
         ops = (CHEAPEST_BLOCK if layer == 1 else SKIP for _, layer in LAYERS)

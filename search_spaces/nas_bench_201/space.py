@@ -85,6 +85,11 @@ class NasBench201:
     def depth(self, arch: Architecture) -> Depth:
         return depth_of(self._live_ops(arch), inputs=(0,), outputs=(OUTPUT,))
 
+    def simplified(self, arch: Architecture) -> Architecture:
+        live = {(op.source, op.target) for op in self._live_ops(arch)}
+        choices = zip(EDGES, arch.choices, strict=True)
+        return Architecture(NAME, tuple(choice if edge in live else OPS.index(NONE) for edge, choice in choices))
+
     def cheapest(self) -> tuple[Architecture, ...]:
         # A single skip from input to output costs nothing beyond the skeleton.
         choices = tuple(OPS.index("skip_connect" if edge == (0, OUTPUT) else NONE) for edge in EDGES)

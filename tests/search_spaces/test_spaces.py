@@ -182,3 +182,12 @@ def test_a_macro_out_of_range_is_refused(field, value):
     valid = {"num_channels": 4, "num_cells": 3, "num_classes": 5, "image_size": 16}
     with pytest.raises(InvalidOptionError, match=field):
         Macro(**{**valid, field: value})
+
+
+def test_a_simplified_architecture_is_the_same_network(space, draw_architectures):
+    macro = small_macro(space)
+    for arch in draw_architectures(space, 50):
+        simple = space.simplified(arch)
+        assert space.simplified(simple) == simple
+        assert (space.cost(simple, macro), space.depth(simple)) == (space.cost(arch, macro), space.depth(arch))
+        assert space.draw_text(simple) == space.draw_text(arch)

@@ -1,6 +1,6 @@
 """What a prior's trials say of architectures on this dataset, and the best of them that they foretell."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, Self
@@ -103,7 +103,7 @@ class Knowledge:
         return predict(model, self.space, self.macro, archs, self.description, one_shot)
 
     def shortlist(self, feasible: Feasible, number: int, generator: torch.Generator) -> list[Architecture]:
-        """Return the architectures within the limits whose losses are foretold to be least, best first.
+        """Return different networks within the limits whose losses are foretold to be least, best first.
 
         Drawn from alpha(D) and uniformly, then improved by changes of one decision at a time.
 
@@ -119,7 +119,7 @@ class Knowledge:
         drawn = [feasible.sample(feasible.tilt(one, generator), draws, generator) for one in logits]
         known = self._foretold(dict.fromkeys(arch for archs in drawn for arch in archs))
         for _ in range(NUM_ROUNDS):
-            parents = sorted(known, key=known.__getitem__)[:number]
+            parents = self._best(known, number)
             children = [arch for parent in parents for arch in self._neighbors(parent) if arch not in known]
             order = torch.randperm(len(children), generator=generator).tolist()[:draws]
             new = [child for child in dict.fromkeys(children[place] for place in order) if feasible.fits(child)]
@@ -129,7 +129,14 @@ class Knowledge:
             known |= self._foretold(new)
             if min(known.values()) >= before and len(known) >= number:
                 break
-        return sorted(known, key=known.__getitem__)[:number]
+        return self._best(known, number)
+
+    def _best(self, known: Mapping[Architecture, float], number: int) -> list[Architecture]:
+        """Return those whose losses are least, best first; of architectures that are the same network, the best."""
+        networks: dict[Architecture, Architecture] = {}
+        for arch in sorted(known, key=known.__getitem__):
+            networks.setdefault(self.space.simplified(arch), arch)
+        return list(networks.values())[:number]
 
     def _foretold(self, archs: Iterable[Architecture]) -> dict[Architecture, float]:
         listed = list(archs)

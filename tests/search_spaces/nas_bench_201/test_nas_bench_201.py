@@ -155,3 +155,10 @@ def test_stages_double_the_channels_and_halve_the_side():
     network(torch.randn(2, 3, 18, 18))
     assert network.num_features == 16
     assert shapes[-1] == (2, 16, math.ceil(18 / 4), math.ceil(18 / 4))
+
+
+def test_what_is_on_no_way_is_left_out_of_a_simplified_cell():
+    dead = SPACE.parse("|none~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|none~2|")
+    assert SPACE.format(SPACE.simplified(dead)) == "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
+    with pytest.raises(InvalidArchitectureError, match="no way"):
+        SPACE.simplified(SPACE.parse("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"))

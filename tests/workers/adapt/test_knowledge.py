@@ -84,6 +84,19 @@ def test_the_shortlist_holds_nothing_that_the_prior_rules_out(knowledge: Knowled
     assert torch.equal(chances > 0, possible)
 
 
+def test_the_shortlist_names_no_network_twice(knowledge: Knowledge) -> None:
+    # Skips alone are best: nearly all cells without weights are the same network as another one.
+    skips_are_good = replace(
+        knowledge,
+        findings=knowledge.findings.model_copy(
+            update={"chooses": model(traits={**NO_EFFECT, "longest": 5.0, "log_params": 1.0})}
+        ),
+    )
+    found = shortlist(skips_are_good, number=12)
+    assert len({SPACE.simplified(arch) for arch in found}) == len(found) == 12
+    assert {SPACE.depth(arch).longest for arch in found} == {0}
+
+
 def test_the_shortlist_follows_from_the_draws(knowledge: Knowledge) -> None:
     assert shortlist(knowledge) == shortlist(knowledge)
 
