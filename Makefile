@@ -153,14 +153,14 @@ bench-tasks bench-anytime bench-namesakes: install $(SUITE_DATA)
 FIXED := build/priors/fixed-long
 .PHONY: prior-fixed-long
 prior-fixed-long: prior-fixed
-	test -f $(FIXED)/card.json || OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out $(FIXED) \
+	OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out $(FIXED) \
 		--config benchmarks/suites/fixed.json --parent build/priors/fixed $(FOUR_DOMAINS)
 
 # The parent of the bundled prior once more, learned with the classes too that name what CIFAR-10 shows.
 NAMESAKES := build/priors/fixed-namesakes
 .PHONY: prior-fixed-namesakes
 prior-fixed-namesakes: install
-	test -f $(NAMESAKES)/card.json || OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out $(NAMESAKES) \
+	OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out $(NAMESAKES) \
 		--config $(BUNDLED)/nas_bench_201-v3/parent.json $(subst split_without_cifar10,split,$(FOUR_DOMAINS))
 
 # Needs what `make domains` writes, and the packed CIFAR-10.
@@ -177,7 +177,7 @@ bench-nas201: prior-nas_bench_201-deep
 	$(BIN)/python -m benchmarks.nas_bench_201 --prior $(DEEP) $(NAS201)
 
 prior-nas_bench_201-deep: install
-	test -f $(DEEP)/card.json || OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out $(DEEP) \
+	OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out $(DEEP) \
 		--config benchmarks/nas_bench_201/deep.json \
 		--data $(DOMAINS)/imagenet32/imagenet32.npz:4 --split $(DOMAINS)/imagenet32/split_without_cifar10.json \
 		--data $(DOMAINS)/emoji/emoji.npz:1 --split $(DOMAINS)/emoji/split_without_cifar10.json \
@@ -245,5 +245,5 @@ PARENT_OF_nas_bench_201-v3 := --parent build/priors/fixed
 prior-nas_bench_201-v3: prior-fixed
 
 prior-fixed: install
-	test -f build/priors/fixed/card.json || OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out build/priors/fixed \
+	OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out build/priors/fixed \
 		--config $(BUNDLED)/nas_bench_201-v3/parent.json $(FOUR_DOMAINS)

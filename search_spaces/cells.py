@@ -5,13 +5,16 @@ A node is the sum of ops applied to earlier nodes; an op that no input reaches, 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import groupby
+from typing import Any, NamedTuple
 
 from search_spaces.cost import layers_cost
 from search_spaces.layers import Layers
 from search_spaces.spec import Cost, Depth
 
 Edge = tuple[int, int]
+Term = tuple[str, tuple[Any, ...]]
+"""An op and the sum that it reads, which is terms again; or the name of an input, and nothing."""
 
 
 class EdgeOp(NamedTuple):
@@ -52,6 +55,27 @@ def live_edges(edges: Iterable[Edge], *, inputs: Iterable[int], outputs: Iterabl
         if target in needed:
             needed.add(source)
     return {(source, target) for source, target in ordered if source in fed and target in needed}
+
+
+def node_sums(
+    ops: Iterable[EdgeOp], *, inputs: Iterable[int], identity: str | None = None
+) -> dict[int, tuple[Term, ...]]:
+    """Return what each node that an input reaches is the sum of; equal sums are equal, in whatever order ops come.
+
+    Args:
+        ops: Of a cell.
+        inputs: Nodes that hold data from outside.
+        identity: Name of the op that leaves what it reads as it is, whose term is the sum that it reads.
+    """
+    sums: dict[int, tuple[Term, ...]] = {node: ((f"input {node}", ()),) for node in inputs}
+    for node, group in groupby(sorted(ops, key=lambda op: op.target), key=lambda op: op.target):
+        terms: list[Term] = []
+        for op in group:
+            if op.source in sums:
+                terms += sums[op.source] if op.op == identity else [(op.op, sums[op.source])]
+        if terms:
+            sums[node] = tuple(sorted(terms))
+    return sums
 
 
 def depth_of(ops: Iterable[EdgeOp], *, inputs: Iterable[int], outputs: Iterable[int]) -> Depth:

@@ -1,6 +1,6 @@
 """What a search space is: its decisions, the skeleton around its cells, what a network of it costs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -161,8 +161,12 @@ class SearchSpace(Protocol):
             InvalidArchitectureError: The architecture is not valid.
         """
 
-    def simplified(self, arch: Architecture) -> Architecture:
-        """Return the architecture without ops that no way from the input to the output passes: the same network."""
+    def signature(self, arch: Architecture) -> Hashable:
+        """Return what is equal for architectures whose networks compute the same, in another order or beside dead ops.
+
+        Raises:
+            InvalidArchitectureError: The architecture is not valid.
+        """
 
     def cheapest(self) -> tuple[Architecture, ...]:
         """Return valid architectures among which are one of least params and one of least macs, in any skeleton."""

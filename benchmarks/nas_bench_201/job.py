@@ -22,9 +22,9 @@ class Job(Contract):
         arm: Its name.
         max_macs: Of the benchmark's network.
         seconds: To choose in, once the images are in memory.
-        threads: Of torch.
+        threads: That cells are judged on, side by side; `ours` with a prior that contracts has them within a network.
         clock: Of the seconds. `cpu`: those of CPU over the number of threads, for a machine that others use too; an
-            arm whose threads wait for each other gets more by it.
+            arm one of whose threads is idle gets more by it.
         images: Folder that `images.write_task` wrote.
         epochs: That the chosen cell will be trained for. Only `ours` reads it.
         prior: Folder of a prior; None: search from fresh weights. Only `ours` reads it.

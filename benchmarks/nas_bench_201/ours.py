@@ -19,7 +19,7 @@ from workers.adapt.budget import Budget
 from workers.adapt.data import TaskData
 from workers.adapt.knowledge import Knowledge
 from workers.adapt.limits import Feasible, Limits
-from workers.adapt.plan import BATCH_SIZE, EXPORT_S
+from workers.adapt.plan import BATCH_SIZE, export_seconds
 from workers.adapt.recommend import recommend
 from workers.adapt.reporter import Reporter
 from workers.adapt.sync import Group
@@ -35,6 +35,8 @@ from workers.store.folder import FolderStore
 # An adaptation searches for about half of its seconds and trains for the rest; here all of them are for the choice.
 SEARCHED_SHARE: Final = 0.5
 LEAST_BUDGET_S: Final = 5.0
+# Of a network for whose export, too, an adaptation sets seconds aside.
+NUM_LAYERS: Final = 46
 # The benchmark's cells are trained on half of CIFAR-10's training images.
 NUM_TRAINING_IMAGES: Final = 25_000
 
@@ -70,7 +72,7 @@ def _adapted(job: Job, data: TaskData, budget: Budget, card: PriorCard | None) -
         adaptation_id="nas-bench-201", attempt=1, request=request, dataset_key="", dataset_sha256=""
     )
     clock = clock_of(job)
-    planned, wall = Budget(job.seconds / SEARCHED_SHARE + EXPORT_S, clock), Budget(0.0)
+    planned, wall = Budget(job.seconds / SEARCHED_SHARE + export_seconds(NUM_LAYERS), clock), Budget(0.0)
     with tempfile.TemporaryDirectory(prefix="archprior-") as folder:
         reporter = Reporter(FolderStore(Path(folder), create=True), "attempt", planned, active=False)
         findings = None if card is None else card.trials

@@ -6,7 +6,6 @@ the steps: steps are what tells cells apart in a network of this depth.
 """
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import mean
@@ -39,15 +38,17 @@ def choose(job: Job, data: TaskData, budget: Budget) -> Choice:
     side = data.resolution // 2
     data = replace(data, support=_shrunk(data.support, side), query=_shrunk(data.query, side))
     cells = shuffled_within(job.max_macs, job.seed)
-    step_s = _seconds_of_a_step(cells[:NUM_TIMED_CELLS], data, job)
-    num_steps = max(1, int((1 - OVERHEAD) * job.threads * budget.remaining_s / NUM_CELLS / step_s))
+    num_timed = job.threads * math.ceil(NUM_TIMED_CELLS / job.threads)
+    step_s = _seconds_of_a_step(cells[:num_timed], data, job, budget)
+    num_rounds = math.ceil(NUM_CELLS / job.threads)
+    num_steps = max(1, int((1 - OVERHEAD) * budget.remaining_s / num_rounds / step_s))
 
     def of_cell(cell: Architecture) -> float:
         return trained_accuracy(cell, data, num_steps, job.seed)
 
     # One more is begun where at least half of it fits: on average, the seconds are then those granted.
     accuracies = dict(as_many_as_fit(of_cell, cells, budget, at_once=job.threads, least_share=0.5))
-    best = max(accuracies, key=accuracies.__getitem__)
+    best = max((cell for cell in cells if cell in accuracies), key=accuracies.__getitem__)
     return one(
         best, len(accuracies), f"best of random cells after {num_steps} steps of {BATCH} images at {side} pixels"
     )
@@ -81,15 +82,15 @@ def _train(network: Network, data: TaskData, num_steps: int, seed: int) -> None:
         optimizer.step()
 
 
-def _seconds_of_a_step(cells: Sequence[Architecture], data: TaskData, job: Job) -> float:
-    """Return the mean CPU seconds on one thread, over cells, each after one step that chooses kernels."""
+def _seconds_of_a_step(cells: Sequence[Architecture], data: TaskData, job: Job, budget: Budget) -> float:
+    """Return the mean over cells, side by side, each after one step that chooses kernels."""
 
     def of_cell(cell: Architecture) -> float:
         network = _fresh(cell, data, job.seed)
         _train(network, data, 1, job.seed)
-        since_s = time.thread_time()
+        since_s = budget.elapsed_s
         _train(network, data, NUM_TIMED_STEPS, job.seed)
-        return (time.thread_time() - since_s) / NUM_TIMED_STEPS
+        return (budget.elapsed_s - since_s) / NUM_TIMED_STEPS
 
     timed = as_many_as_fit(of_cell, cells, Budget(math.inf), at_once=job.threads, least_share=0.0)
     return mean(seconds for _, seconds in timed)

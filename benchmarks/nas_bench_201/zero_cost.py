@@ -81,7 +81,8 @@ def best_of(
 ) -> Choice:
     """Return the cell of the largest score among as many of `cells`, in order, as the seconds allow; at least one."""
     scores = dict(as_many_as_fit(score, cells, budget, at_once=threads, least_share=0.0))
-    return one(max(scores, key=scores.__getitem__), len(scores), note)
+    best = max((cell for cell in cells if cell in scores), key=scores.__getitem__)
+    return one(best, len(scores), note)
 
 
 def by_score(score: Score, name: str) -> Callable[[Job, TaskData, Budget], Choice]:

@@ -2,13 +2,13 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import product
 from statistics import fmean
 from typing import Final
 
 from search_spaces.architecture import Architecture
-from search_spaces.cells import EdgeOp, depth_of
+from search_spaces.cells import EdgeOp, depth_of, node_sums
 from search_spaces.darts.cell import KINDS, NAME, NODES, NUM_INPUTS, OPS, SLOTS, CellOps, Kind, cells_of, node_options
 from search_spaces.darts.plan import plan_cost, plan_network
 from search_spaces.darts.rules import best_pair, valid_pair
@@ -105,8 +105,12 @@ class Darts:
             longest=fmean(depth.longest for depth in of_kinds), shortest=fmean(depth.shortest for depth in of_kinds)
         )
 
-    def simplified(self, arch: Architecture) -> Architecture:
-        return arch  # every node is an output of its cell
+    def signature(self, arch: Architecture) -> Hashable:
+        if not self.is_valid(arch):
+            raise self._invalid(arch)
+        # All nodes are outputs, in this order. A skip reads at another side where a cell reduces: no identity.
+        sums = [node_sums(ops, inputs=range(NUM_INPUTS)) for ops in self._cells(arch).values()]
+        return tuple(of_kind[node] for of_kind in sums for node in NODES)
 
     def cheapest(self) -> tuple[Architecture, ...]:
         # A pooling costs nothing, so what is left to choose is which inputs the cells read: that decides which

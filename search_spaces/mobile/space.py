@@ -1,7 +1,7 @@
 """The mobile search space: a chain of inverted residual blocks, each of a kernel and an expansion of its own."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Final
 
 from search_spaces.architecture import Architecture
@@ -76,8 +76,9 @@ class Mobile:
         num_blocks = float(sum(op != SKIP for op in ops_of(arch.choices)))
         return Depth(longest=num_blocks, shortest=num_blocks)
 
-    def simplified(self, arch: Architecture) -> Architecture:
-        return arch  # a chain has no other way
+    def signature(self, arch: Architecture) -> Hashable:
+        self._check(arch)
+        return arch.choices
 
     def cheapest(self) -> tuple[Architecture, ...]:
         # An identity costs nothing; where a stage begins, no block has fewer weights than the smallest.

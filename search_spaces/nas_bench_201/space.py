@@ -1,13 +1,13 @@
 """The search space of NAS-Bench-201: 15,625 cells, one op on each of six edges."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from itertools import product
 from typing import Final
 
 from search_spaces.architecture import Architecture
-from search_spaces.cells import depth_of
+from search_spaces.cells import depth_of, node_sums
 from search_spaces.decisions import check_choices, check_document, check_scores, option_mask
 from search_spaces.drawing import CellDrawing, draw_svg, draw_text
 from search_spaces.errors import InvalidArchitectureError
@@ -85,10 +85,11 @@ class NasBench201:
     def depth(self, arch: Architecture) -> Depth:
         return depth_of(self._live_ops(arch), inputs=(0,), outputs=(OUTPUT,))
 
-    def simplified(self, arch: Architecture) -> Architecture:
-        live = {(op.source, op.target) for op in self._live_ops(arch)}
-        choices = zip(EDGES, arch.choices, strict=True)
-        return Architecture(NAME, tuple(choice if edge in live else OPS.index(NONE) for edge, choice in choices))
+    def signature(self, arch: Architecture) -> Hashable:
+        ops = self._live_ops(arch)
+        # A convolution that is read twice and two of them look the same in a sum.
+        convolutions = sorted(op.op for op in ops if op.op in ("nor_conv_1x1", "nor_conv_3x3"))
+        return node_sums(ops, inputs=(0,), identity="skip_connect")[OUTPUT], tuple(convolutions)
 
     def cheapest(self) -> tuple[Architecture, ...]:
         # A single skip from input to output costs nothing beyond the skeleton.

@@ -51,11 +51,11 @@ def as_many_as_fit(
             running.update((pool.submit(timed, item), item) for item in islice(waiting, at_once))
             while running:
                 ended = wait(running, return_when=FIRST_COMPLETED).done
-                for future in ended:
-                    yield running.pop(future), future.result()
+                results = [(running.pop(future), future.result()) for future in ended]
                 for _ in ended:
                     if budget.remaining_s > least_share * sum(ended_s) / len(ended_s):
                         running.update((pool.submit(timed, item), item) for item in islice(waiting, 1))
+                yield from results
         except BaseException:
             budget.end()
             raise

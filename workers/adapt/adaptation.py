@@ -145,7 +145,8 @@ class Adaptation:
         Nothing is searched in the supernet: its steps would move the weights along paths that nobody trains on.
         """
         named = knowledge.shortlist(self.feasible, SHORTLIST, self._draws)
-        archs = list(dict.fromkeys([self.reference, *named]))
+        own = self.space.signature(self.reference)
+        archs = [self.reference, *(arch for arch in named if self.space.signature(arch) != own)]
         foretold = self._agreed(archs, knowledge.foretell(archs).tolist())
         worst = min(min(foretold.values()) + NEAR, foretold[self.reference] - LEAD)
         better = [arch for arch in archs[1:] if foretold[arch] <= worst]

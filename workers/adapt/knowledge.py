@@ -1,6 +1,6 @@
 """What a prior's trials say of architectures on this dataset, and the best of them that they foretell."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, Self
@@ -127,15 +127,15 @@ class Knowledge:
                 break
             before = min(known.values())
             known |= self._foretold(new)
-            if min(known.values()) >= before and len(known) >= number:
+            if min(known.values()) >= before and len(self._best(known, number)) >= number:
                 break
         return self._best(known, number)
 
     def _best(self, known: Mapping[Architecture, float], number: int) -> list[Architecture]:
-        """Return those whose losses are least, best first; of architectures that are the same network, the best."""
-        networks: dict[Architecture, Architecture] = {}
+        """Return those whose losses are least, best first; one of those that compute the same."""
+        networks: dict[Hashable, Architecture] = {}
         for arch in sorted(known, key=known.__getitem__):
-            networks.setdefault(self.space.simplified(arch), arch)
+            networks.setdefault(self.space.signature(arch), arch)
         return list(networks.values())[:number]
 
     def _foretold(self, archs: Iterable[Architecture]) -> dict[Architecture, float]:

@@ -1,7 +1,7 @@
 """Which architecture to train from scratch: what a prior's trials foretell, put to the test on the dataset itself.
 
 For people who train elsewhere, for longer: nothing is searched in a supernet, no network is exported. The prior's
-trials began with fresh weights; so do the trials here, in the same skeleton and for as long.
+trials began with fresh weights; so do the trials here, in the same skeleton and for as long as its shortest.
 """
 
 import math
@@ -23,7 +23,7 @@ from workers.priors.loss_model import typical_macs
 from workers.training.brief import judge, train_briefly
 from workers.training.cost import steps_in_equal_time
 
-# More than any budget of minutes can try.
+# More than two threads can try in a minute.
 SHORTLIST: Final = 24
 
 
@@ -76,8 +76,8 @@ def recommend(
         knowledge: Of a prior whose trials began with fresh weights; it says how long the training will be.
         data: The dataset; its test images are not looked at.
         feasible: Limits.
-        budget: As many trials as torch has threads run at once; another is begun as long as one of the mean length so
-            far would end within it.
+        budget: As many trials as torch has threads run at once, one alone on a GPU; another is begun as long as one of
+            the mean length so far would end within it.
         seed: Of all draws.
         on_tried: Told each trial.
     """
@@ -122,12 +122,15 @@ def recommend(
             accuracy=accuracy,
         )
 
-    # A GPU is shared by all threads.
+    # What runs side by side on a GPU waits for each other.
     at_once = 1 if data.support.labels.is_cuda else torch.get_num_threads()
     tried: list[Tried] = []
     for _, one in as_many_as_fit(try_out, range(len(shortlist)), budget, at_once=at_once, least_share=1.0):
         if one is not None:
             tried.append(one)
             on_tried(one)
-    best = min(tried, key=lambda one: one.expected).architecture if tried else shortlist[0]
+    # Of equals the one foretold to be better, whichever ended first.
+    expected = {one.architecture: one.expected for one in tried}
+    ended = [arch for arch in shortlist if arch in expected]
+    best = min(ended, key=expected.__getitem__, default=shortlist[0])
     return Recommendation(architecture=best, tried=tuple(tried))

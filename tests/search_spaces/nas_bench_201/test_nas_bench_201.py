@@ -157,8 +157,27 @@ def test_stages_double_the_channels_and_halve_the_side():
     assert shapes[-1] == (2, 16, math.ceil(18 / 4), math.ceil(18 / 4))
 
 
-def test_what_is_on_no_way_is_left_out_of_a_simplified_cell():
-    dead = SPACE.parse("|none~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|none~2|")
-    assert SPACE.format(SPACE.simplified(dead)) == "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
-    with pytest.raises(InvalidArchitectureError, match="no way"):
-        SPACE.simplified(SPACE.parse("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"))
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        # An op on no way to the output.
+        ("|none~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|none~2|",
+         "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|", True),
+        # The inner nodes change places.
+        ("|nor_conv_1x1~0|+|none~0|none~1|+|none~0|nor_conv_3x3~1|none~2|",
+         "|none~0|+|nor_conv_1x1~0|none~1|+|none~0|none~1|nor_conv_3x3~2|", True),
+        # A skip on the way.
+        ("|skip_connect~0|+|none~0|none~1|+|none~0|nor_conv_3x3~1|none~2|",
+         "|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|", True),
+        # One convolution that is read twice, and two of them.
+        ("|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|skip_connect~1|skip_connect~2|",
+         "|nor_conv_3x3~0|+|none~0|none~1|+|nor_conv_3x3~0|skip_connect~1|none~2|", False),
+        # Twice the input is not the input, and two layers are not their sum.
+        ("|skip_connect~0|+|none~0|none~1|+|skip_connect~0|skip_connect~1|none~2|",
+         "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|", False),
+        ("|nor_conv_1x1~0|+|none~0|none~1|+|none~0|nor_conv_3x3~1|none~2|",
+         "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|nor_conv_1x1~1|none~2|", False),
+    ],
+)  # fmt: skip
+def test_cells_that_compute_the_same_have_one_signature(one, other, same):
+    assert (SPACE.signature(SPACE.parse(one)) == SPACE.signature(SPACE.parse(other))) is same

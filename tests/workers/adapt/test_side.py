@@ -10,7 +10,7 @@ from search_spaces.network import Network
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 from workers.adapt import side as side_module
-from workers.adapt.plan import BATCH_SIZE, EXPORT_S
+from workers.adapt.plan import BASE_EXPORT_S, BATCH_SIZE
 from workers.adapt.side import ENOUGH_EPOCHS, choose_side, possible_sides
 from workers.bayes.randomness import slot_generator
 from workers.contracts.adaptations import AdaptationRequest
@@ -65,11 +65,11 @@ def chosen(timed: list[tuple[Architecture, int]], monkeypatch: pytest.MonkeyPatc
             return at_32 if flat else at_32 * (side / 32) ** 2
 
         monkeypatch.setattr(side_module, "_step_seconds", step_s)
-        monkeypatch.setattr(side_module, "export_seconds", lambda _num_layers: EXPORT_S)
+        monkeypatch.setattr(side_module, "export_seconds", lambda num_layers: BASE_EXPORT_S if num_layers > 5 else 0.0)
         asked = AdaptationRequest.model_validate(request)
         prior = PRIOR if with_prior else None
         device = torch.device("cpu")
-        return choose_side(asked, MACRO, prior, sides, report(splits), device, lambda: EXPORT_S + free_s)
+        return choose_side(asked, MACRO, prior, sides, report(splits), device, lambda: BASE_EXPORT_S + free_s)
 
     return choose
 
@@ -153,7 +153,7 @@ def test_the_given_architecture_is_timed(chosen: Callable[..., int], timed: list
 def test_a_real_step_takes_longer_at_more_pixels() -> None:
     asked, device = AdaptationRequest(), torch.device("cpu")
     slow, fast = (
-        choose_side(asked, MACRO, PRIOR, SIDES, report(), device, lambda seconds=seconds: EXPORT_S + seconds)
+        choose_side(asked, MACRO, PRIOR, SIDES, report(), device, lambda seconds=seconds: BASE_EXPORT_S + seconds)
         for seconds in (0.0, 10_000.0)
     )
     assert (slow, fast) == (16, 32)
