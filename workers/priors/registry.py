@@ -19,7 +19,11 @@ from workers.store.protocol import Store
 CARD: Final = "card.json"
 TENSORS: Final = "prior.safetensors"
 # What a request gets that names a space but no prior, until another one is promoted.
-DEFAULTS: Final[Mapping[str, str]] = {"mobile": "mobile-v1", "nas_bench_201": "nas_bench_201-v3"}
+DEFAULTS: Final[Mapping[str, str]] = {
+    "darts": "darts-v1",
+    "mobile": "mobile-v1",
+    "nas_bench_201": "nas_bench_201-v3",
+}
 _ID = re.compile(PRIOR_ID)
 
 

@@ -64,7 +64,7 @@ def test_the_bundled_priors_come_first_and_the_bundled_default_holds_until_anoth
     assert {view.card.id for view in listed(catalog, **OWNER) if view.default} == defaults - {BUNDLED} | {own.id}
     assert catalog.default_for("nas_bench_201", **OWNER) == own.id
     assert catalog.default_for("nas_bench_201", owner="you") == BUNDLED
-    assert catalog.default_for("darts", **OWNER) is None
+    assert catalog.default_for("darts", **OWNER) == DEFAULTS["darts"]
 
 
 def test_each_owner_sees_the_own_priors_only(catalog, own):

@@ -2,6 +2,7 @@ import pytest
 
 from service.ray.jobs import JobStatus
 from workers.contracts.errors import StoreError
+from workers.priors.registry import DEFAULTS
 
 CELL = "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|nor_conv_3x3~1|none~2|"
 
@@ -53,7 +54,7 @@ def test_a_dataset_that_is_here_is_named_by_its_id(shared_service):
 
 def test_an_absent_prior_is_resolved_before_it_is_recorded(shared_service):
     view = shared_service.adapt(dataset_id=shared_service.dataset["id"], search_space="darts")
-    assert view["request"]["prior"] == "none"
+    assert view["request"]["prior"] == DEFAULTS["darts"]
 
 
 def test_what_waits_says_how_long_the_queue_is(service, small_zip):
