@@ -17,11 +17,10 @@ WIDTH: Final = 0.8
 
 @dataclass(frozen=True)
 class Curve:
-    """Points (x, y, error of y) with a label; a constant is a dashed line."""
+    """Points (x, y, error of y) with a label."""
 
     label: str
     points: Sequence[tuple[float, float, float]]
-    constant: float | None = None
 
 
 def draw_intervals(rows: Mapping[str, Interval], label: str, marks: Sequence[float] = (0.0,)) -> str:
@@ -83,9 +82,6 @@ def draw_curves(panels: Mapping[str, Sequence[Curve]], x_label: str, y_label: st
     for place, (name, curves) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(1, len(panels), place)
         for number, curve in enumerate(curves):
-            if curve.constant is not None:
-                axes.axhline(curve.constant, color=f"C{number}", linestyle="--", label=curve.label)
-                continue
             x, y, error = zip(*curve.points, strict=True)
             axes.errorbar(x, y, yerr=error, color=f"C{number}", marker="o", capsize=3, label=curve.label)
         axes.set_xscale("log")

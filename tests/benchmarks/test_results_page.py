@@ -147,7 +147,7 @@ def test_the_crossing_is_the_first_multiple_that_is_as_good(results: Path) -> No
 
     made_up.put_suite(results, made_up.suite_of("anytime", arms), accuracy)
 
-    assert row_of(page_of(results), "from scratch needs") == [["a 3x, b > 10x", "shown"]]
+    assert row_of(page_of(results), "from scratch needs") == [["a: 10 s 3x; b: 10 s > 10x", "shown"]]
 
 
 def test_having_met_namesakes_is_told_by_dataset(results: Path) -> None:
