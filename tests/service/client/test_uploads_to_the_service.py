@@ -52,17 +52,18 @@ def test_a_dataset_is_sent_in_parts_and_can_be_used(url, archive):
         assert client.upload_dataset(archive, poll_s=0.02).id == view.id
 
 
-def test_an_upload_that_was_killed_at_its_third_part_goes_on_there(connect, url, archive):
+def test_an_upload_that_was_killed_at_its_third_part_goes_on_there(connect, url, archive, monkeypatch):
+    # In pieces: a part that was handed over as a whole may arrive although its sender is killed.
+    monkeypatch.setattr("service.client.requests.CHUNK_BYTES", PART_BYTES // 4)
     with Client(url) as killed:
         begun = killed.begin_upload(archive)
         with pytest.raises(KeyboardInterrupt):
-            killed.upload_dataset(archive, resume=begun.id, num_parallel=1, on_progress=kill_at(3 * PART_BYTES))
+            killed.upload_dataset(archive, resume=begun.id, num_parallel=1, on_progress=kill_at(2 * PART_BYTES + 1))
+        assert killed.dataset(begun.id).upload.num_arrived == 2
     told: list[int] = []
     with connect(url) as client:
         page = client.dataset_parts(begun.id)
-        # The bytes of the third were handed over; whether they still arrived is the network's.
-        assert [part.number for part in page.items if part.arrived][:2] == [1, 2]
-        assert not any(part.arrived for part in page.items[3:])
+        assert [part.number for part in page.items if part.arrived] == [1, 2]
         view = client.upload_dataset(archive, resume=begun.id, on_progress=lambda sent, _: told.append(sent))
     assert (view.id, view.state) == (begun.id, "READY")
     assert view.sha256 == hashlib.sha256(archive.read_bytes()).hexdigest()
