@@ -7,8 +7,8 @@ from benchmarks.nas_bench_201 import ours, random_best
 from benchmarks.nas_bench_201.cells import digits_of, most_params
 from benchmarks.nas_bench_201.job import Choice, Job
 from benchmarks.nas_bench_201.zero_cost import by_score, naswot, synflow
-from workers.adapt.budget import Budget
 from workers.adapt.data import TaskData
+from workers.training.budget import Budget
 
 Arm = Callable[[Job, TaskData, Budget], Choice]
 """Chooses within the job's cap by the images, in the budget's seconds."""

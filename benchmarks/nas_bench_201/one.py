@@ -14,7 +14,7 @@ from benchmarks.nas_bench_201.cells import costs
 from benchmarks.nas_bench_201.images import load_task
 from benchmarks.nas_bench_201.job import Decision, Job, clock_of
 from search_spaces.errors import ArchPriorError, lookup
-from workers.adapt.budget import Budget
+from workers.training.budget import Budget
 
 
 def main() -> int:

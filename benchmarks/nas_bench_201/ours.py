@@ -15,7 +15,6 @@ from benchmarks.nas_bench_201.job import Choice, Job, clock_of, one
 from search_spaces.architecture import Architecture
 from search_spaces.spec import Macro
 from workers.adapt.adaptation import Adaptation
-from workers.adapt.budget import Budget
 from workers.adapt.data import TaskData
 from workers.adapt.knowledge import Knowledge
 from workers.adapt.limits import Feasible, Limits
@@ -31,6 +30,7 @@ from workers.priors.model import body_shapes, full_macro
 from workers.priors.registry import CARD, TENSORS, parse_card
 from workers.priors.tensors import load_prior
 from workers.store.folder import FolderStore
+from workers.training.budget import Budget
 
 # An adaptation searches for about half of its seconds and trains for the rest; here all of them are for the choice.
 SEARCHED_SHARE: Final = 0.5

@@ -18,11 +18,11 @@ from benchmarks.nas_bench_201.cells import MACRO, shuffled_within
 from benchmarks.nas_bench_201.job import Choice, Job, one
 from search_spaces.architecture import Architecture
 from search_spaces.network import Network, build_network, recalibrate
-from workers.adapt.abreast import as_many_as_fit
-from workers.adapt.budget import Budget
 from workers.adapt.data import Part, SupportStream, TaskData
 from workers.bayes.randomness import slot_generator
 from workers.tasks.batches import to_batch
+from workers.training.abreast import as_many_as_fit
+from workers.training.budget import Budget
 
 NUM_CELLS: Final = 8
 # Of a cell's seconds, for building it and for its held-out accuracy.

@@ -17,11 +17,11 @@ from benchmarks.nas_bench_201.cells import MACRO, shuffled_within
 from benchmarks.nas_bench_201.job import Choice, Job, one
 from search_spaces.architecture import Architecture
 from search_spaces.network import build_network
-from workers.adapt.abreast import as_many_as_fit
-from workers.adapt.budget import Budget
 from workers.adapt.data import TaskData
 from workers.bayes.randomness import slot_generator
 from workers.tasks.batches import to_batch
+from workers.training.abreast import as_many_as_fit
+from workers.training.budget import Budget
 
 # As in the paper's code for NAS-Bench-201.
 BATCH: Final = 128

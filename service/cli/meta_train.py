@@ -62,7 +62,7 @@ def meta_train(
             help="Terms of the images, for the card; one for each --data, or one for all of them.", show_default=False
         ),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of torch.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of a step; then trials side by side.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Learn a meta-prior over architectures and weights from datasets; goes on from its checkpoint if there is one."""
@@ -108,7 +108,7 @@ def meta_train(
             def tried(trial: "Trial") -> None:
                 progress.update(bar, advance=1, loss=f"accuracy {trial.accuracy:.3f}")
 
-            findings = run_trials(shop, out, on_trial=tried)
+            findings = run_trials(shop, out, at_once=threads, on_trial=tried)
     command = f"archprior {shlex.join(sys.argv[1:])}"
     card = finish(
         state, out, prior_id=name, command=command, data=meta_data.learned_from,

@@ -74,7 +74,6 @@ def recommend(
         )
     import torch  # takes seconds, and comes with what follows
 
-    from workers.adapt.budget import Budget
     from workers.adapt.knowledge import Knowledge
     from workers.adapt.limits import Feasible, Limits
     from workers.adapt.plan import check_limits
@@ -82,6 +81,7 @@ def recommend(
     from workers.adapt.staging import divide
     from workers.priors.model import full_macro
     from workers.tasks.sources import load_source
+    from workers.training.budget import Budget
 
     torch.set_num_threads(threads)
     side = max(card.resolutions)

@@ -11,7 +11,6 @@ from search_spaces.architecture import Architecture
 from search_spaces.network import Network
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro, SearchSpace
-from workers.adapt.budget import Budget
 from workers.adapt.choice import Choice, Score, choose, inherited_network, mode_without_race, score
 from workers.adapt.data import TaskData
 from workers.adapt.final import TrainedNetwork, train_network
@@ -29,6 +28,7 @@ from workers.contracts.adaptations import AdaptationRequest, AttemptRequest, Can
 from workers.contracts.loss_model import TrialFindings
 from workers.priors.loss_model import typical_macs
 from workers.priors.model import doubt, possible_options, uniform_logits
+from workers.training.budget import Budget
 from workers.training.cost import relative_cost, steps_in_equal_time
 
 MODE: Final = "prior's mode"

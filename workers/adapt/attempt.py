@@ -10,7 +10,6 @@ import torch
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 from workers.adapt.adaptation import Adaptation
-from workers.adapt.budget import Budget
 from workers.adapt.choice import predict
 from workers.adapt.evaluate import evaluate
 from workers.adapt.plan import check_request, choose_macro
@@ -28,6 +27,7 @@ from workers.priors.model import body_shapes
 from workers.priors.registry import PriorRegistry
 from workers.priors.tensors import load_prior
 from workers.store.protocol import Store
+from workers.training.budget import Budget
 
 REQUEST: Final = "request.json"
 

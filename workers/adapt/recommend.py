@@ -13,14 +13,14 @@ import torch
 
 from search_spaces.architecture import Architecture
 from search_spaces.network import build_network
-from workers.adapt.abreast import as_many_as_fit
-from workers.adapt.budget import Budget
 from workers.adapt.data import TaskData
 from workers.adapt.knowledge import Knowledge
 from workers.adapt.limits import Feasible
 from workers.bayes.randomness import slot_generator
 from workers.priors.loss_model import typical_macs
+from workers.training.abreast import as_many_as_fit
 from workers.training.brief import judge, train_briefly
+from workers.training.budget import Budget
 from workers.training.cost import steps_in_equal_time
 
 # More than two threads can try in a minute.

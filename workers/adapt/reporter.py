@@ -4,11 +4,12 @@ import logging
 import time
 from collections.abc import Callable
 
-from workers.adapt.budget import Budget, PhaseTimer
+from workers.adapt.phases import PhaseTimer
 from workers.contracts.adaptations import Candidate, Control, Phase, Progress
 from workers.contracts.errors import CancelledError, ObjectMissingError, StoreError
 from workers.contracts.series import Point, Series
 from workers.store.protocol import Store
+from workers.training.budget import Budget
 
 log = logging.getLogger("archprior.adapt")
 

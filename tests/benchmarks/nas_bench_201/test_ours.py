@@ -8,10 +8,10 @@ from benchmarks.nas_bench_201 import ours
 from benchmarks.nas_bench_201.cells import MACRO, SPACE, cap_of, cell_of, cells_within, costs
 from benchmarks.nas_bench_201.images import load_task, write_task
 from benchmarks.nas_bench_201.job import Job
-from workers.adapt.budget import Budget
 from workers.adapt.plan import Speed, SplitSizes, make_plan
 from workers.contracts.adaptations import AdaptationRequest
 from workers.priors.registry import bundled_folder
+from workers.training.budget import Budget
 
 
 @pytest.mark.parametrize("macro", [replace(MACRO, num_cells=1), replace(MACRO, image_size=16, num_channels=8), MACRO])

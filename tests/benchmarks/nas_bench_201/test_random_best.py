@@ -6,7 +6,7 @@ from benchmarks.nas_bench_201 import random_best
 from benchmarks.nas_bench_201.cells import cap_of, cell_of, costs, shuffled_within
 from benchmarks.nas_bench_201.images import load_task, write_task
 from benchmarks.nas_bench_201.job import Job
-from workers.adapt.budget import Budget
+from workers.training.budget import Budget
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from benchmarks.nas_bench_201.images import load_task, write_task
 from benchmarks.nas_bench_201.job import Job
 from benchmarks.nas_bench_201.zero_cost import best_of, by_score, naswot, synflow
 from search_spaces.network import build_network
-from workers.adapt.budget import Budget
+from workers.training.budget import Budget
 
 
 class Ticks:

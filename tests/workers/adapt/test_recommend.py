@@ -6,12 +6,12 @@ import torch
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 from workers.adapt import recommend as module
-from workers.adapt.budget import Budget
 from workers.adapt.data import Part, TaskData
 from workers.adapt.knowledge import Knowledge
 from workers.adapt.limits import Feasible, Limits
 from workers.adapt.recommend import Tried, recommend
 from workers.contracts.loss_model import ENTRIES, LossModel, TrialConfig, TrialFindings
+from workers.training.budget import Budget
 
 SPACE = SPACES["nas_bench_201"]
 MACRO = Macro(num_channels=4, num_cells=1, num_classes=2, image_size=8)

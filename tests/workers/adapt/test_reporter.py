@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from workers.adapt.budget import Budget
 from workers.adapt.reporter import PAUSE_S, Reporter
 from workers.contracts.adaptations import Progress
 from workers.contracts.errors import CancelledError, StoreError
 from workers.contracts.series import MAX_POINTS
 from workers.store.folder import FolderStore
+from workers.training.budget import Budget
 
 
 class Clock:

@@ -1,6 +1,7 @@
 """One trial: an architecture is trained for a moment on a task, as it would be trained in the end, and judged."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -113,7 +114,15 @@ def draw_task(shop: Workshop, task: int) -> RawTask:
     )
 
 
-def run_trial(shop: Workshop, raw: RawTask, task: int, number: int, arch: Architecture) -> Trial:
+def run_trial(
+    shop: Workshop,
+    raw: RawTask,
+    task: int,
+    number: int,
+    arch: Architecture,
+    *,
+    keep_on: Callable[[], bool] = lambda: True,
+) -> Trial:
     """Train an architecture on a task for a moment; return how well it does on held-out images.
 
     All architectures of a task see the same images in the same order.
@@ -124,6 +133,7 @@ def run_trial(shop: Workshop, raw: RawTask, task: int, number: int, arch: Archit
         task: Its number.
         number: Of the architecture on it.
         arch: A valid architecture.
+        keep_on: Asked before each step; False breaks the training off, and the trial is worth nothing then.
     """
     space = SPACES[shop.config.search_space]
     macro = full_macro(shop.config.macro, num_classes=raw.num_ways, image_size=raw.resolution)
@@ -145,6 +155,7 @@ def run_trial(shop: Workshop, raw: RawTask, task: int, number: int, arch: Archit
         batch_size=shop.trials.batch_size,
         flip=shop.config.flip,
         generator=slot_generator(shop.config.seed, task, 0, "trial images"),
+        keep_on=keep_on,
     )
     loss, accuracy = judge(network, raw.query_images, raw.query_labels, raw.resolution)
     dataset_ids = shop.distribution.classes.dataset_ids

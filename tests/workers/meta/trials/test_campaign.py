@@ -56,6 +56,23 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_findings(shop: Workshop, tmp
     assert files[0] == files[1]
 
 
+def test_trials_side_by_side_find_what_they_find_one_by_one(shop: Workshop, tmp_path: Path) -> None:
+    found = {}
+    for at_once in (1, 3):
+        (tmp_path / str(at_once)).mkdir()
+        findings = run_trials(shop, tmp_path / str(at_once), at_once=at_once)
+        found[at_once] = findings, read_trials(tmp_path / str(at_once) / TRIALS)
+    assert found[1] == found[3]
+
+
+def test_a_run_that_is_broken_off_ends_the_trials_under_way(shop: Workshop, tmp_path: Path) -> None:
+    hours_then_moments = {"num_steps": 10**6, "num_steps_shares": (1.0, 1e-6)}
+    long = replace(shop, trials=shop.trials.model_copy(update=hours_then_moments))
+    with pytest.raises(StoppedError):
+        run_trials(long, tmp_path, at_once=shop.trials.num_archs + 1, on_trial=stop_at(1))
+    assert len(read_trials(tmp_path / TRIALS)) == 1
+
+
 def test_trials_that_are_done_are_not_made_again(shop: Workshop, tmp_path: Path, monkeypatch) -> None:
     run_trials(shop, tmp_path)
     monkeypatch.setattr(campaign, "run_trial", None)

@@ -5,8 +5,8 @@ import threading
 import pytest
 import torch
 
-from workers.adapt.abreast import as_many_as_fit
-from workers.adapt.budget import Budget
+from workers.training.abreast import as_many_as_fit
+from workers.training.budget import Budget
 
 
 class Clock:

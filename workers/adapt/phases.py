@@ -1,35 +1,9 @@
-"""How much of the seconds that were granted are left, on a monotonic clock."""
+"""The seconds that each phase of an attempt took, on a monotonic clock."""
 
 import time
 from collections.abc import Callable, Mapping
 
 from workers.contracts.adaptations import Phase
-
-
-class Budget:
-    """Counts from its making, which is when staging begins.
-
-    Args:
-        total_s: Seconds granted for this attempt, staging to manifest.
-        clock: Monotonic seconds.
-    """
-
-    def __init__(self, total_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._start_s = clock()
-        self.total_s = total_s
-
-    @property
-    def elapsed_s(self) -> float:
-        return self._clock() - self._start_s
-
-    @property
-    def remaining_s(self) -> float:
-        return self.total_s - self.elapsed_s
-
-    def end(self) -> None:
-        """Have nothing left from now on."""
-        self.total_s = min(self.total_s, self.elapsed_s)
 
 
 class PhaseTimer:

@@ -4,7 +4,7 @@ Threads within a small network wait for each other more than they compute. Measu
 16 pixels: two of them make a step 1.1 times as fast; two such networks beside each other are trained 1.6 times as fast.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from workers.adapt.budget import Budget
+from workers.training.budget import Budget
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,11 +25,12 @@ def as_many_as_fit(
     *,
     at_once: int,
     least_share: float,
-) -> Iterator[tuple[Item, Result]]:
+) -> Generator[tuple[Item, Result], None, None]:
     """Yield items with what came of them, as they end.
 
     The first `at_once` are begun whatever the time; one more each time that one ends, while there is time. Where this
-    is broken off, by an error or from outside, the budget ends, and with it the work that looks at it.
+    is broken off, by an error or from outside, the budget ends, and with it the work that looks at it; whoever may
+    leave the loop by an error closes this (`contextlib.closing`), or it is broken off only when it is forgotten.
 
     Args:
         work: What is done to an item; on a thread of its own.
