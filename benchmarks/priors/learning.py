@@ -16,7 +16,7 @@ from search_spaces.registry import SPACES
 from workers.bayes.distributions import MetaPrior
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.priors import PriorCard
-from workers.meta.finish import finish
+from workers.meta.finish import Origin, finish
 from workers.meta.learning.data import LocalDataset, LocalMetaData, load_meta_data
 from workers.meta.learning.loop import meta_train, step_gradient
 from workers.meta.learning.slot import SlotWork
@@ -179,7 +179,7 @@ def learn(config: MetaConfig, load: Callable[[], LocalMetaData], folder: Path, c
         config, data.meta_train, None, folder, dataset_weights=data.dataset_weights, on_step=clock.on_step
     )
     clock.save()
-    finish(state, folder, prior_id=folder.name, command=command, data=data.learned_from)
+    finish(state, folder, prior_id=folder.name, origin=Origin(command=command, data=data.learned_from))
 
 
 class _CpuClock:

@@ -69,7 +69,7 @@ def meta_train(
     chosen = read_config(config)
     import torch  # takes seconds, and comes with what follows
 
-    from workers.meta.finish import finish
+    from workers.meta.finish import Origin, finish
     from workers.meta.learning.data import load_meta_data
     from workers.meta.learning.loop import meta_train as learn
     from workers.meta.trials.campaign import run_trials
@@ -79,7 +79,7 @@ def meta_train(
     if not re.fullmatch(PRIOR_ID, name):
         raise InvalidOptionError("name of the prior", got=name, expected=PRIOR_ID, todo="Choose another with --id.")
     torch.set_num_threads(threads)
-    origin = None if parent is None else _read_parent(parent, chosen)
+    ancestor = None if parent is None else _read_parent(parent, chosen)
     with stderr().status("reading the datasets"):
         meta_data = load_meta_data(local_datasets(data, split or (), terms or ()), max(chosen.resolutions))
     last = min(num_steps or chosen.num_steps, chosen.num_steps)
@@ -91,7 +91,7 @@ def meta_train(
 
         state = learn(
             chosen, meta_data.meta_train, meta_data.meta_validation, out,
-            dataset_weights=meta_data.dataset_weights, parent=origin, num_steps=last, on_step=show,
+            dataset_weights=meta_data.dataset_weights, parent=ancestor, num_steps=last, on_step=show,
         )  # fmt: skip
     if state.step < chosen.num_steps:
         if as_json:
@@ -109,11 +109,13 @@ def meta_train(
                 progress.update(bar, advance=1, loss=f"accuracy {trial.accuracy:.3f}")
 
             findings = run_trials(shop, out, at_once=threads, on_trial=tried)
-    command = f"archprior {shlex.join(sys.argv[1:])}"
-    card = finish(
-        state, out, prior_id=name, command=command, data=meta_data.learned_from,
-        parent=None if origin is None else origin.id, trials=findings,
-    )  # fmt: skip
+    origin = Origin(
+        command=f"archprior {shlex.join(sys.argv[1:])}",
+        data=meta_data.learned_from,
+        parent=None if ancestor is None else ancestor.id,
+        parent_data=() if ancestor is None else ancestor.data,
+    )
+    card = finish(state, out, prior_id=name, origin=origin, trials=findings)
     if as_json:
         print_json(card)
         return
@@ -148,7 +150,7 @@ def _read_parent(folder: Path, config: MetaConfig) -> "Parent":
         )
     macro = full_macro(card.macro, num_classes=2, image_size=max(card.resolutions))
     tensors = load_prior(folder / TENSORS, SPACES[card.search_space], body_shapes(card.search_space, macro))
-    return Parent(id=card.id, sha256=card.sha256, prior=tensors)
+    return Parent(id=card.id, sha256=card.sha256, prior=tensors, data=card.data)
 
 
 def _progress() -> Progress:

@@ -65,7 +65,7 @@ class Result:
             seed=attempt.request.seed,
             plan=adaptation.plan.model_dump(),
             versions=versions(),
-            prior_data={} if self.card is None else {learned.name: learned.terms for learned in self.card.data},
+            prior_data={} if self.card is None else self.card.terms,
         )
 
     def _budget_note(self) -> str:

@@ -39,6 +39,7 @@ class PriorCard(StoredContract):
         inherits: In words: what an exported network inherits from this prior.
         command: The command that made it.
         config: The meta-training configuration.
+        data: What it learned from, then what its parent did.
         curves: Bounded curves by name, as (step, value).
         parent: Prior that it began from; None: fresh weights.
         meta_run_id: Meta-run that made it; None: made on the command line.
@@ -65,6 +66,14 @@ class PriorCard(StoredContract):
     meta_run_id: str | None = None
     adjustments: tuple[str, ...] = ()
     trials: TrialFindings | None = None
+
+    @property
+    def terms(self) -> dict[str, str]:
+        """The terms of the images, by their datasets' names; where two of a name differ, both."""
+        found: dict[str, list[str]] = {}
+        for learned in self.data:
+            found.setdefault(learned.name, []).append(learned.terms)
+        return {name: "; ".join(dict.fromkeys(terms)) for name, terms in found.items()}
 
     @model_validator(mode="after")
     def _options_of_the_space(self) -> Self:

@@ -41,6 +41,7 @@ class Origin:
         command: That made it, or makes it again.
         data: What it learned from.
         parent: Prior that it began from; None: fresh weights.
+        parent_data: What that one learned from, whose terms hold for this one too.
         meta_run_id: Meta-run that made it; None: the command line did.
         adjustments: In words: what faults changed of the configuration.
     """
@@ -48,6 +49,7 @@ class Origin:
     command: str
     data: Sequence[LearnedFrom]
     parent: str | None = None
+    parent_data: Sequence[LearnedFrom] = ()
     meta_run_id: str | None = None
     adjustments: tuple[str, ...] = ()
 
@@ -57,14 +59,11 @@ def finish(
     out: Path,
     *,
     prior_id: str,
-    command: str,
-    data: Sequence[LearnedFrom],
-    parent: str | None = None,
+    origin: Origin,
     trials: TrialFindings | None = None,
 ) -> PriorCard:
     """Write the prior of a meta-training in this process into its folder, which holds its log; see `write_prior`."""
     entries = read_log((out / LOG).read_text(encoding="utf-8").splitlines())
-    origin = Origin(command=command, data=data, parent=parent)
     return write_prior(state.prior, state.config, entries, out, prior_id=prior_id, origin=origin, trials=trials)
 
 
@@ -114,7 +113,7 @@ def write_prior(
         ),
         command=origin.command,
         config=config.model_dump(mode="json"),
-        data=tuple(origin.data),
+        data=tuple(dict.fromkeys([*origin.data, *origin.parent_data])),
         curves=curves,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=versions(),

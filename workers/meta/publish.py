@@ -20,7 +20,7 @@ from workers.meta.learning.log import StepEntry, log_lines
 from workers.meta.report import draw_scores, write_report
 from workers.meta.trials.campaign import TRIALS, trial_line
 from workers.meta.trials.trial import Trial
-from workers.priors.registry import CARD, TENSORS, parse_card
+from workers.priors.registry import CARD, TENSORS, PriorRegistry, parse_card
 from workers.store import layout
 from workers.store.protocol import Store
 
@@ -89,6 +89,7 @@ def publish(
 
     Raises:
         InvalidPriorError: Another run, or an import, has put a prior of that name there.
+        UnknownNameError: The prior that it began from is gone.
         StoreError: The store does not take it.
     """
     metrics = result.metrics
@@ -96,7 +97,7 @@ def publish(
         folder = Path(made)
         card = None
         if result.prior is not None and metrics.prior_id is not None:
-            origin = _origin(attempt, metrics)
+            origin = _origin(store, attempt, metrics)
             config = attempt.request.config
             card = write_prior(
                 result.prior,
@@ -131,7 +132,8 @@ def publish(
     return manifest
 
 
-def _origin(attempt: MetaAttemptRequest, metrics: MetaMetrics) -> Origin:
+def _origin(store: Store, attempt: MetaAttemptRequest, metrics: MetaMetrics) -> Origin:
+    parent = attempt.request.parent
     return Origin(
         command=f"POST /v1/meta-runs {attempt.request.model_dump_json(exclude_defaults=True)}",
         data=tuple(
@@ -139,7 +141,8 @@ def _origin(attempt: MetaAttemptRequest, metrics: MetaMetrics) -> Origin:
             for dataset in attempt.datasets
             if dataset.meta_train
         ),
-        parent=attempt.request.parent,
+        parent=parent,
+        parent_data=() if parent is None else PriorRegistry(store).card(parent).data,
         meta_run_id=attempt.meta_run_id,
         adjustments=tuple(
             f"{change.what} {change.value} from step {change.step} on: {change.why}" for change in metrics.adjustments

@@ -151,7 +151,8 @@ def test_a_run_begins_from_a_parent_and_goes_on_from_no_other(digits_folder: Pat
     data = ["--data", str(digits_folder)]
     config = write(tmp_path / "config.json", {**CONFIG, "num_steps": 2, "warmup_steps": 1, "joint_steps": 2})
     for name in ("first", "second"):
-        assert run(*data, "--config", config, "--out", str(tmp_path / name)).returncode == 0
+        terms = ["--terms", f"of the {name}"]
+        assert run(*data, *terms, "--config", config, "--out", str(tmp_path / name)).returncode == 0
     # One step that moves nothing much: what comes out is what went in.
     slow = {**CONFIG, "num_steps": 2, "warmup_steps": 2, "joint_steps": 2, "lr": 1e-9, "seed": 1}
     begun = [*data, "--config", write(tmp_path / "slow.json", slow), "--out", str(tmp_path / "child")]
@@ -166,6 +167,7 @@ def test_a_run_begins_from_a_parent_and_goes_on_from_no_other(digits_folder: Pat
 
     card = parse_card((tmp_path / "child" / "card.json").read_bytes(), "child")
     assert card.parent == "first"
+    assert [learned.terms for learned in card.data] == ["not stated", "of the first"]
     priors = [load_file(tmp_path / name / "prior.safetensors") for name in ("first", "child")]
     assert all(torch.allclose(priors[0][key], priors[1][key], atol=1e-3) for key in priors[0])
 

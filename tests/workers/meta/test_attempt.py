@@ -310,7 +310,9 @@ def test_a_new_prior_is_judged_beside_its_parent_on_the_same_tasks(desk: Desk) -
     scores = desk.metrics().scores
     assert [score.prior_id for score in scores] == ["second", "first"]
     assert all(len(tasks) == 3 for score in scores for tasks in score.tasks.values())
-    assert PriorRegistry(desk.store).card("second").parent == "first"
+    card = PriorRegistry(desk.store).card("second")
+    assert card.parent == "first"
+    assert card.data == PriorRegistry(desk.store).card("first").data
 
 
 def test_a_parent_that_is_not_there_is_told_with_the_known_ones(desk: Desk) -> None:

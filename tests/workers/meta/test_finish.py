@@ -6,7 +6,8 @@ import torch
 from search_spaces.registry import SPACES
 from workers.contracts.loss_model import ENTRIES, TRAITS, LossModel, TrialConfig, TrialFindings
 from workers.contracts.meta_config import MetaConfig
-from workers.meta.finish import finish, informed
+from workers.contracts.priors import LearnedFrom
+from workers.meta.finish import Origin, finish, informed
 from workers.meta.learning.loop import meta_train
 from workers.meta.learning.state import MetaState
 from workers.priors.model import options_of, possible_options
@@ -29,7 +30,7 @@ def test_a_card_says_what_was_learned_where_options_are_ruled_out(
 ) -> None:
     config = MetaConfig.model_validate({**short_config.model_dump(), "architectures": architectures})
     state = meta_train(config, classes, None, tmp_path)
-    card = finish(state, tmp_path, prior_id="own", command="made for tests", data=())
+    card = finish(state, tmp_path, prior_id="own", origin=Origin(command="made for tests", data=()))
 
     assert said in card.inherits if said else "Only" not in card.inherits
     assert card.config["architectures"] == architectures
@@ -37,6 +38,21 @@ def test_a_card_says_what_was_learned_where_options_are_ruled_out(
     named = [space.parse(text).choices for text in architectures]
     choices = zip(space.parse(card.mode).choices, *named, strict=True)
     assert not named or all(chosen in options for chosen, *options in choices)
+
+
+def test_terms_of_the_parents_images_hold_for_its_children(
+    short_config: MetaConfig, classes: ClassImages, tmp_path: Path
+) -> None:
+    photos, glyphs = (
+        LearnedFrom(name=name, sha256=letter * 64, terms=terms, classes=("one", "two"))
+        for name, letter, terms in (("photos", "a", "non-commercial research"), ("glyphs", "b", "free"))
+    )
+    others_photos = photos.model_copy(update={"sha256": "c" * 64, "terms": "with attribution"})
+    state = meta_train(short_config, classes, None, tmp_path)
+    origin = Origin(command="made for tests", data=[glyphs], parent="p", parent_data=[photos, glyphs, others_photos])
+    card = finish(state, tmp_path, prior_id="own", origin=origin)
+    assert card.data == (glyphs, photos, others_photos)
+    assert card.terms == {"glyphs": "free", "photos": "non-commercial research; with attribution"}
 
 
 def test_what_trials_find_rules_nothing_in(tmp_path: Path, short_config: MetaConfig, classes: ClassImages) -> None:

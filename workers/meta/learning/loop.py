@@ -10,6 +10,7 @@ from workers.bayes.aggregate import MeanGradient, aggregate, is_finite
 from workers.bayes.distributions import MetaPrior
 from workers.contracts.errors import CheckpointMismatchError, DivergedError
 from workers.contracts.meta_config import MetaConfig
+from workers.contracts.priors import LearnedFrom
 from workers.meta.learning.evaluation import adaptation_curve
 from workers.meta.learning.slot import SlotWork, draw, gradient
 from workers.meta.learning.state import CHECKPOINT, MetaState, StepLog
@@ -28,11 +29,13 @@ class Parent:
         id: Its name.
         sha256: Of its tensors.
         prior: The tensors.
+        data: What it learned from.
     """
 
     id: str
     sha256: str
     prior: MetaPrior
+    data: tuple[LearnedFrom, ...] = ()
 
 
 def meta_train(
