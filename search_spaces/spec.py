@@ -161,6 +161,13 @@ class SearchSpace(Protocol):
             InvalidArchitectureError: The architecture is not valid.
         """
 
+    def connected(self, arch: Architecture) -> Architecture:
+        """Return the same network's architecture with `none` wherever an op is on no way from input to output.
+
+        Raises:
+            InvalidArchitectureError: The architecture is not valid.
+        """
+
     def signature(self, arch: Architecture) -> Hashable:
         """Return what is equal for architectures whose networks compute the same, in another order or beside dead ops.
 

@@ -105,6 +105,12 @@ class Darts:
             longest=fmean(depth.longest for depth in of_kinds), shortest=fmean(depth.shortest for depth in of_kinds)
         )
 
+    def connected(self, arch: Architecture) -> Architecture:
+        # Each node is an output.
+        if not self.is_valid(arch):
+            raise self._invalid(arch)
+        return arch
+
     def signature(self, arch: Architecture) -> Hashable:
         if not self.is_valid(arch):
             raise self._invalid(arch)

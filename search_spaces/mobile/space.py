@@ -76,6 +76,10 @@ class Mobile:
         num_blocks = float(sum(op != SKIP for op in ops_of(arch.choices)))
         return Depth(longest=num_blocks, shortest=num_blocks)
 
+    def connected(self, arch: Architecture) -> Architecture:
+        self._check(arch)
+        return arch
+
     def signature(self, arch: Architecture) -> Hashable:
         self._check(arch)
         return arch.choices

@@ -85,6 +85,11 @@ class NasBench201:
     def depth(self, arch: Architecture) -> Depth:
         return depth_of(self._live_ops(arch), inputs=(0,), outputs=(OUTPUT,))
 
+    def connected(self, arch: Architecture) -> Architecture:
+        live = {(op.source, op.target) for op in self._live_ops(arch)}
+        choices = zip(EDGES, arch.choices, strict=True)
+        return Architecture(NAME, tuple(choice if edge in live else OPS.index(NONE) for edge, choice in choices))
+
     def signature(self, arch: Architecture) -> Hashable:
         ops = self._live_ops(arch)
         # A convolution that is read twice and two of them look the same in a sum.

@@ -22,7 +22,7 @@ class TrialConfig(Contract):
 
     Attributes:
         num_tasks: Tasks that trials are made on. The second half of them tries what the first half says is good.
-        num_archs: Architectures tried on each; the first is the prior's mode.
+        num_archs: Architectures tried on each; the first is the prior's mode, unless networks begin with fresh weights.
         num_steps: Training steps of an architecture of typical cost, and of all where `length` is `steps`; those of the
             longest trials.
         num_steps_shares: Shares of `num_steps`, 1 among them, which tasks take in turn: trials of more than one length

@@ -18,11 +18,12 @@ class TriedTask:
 
     Attributes:
         task: Its number.
-        mode, best: Accuracy on its held-out images, 0 to 1: of the prior's mode, and of the best of all.
+        mode: Accuracy on its held-out images, 0 to 1, of the prior's mode; None where trials begin with fresh weights.
+        best: The same of the best of all.
     """
 
     task: int
-    mode: float
+    mode: float | None
     best: float
 
 
@@ -74,7 +75,8 @@ class Trying:
         if any(place not in self._done for place in places):
             return None
         accuracies = [self._done[place].accuracy for place in places]
-        return TriedTask(task=trial.task, mode=accuracies[0], best=max(accuracies))
+        mode = None if self._trials.weights == "fresh" else accuracies[0]
+        return TriedTask(task=trial.task, mode=mode, best=max(accuracies))
 
     def findings(self) -> TrialFindings:
         """Return what all trials teach.

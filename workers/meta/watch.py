@@ -239,8 +239,9 @@ class Watch:
         """A trial is made; `task`: its task, if that was the last one of it."""
         self._num_tried += 1
         if task is not None:
-            data = {"mode": task.mode, "best": task.best}
-            told = f"trial task {task.task}: {task.mode:.1%} by the prior's mode, {task.best:.1%} by the best"
+            data, told = {"best": task.best}, f"trial task {task.task}: {task.best:.1%} by the best"
+            if task.mode is not None:
+                data, told = {"mode": task.mode, **data}, f"{told}, {task.mode:.1%} by the prior's mode"
             self.event("tried", told, data)
 
     def saved(self, step: int) -> None:

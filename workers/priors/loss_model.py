@@ -4,7 +4,7 @@
 |---|---|---|
 | A, E, O | architectures; decisions; options | shape letters |
 | f(z; D) | predicted loss of architecture z on dataset D, in units of the noise | `predict` |
-| x | options of z, one-hot | `_one_hot` |
+| x | live options of z, one-hot | `live_options` |
 | alpha(D) | option logits of the prior that has read D | `option_logits` |
 
 p(z | D) is proportional to exp(-f(z; D)): of all distributions it minimizes E[loss] + sigma KL(. || uniform), so that
@@ -54,14 +54,20 @@ def predict(
         one_shot: Losses before training in units of the logarithm of the number of classes; read only by a model that
             has an effect of them.
     """
-    choices_AE = torch.tensor([arch.choices for arch in archs])
-    options_AP = _one_hot(choices_AE, space).flatten(1)
-    predicted_A = options_AP @ torch.tensor(model.options, dtype=torch.float64).flatten()
+    predicted_A = live_options(space, archs) @ torch.tensor(model.options, dtype=torch.float64).flatten()
     traits_AR = torch.tensor([traits_of(space, arch, macro) for arch in archs], dtype=torch.float64)
     predicted_A = predicted_A + traits_AR @ torch.tensor(trait_effects(model, description), dtype=torch.float64)
     if model.one_shot is not None and one_shot is not None:
         predicted_A = predicted_A + model.one_shot * torch.tensor(one_shot, dtype=torch.float64)
     return predicted_A
+
+
+def live_options(space: SearchSpace, archs: Sequence[Architecture]) -> Tensor:
+    """Return the options of valid architectures, one-hot [A, E x O], float64; `none` for an op that nothing reads.
+
+    So architectures that differ in dead ops, whose networks are the same, are the same here too.
+    """
+    return _one_hot(torch.tensor([space.connected(arch).choices for arch in archs]), space).flatten(1)
 
 
 def trait_effects(model: LossModel, description: Mapping[str, float]) -> list[float]:

@@ -96,7 +96,7 @@ def test_a_run_that_makes_trials_says_how_many_are_made_and_how_long_the_rest_ta
     assert (run.told.newest.num_tried, run.told.newest.eta_s) == (10, 30.0)
     assert run.told.newest.elapsed_s == 10.0, "of learning"
     (event,) = [event for event in run.told.all_events if event.kind == "tried"]
-    assert event.message == "trial task 7: 25.0% by the prior's mode, 50.0% by the best"
+    assert event.message == "trial task 7: 50.0% by the best, 25.0% by the prior's mode"
     assert event.data == {"mode": 0.25, "best": 0.5}
 
 

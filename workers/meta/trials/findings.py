@@ -10,7 +10,6 @@ from itertools import groupby
 from statistics import fmean
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from search_spaces.registry import SPACES
@@ -20,6 +19,7 @@ from workers.contracts.errors import InvalidDatasetError
 from workers.contracts.loss_model import ENTRIES, TRAITS, LossModel, TrialFindings
 from workers.contracts.meta_config import MetaConfig
 from workers.meta.trials.trial import Trial
+from workers.priors.loss_model import live_options
 from workers.priors.model import full_macro
 from workers.priors.traits import traits_of
 
@@ -100,7 +100,7 @@ def _rows(
     """Return a row for each trial of a task: options, traits, traits times description, and the one-shot loss."""
     archs = [space.parse(trial.architecture) for trial in group]
     macro = full_macro(config.macro, num_classes=2, image_size=max(config.resolutions))
-    options_NP = F.one_hot(torch.tensor([arch.choices for arch in archs]), space.num_options).double().flatten(1)
+    options_NP = live_options(space, archs)
     traits_NR = torch.tensor([traits_of(space, arch, macro) for arch in archs], dtype=torch.float64)
     above_C = torch.tensor([group[0].description[name] - mean[name] for name in ENTRIES], dtype=torch.float64)
     context_NQ = torch.einsum("c,nr->ncr", above_C, traits_NR).flatten(1)

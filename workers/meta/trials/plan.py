@@ -1,6 +1,6 @@
 """What to try: which trials, and which architectures on a task. The same whoever makes them, and in whatever order."""
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Mapping
 from typing import Final
 
 import torch
@@ -53,7 +53,9 @@ def taught(config: MetaConfig, trials: TrialConfig, done: Mapping[Place, Trial])
 
 
 def architectures(shop: Workshop, raw: RawTask, task: int, known: LossModel | None) -> list[Architecture]:
-    """Return the architectures to try on a task: the prior's mode, then drawn ones, all different where possible.
+    """Return the architectures to try on a task: the prior's mode if it has one, and drawn ones.
+
+    Their networks are different where that is possible.
 
     Args:
         shop: Of the run.
@@ -63,17 +65,17 @@ def architectures(shop: Workshop, raw: RawTask, task: int, known: LossModel | No
     """
     space = SPACES[shop.config.search_space]
     generator = slot_generator(shop.config.seed, task, 0, "trial architectures")
-    number = shop.trials.num_archs - 1
-    drawn = draw_valid(space, DRAWN_PER_PLACE * number, generator, possible_options(shop.prior.arch_logits))
-    different = list(dict.fromkeys(arch for arch in drawn if arch != shop.mode)) or [shop.mode]
+    number = shop.trials.num_archs
+    drawn = draw_valid(space, DRAWN_PER_PLACE * (number - 1), generator, possible_options(shop.prior.arch_logits))
+    networks: dict[Hashable, Architecture] = {}
+    for arch in ([] if shop.mode is None else [shop.mode]) + drawn:
+        networks.setdefault(space.signature(arch), arch)
+    different = [arch for arch in networks.values() if arch != shop.mode] or drawn
     if known is not None:
         macro = full_macro(shop.config.macro, num_classes=raw.num_ways, image_size=raw.resolution)
         predicted_A = predict(known, space, macro, different, describe_task(raw, shop.trials.steps_on(task)))
         chances_A = torch.softmax(-predicted_A, dim=0)
         order = torch.multinomial(chances_A, len(different), generator=generator)
         different = [different[place] for place in order.tolist()]
-    return [shop.mode, *_repeated(different, number)]
-
-
-def _repeated(archs: Sequence[Architecture], number: int) -> Iterator[Architecture]:
-    return (archs[place % len(archs)] for place in range(number))
+    *tried, last = (different[place % len(different)] for place in range(number))
+    return [last if shop.mode is None else shop.mode, *tried]

@@ -37,7 +37,7 @@ class Trial(Contract):
 
     Attributes:
         task: Number of the task, which decides its classes and images.
-        number: Of the architecture among those tried on the task; 0 is the prior's mode.
+        number: Of the architecture among those tried on the task; 0 is the prior's mode if it has one.
         architecture: In the space's string form.
         dataset: Position of the task's dataset among those of the run.
         description: Of the task, by entry.
@@ -68,7 +68,8 @@ class Workshop:
         trials: Of `config`.
         distribution: Of meta-train tasks.
         prior: After its weights have learned.
-        mode: Its most likely architecture.
+        mode: Its most likely architecture, which each task tries first; None where trials begin with fresh weights: a
+            run that has those learns no choices.
         device: To train on.
     """
 
@@ -76,7 +77,7 @@ class Workshop:
     trials: TrialConfig
     distribution: TaskDistribution
     prior: MetaPrior
-    mode: Architecture
+    mode: Architecture | None
     device: torch.device
 
     @classmethod
@@ -100,7 +101,7 @@ class Workshop:
         resolutions = dict(zip(config.resolutions, config.resolution_weights, strict=True))
         distribution = TaskDistribution(data.meta_train, resolutions, data.dataset_weights)
         check_ways(distribution.num_classes_by_dataset, config.min_ways)
-        mode = mode_of(prior, SPACES[config.search_space])
+        mode = None if trials.weights == "fresh" else mode_of(prior, SPACES[config.search_space])
         return cls(config=config, trials=trials, distribution=distribution, prior=prior, mode=mode, device=device)
 
 
