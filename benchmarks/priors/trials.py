@@ -11,7 +11,7 @@ is trained here.
 | traits | what depth, parameters and MACs add, on the mean dataset and on this one |
 | look | how the look of the data changes that |
 | length | how the length of the training changes that |
-| everything | the prior's mode, on every task |
+| everything | the prior's mode, on every task; not for trials with fresh weights, which try none |
 
 usage: make bench-trials PRIOR=FOLDER, or python -m benchmarks.priors.trials --prior FOLDER
 """
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         "tasks": len(tasks),
         "trials": sum(map(len, tasks)),
         "weights": config.trials.weights if config.trials else None,
-        "ways": {way: means(judged, way) for way in (WHOLE, *WITHOUT, MODE)},
+        "ways": {way: means(judged, way) for way in judged[0]},
         **about,
     }
     put(options.out or RESULTS / f"trials_{card.id}.json", found)
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
 
 
 def read(folder: Path) -> tuple[PriorCard, MetaConfig, list[list[Trial]]]:
-    """Return a prior's card, its configuration, and by task the trials with a finite loss, the mode's and another's.
+    """Return a prior's card, its configuration, and by task the trials with a finite loss: two or more, the first too.
 
     Raises:
         InvalidOptionError: It has no trials, or of too few tasks.
@@ -104,7 +104,9 @@ def judge(task: Sequence[Trial], others: Sequence[Sequence[Trial]], config: Meta
     model = find([trial for group in others for trial in group], config).chooses
     found = {WHOLE: _judged(task, model, config)}
     found |= {name: _judged(task, lesser(model), config) for name, lesser in WITHOUT.items()}
-    return {**found, MODE: {**_reached(task[0]), "tau": 0.0}}
+    if config.trials is not None and config.trials.weights == "inherited":
+        found[MODE] = {**_reached(task[0]), "tau": 0.0}
+    return found
 
 
 def _judged(task: Sequence[Trial], model: LossModel, config: MetaConfig) -> dict[str, float]:

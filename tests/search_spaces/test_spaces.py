@@ -184,6 +184,15 @@ def test_a_macro_out_of_range_is_refused(field, value):
         Macro(**{**valid, field: value})
 
 
+def test_without_dead_ops_an_architecture_is_the_same_network(space, draw_architectures):
+    for arch in draw_architectures(space, 200):
+        connected = space.connected(arch)
+        assert space.signature(connected) == space.signature(arch)
+        assert space.connected(connected) == connected
+        differing = zip(arch.choices, connected.choices, strict=True)
+        assert {new for old, new in differing if new != old} <= {0}
+
+
 def test_architectures_of_one_signature_cost_the_same_and_are_as_deep(space, draw_architectures):
     macro = small_macro(space)
     known = {}

@@ -63,6 +63,14 @@ def test_a_part_that_trials_show_is_worth_something_and_others_nothing(prior: Pa
     assert ways["without everything"]["accuracy"] < ways["whole"]["accuracy"]
 
 
+def test_trials_with_fresh_weights_have_no_mode_to_compare_with(prior: Path, tmp_path: Path) -> None:
+    card = json.loads((prior / CARD).read_text())
+    card["config"]["trials"]["weights"] = card["trials"]["config"]["weights"] = "fresh"
+    (prior / CARD).write_text(json.dumps(card))
+    assert main(["--prior", str(prior), "--out", str(tmp_path / "out.json")]) == 0
+    assert "without everything" not in json.loads((tmp_path / "out.json").read_text())["ways"]
+
+
 def test_too_few_trials_are_refused(prior: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = (prior / TRIALS).read_text().splitlines(keepends=True)
     (prior / TRIALS).write_text("".join(lines[:16]))

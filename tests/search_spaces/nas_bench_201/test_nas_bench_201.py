@@ -181,3 +181,8 @@ def test_stages_double_the_channels_and_halve_the_side():
 )  # fmt: skip
 def test_cells_that_compute_the_same_have_one_signature(one, other, same):
     assert (SPACE.signature(SPACE.parse(one)) == SPACE.signature(SPACE.parse(other))) is same
+
+
+def test_ops_on_no_way_to_the_output_are_left_out():
+    cell = SPACE.parse("|none~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|none~2|")
+    assert SPACE.format(SPACE.connected(cell)) == "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"

@@ -100,6 +100,14 @@ def test_a_run_that_makes_trials_says_how_many_are_made_and_how_long_the_rest_ta
     assert event.data == {"mode": 0.25, "best": 0.5}
 
 
+def test_a_task_whose_trials_try_no_mode_tells_of_the_best_alone(run: Any) -> None:
+    run.watch.trying(0)
+    run.watch.tried(TriedTask(task=7, mode=None, best=0.5))
+    run.watch.tell()
+    (event,) = [event for event in run.told.all_events if event.kind == "tried"]
+    assert (event.message, event.data) == ("trial task 7: 50.0% by the best", {"best": 0.5})
+
+
 def test_what_a_run_waits_for_is_said_until_it_goes_on(run: Any) -> None:
     run.watch.enter("loading", "reading")
     for waiting, said in (("paused", "paused"), ("", "reading")):

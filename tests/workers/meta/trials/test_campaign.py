@@ -8,6 +8,7 @@ import pytest
 from search_spaces.registry import SPACES
 from workers.contracts.loss_model import ENTRIES
 from workers.contracts.meta_config import MetaConfig
+from workers.meta.learning.data import MetaData
 from workers.meta.trials import campaign
 from workers.meta.trials.campaign import TRIALS, read_trials, run_trials
 from workers.meta.trials.plan import architectures, taught
@@ -100,6 +101,18 @@ def test_the_second_half_tries_what_the_first_half_says_is_good(shop: Workshop, 
     depths = {key: [depth(SPACE.format(arch)) for arch in archs] for key, archs in drawn.items()}
     assert min(depths["known"]) >= 2 > sum(depths[None]) / 8
     assert len(set(drawn["known"])) == 8
+
+
+def test_with_fresh_weights_a_task_tries_different_networks_and_no_mode(shop: Workshop, data: MetaData) -> None:
+    trials = shop.trials.model_copy(update={"weights": "fresh", "num_archs": 60})
+    fresh = Workshop.build(shop.config, trials, data, shop.prior)
+    assert fresh.mode is None
+    tried = architectures(fresh, draw_task(fresh, 0), 0, None)
+    assert len({SPACE.signature(arch) for arch in tried}) == len(tried) == 60
+    with_mode = replace(fresh, mode=shop.mode)
+    first, *others = architectures(with_mode, draw_task(fresh, 0), 0, None)
+    assert first == shop.mode
+    assert SPACE.signature(shop.mode) not in {SPACE.signature(arch) for arch in others}
 
 
 def test_trials_try_possible_options_only(shop: Workshop) -> None:

@@ -57,7 +57,7 @@ def depth_is_good_in_color(arch, description) -> float:
 def test_what_an_option_is_worth_is_found_and_becomes_a_logit() -> None:
     model = find(trials_where(skip_is_good), CONFIG).chooses
     assert agreement(model, GRAY, skip_is_good) > 0.95
-    assert model.context == {}
+    assert all(abs(effect) < 0.01 for effects in model.context.values() for effect in effects.values())
     assert model.noise == pytest.approx(0.05, abs=0.01)
     logits = option_logits(model, SPACE, MACRO)
     assert int(logits[3].argmax()) == 1
@@ -112,6 +112,19 @@ def test_trials_that_diverged_say_nothing() -> None:
     assert find(broken, CONFIG).num_trials == 200
     with pytest.raises(InvalidDatasetError, match="no trials to learn from"):
         find([trial for trial in trials if trial.number == 0], CONFIG)
+
+
+def test_dead_ops_neither_teach_nor_are_foretold_to_matter() -> None:
+    trials = trials_where(skip_is_good)
+    connected = [
+        trial.model_copy(update={"architecture": SPACE.format(SPACE.connected(SPACE.parse(trial.architecture)))})
+        for trial in trials
+    ]
+    assert connected != trials
+    model = find(trials, CONFIG).chooses
+    assert find(connected, CONFIG).chooses == model
+    alive = [SPACE.connected(arch) for arch in ARCHS]
+    assert torch.equal(predict(model, SPACE, MACRO, alive, GRAY), predict(model, SPACE, MACRO, ARCHS, GRAY))
 
 
 def test_the_order_of_trials_does_not_matter() -> None:
