@@ -52,7 +52,9 @@ def choose(job: Job, data: TaskData, budget: Budget) -> Choice:
 def _recommended(job: Job, data: TaskData, budget: Budget, card: PriorCard, findings: TrialFindings) -> Choice:
     macro = full_macro(card.macro, num_classes=len(data.classes), image_size=max(card.resolutions))
     feasible = Feasible(SPACE, macro, Limits(max_macs=_cap(job, macro)))
-    knowledge = Knowledge.of(findings, data, SPACE, macro, num_steps=job.epochs * NUM_TRAINING_IMAGES // BATCH_SIZE)
+    num_examples = min(NUM_TRAINING_IMAGES, len(data.support) + len(data.query))
+    num_steps = job.epochs * num_examples // BATCH_SIZE
+    knowledge = Knowledge.of(findings, data, SPACE, macro, num_steps=num_steps, num_examples=num_examples)
     found = recommend(knowledge, data, feasible, budget, seed=job.seed)
     return one(found.architecture, len(found.tried), f"prior {card.id}, {len(found.tried)} tried")
 

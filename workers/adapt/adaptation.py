@@ -251,7 +251,7 @@ class Adaptation:
 
         raced = race(
             finalists,
-            next(iter(finalists)),
+            self.reference,
             dict(self.start.supernet.named_parameters()),
             self.macro,
             self.data,

@@ -113,6 +113,9 @@ def choose(reference: Architecture | None, scores: Iterable[Score], *, are_raced
     error = float(gain_N.std()) / math.sqrt(len(gain_N)) if len(gain_N) > 1 else math.inf
     needed = 0.0 if are_raced else NormalDist().inv_cdf(1 - ONE_SIDED / max(1, len(ranked) - 1))
     gain = float(gain_N.mean())
+    if math.isfinite(best.loss) and not math.isfinite(mode.loss):
+        verdict = f"The prior's mode diverged; the best of the other {len(ranked) - 1} candidates was taken."
+        return Choice(chosen=best.architecture, scores=tuple(ranked), searching_helped=True, verdict=verdict)
     if best.architecture != reference and gain > needed * error:
         verdict = (
             f"Searching helped: held-out loss {best.loss:.3f} against {mode.loss:.3f} of the prior's mode "

@@ -52,6 +52,7 @@ class Knowledge:
         macro: Macro,
         *,
         num_steps: int,
+        num_examples: int | None = None,
         possible: Tensor | None = None,
         group: Group | None = None,
     ) -> Self:
@@ -63,6 +64,7 @@ class Knowledge:
             space: Of the architectures.
             macro: The skeleton.
             num_steps: That a network of typical cost is going to be trained for.
+            num_examples: Images that it is going to be trained on; None: all to learn from and to choose by.
             possible: Options [E, O] that the prior has not ruled out; None: all.
             group: Of the ranks.
         """
@@ -72,7 +74,7 @@ class Knowledge:
             data.support.images,
             data.support.labels,
             num_ways=macro.num_classes,
-            num_examples=len(data.support) + len(data.query),
+            num_examples=num_examples or len(data.support) + len(data.query),
             resolution=macro.image_size,
             num_steps=_within(num_steps, findings),
         )
@@ -116,7 +118,10 @@ class Knowledge:
             return []
         draws = number * DRAWN_PER_PLACE
         logits = (self.option_logits, ruled_out(uniform_logits(self.space), self.possible))
-        drawn = [feasible.sample(feasible.tilt(one, generator), draws, generator) for one in logits]
+        drawn = []
+        for one in logits:
+            feasible.restart()
+            drawn.append(feasible.sample(feasible.tilt(one, generator), draws, generator))
         known = self._foretold(dict.fromkeys(arch for archs in drawn for arch in archs))
         for _ in range(NUM_ROUNDS):
             parents = self._best(known, number)

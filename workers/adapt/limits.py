@@ -3,8 +3,12 @@
 Of all distributions with a given expected (additive) cost, q_lambda(z) ~ q(z) exp(-lambda c(z)) is the closest to q in
 KL: it minimizes KL(q' || q) + lambda E_q'[c]. So lambda plays the part of a soft penalty on the expected cost while
 searching. Costs add only where no edge is dead: each draw is checked by the real cost of its connected network.
+
+A prior may have ruled options out, because it has not learned their weights. Where no architecture of the others fits,
+they are let in again, as unlikely ones.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -14,15 +18,17 @@ from torch import Tensor
 
 from search_spaces.architecture import Architecture
 from search_spaces.spec import Cost, Macro, SearchSpace
-from workers.bayes.distributions import MASKED_LOGIT
 from workers.bayes.relaxation import sample_choices
 from workers.contracts.errors import LimitUnreachableError
+from workers.priors.model import possible_options, uniform_logits
 
 TILTS: Final = (0.0, *(2.0**power for power in range(-1, 10)))
 NUM_PROBES: Final = 60
 NUM_BASES: Final = 3
 # Draws are affordable as long as one in twenty fits.
 LEAST_SHARE: Final = 0.05
+# Of an option that is let in again, below the least likely possible one of its decision, in nats.
+UNLIKELY: Final = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +61,14 @@ class Feasible:
     def __init__(self, space: SearchSpace, macro: Macro, limits: Limits) -> None:
         self._space, self._macro, self.limits = space, macro, limits
         self._costs: dict[Architecture, float] = {}
-        self._tilt = 0  # logits move slowly: the next tilt is hardly ever less than the last
+        self._mask_EO = torch.tensor(space.option_mask)
+        self.restart()
         self._slope_EO = self._marginal_costs() if limits.any else None
 
     def restart(self) -> None:
         """Forget how far the logits so far had to be tilted: the next are others."""
-        self._tilt = 0
+        self._tilt = 0  # logits move slowly: the next tilt is hardly ever less than the last
+        self._lets_in: bool | None = None
 
     def fits(self, arch: Architecture) -> bool:
         """Return whether the architecture is valid and its connected network within the limits."""
@@ -72,8 +80,11 @@ class Feasible:
         """Return the logits, tilted by the least lambda at which enough draws fit; unchanged without limits."""
         if self._slope_EO is None:
             return logits_EO
+        if self._lets_in is None:
+            self._lets_in = self._fitting_mode(logits_EO) is None
+        known_EO = self._let_in(logits_EO) if self._lets_in else logits_EO
         for tilt in TILTS[self._tilt :]:
-            tilted_EO = logits_EO - tilt * self._slope_EO
+            tilted_EO = known_EO - tilt * self._slope_EO
             draws = self._draw(tilted_EO, NUM_PROBES, generator)
             if sum(self.fits(arch) for arch in draws) >= LEAST_SHARE * NUM_PROBES:
                 break
@@ -98,17 +109,17 @@ class Feasible:
             yield from drawn or [self.mode(tilted_EO)]
 
     def mode(self, logits_EO: Tensor) -> Architecture:
-        """Return the most likely architecture of the least tilted logits whose mode fits, else one of the cheapest.
+        """Return the most likely architecture of the least tilted logits whose mode fits.
+
+        Where there is none, one with options that are let in again: nothing is known of those, so the one that makes
+        most of the limits. Else one of the cheapest.
 
         Raises:
             LimitUnreachableError: None does.
         """
-        scores_EO = torch.log_softmax(logits_EO, dim=-1)
-        for tilt in TILTS if self._slope_EO is not None else (0.0,):
-            tilted_EO = scores_EO if self._slope_EO is None else scores_EO - tilt * self._slope_EO
-            arch = self._space.discretize(tilted_EO.tolist())
-            if self.fits(arch):
-                return arch
+        arch = self._fitting_mode(logits_EO) or self._largest(self._let_in(logits_EO))
+        if arch is not None:
+            return arch
         # What is cheapest of all can owe it to decisions that only together save anything.
         if fitting := [arch for arch in self._space.cheapest() if self.fits(arch)]:
             return fitting[0]
@@ -118,6 +129,32 @@ class Feasible:
             got=f"max_params {self.limits.max_params}, max_macs {self.limits.max_macs}",
             expected=f"at least {smallest.params} parameters and {smallest.macs} MACs",
         )
+
+    def _fitting_mode(self, logits_EO: Tensor) -> Architecture | None:
+        scores_EO = torch.log_softmax(logits_EO, dim=-1)
+        for tilt in TILTS if self._slope_EO is not None else (0.0,):
+            tilted_EO = scores_EO if self._slope_EO is None else scores_EO - tilt * self._slope_EO
+            arch = self._space.discretize(tilted_EO.tolist())
+            if self.fits(arch):
+                return arch
+        return None
+
+    def _largest(self, logits_EO: Tensor) -> Architecture | None:
+        """Return the costliest of those that fit, drawn from the least tilted logits of which enough do."""
+        generator = torch.Generator().manual_seed(0)
+        slope_EO = torch.zeros_like(logits_EO) if self._slope_EO is None else self._slope_EO
+        for tilt in TILTS:
+            drawn = self._draw(logits_EO - tilt * slope_EO, NUM_PROBES, generator)
+            fitting = [arch for arch in drawn if self.fits(arch)]
+            if len(fitting) >= LEAST_SHARE * NUM_PROBES:
+                return max(fitting, key=self._excess)
+        return None
+
+    def _let_in(self, logits_EO: Tensor) -> Tensor:
+        """Return the logits with the options that are ruled out let in again, as unlikely ones."""
+        possible_EO = possible_options(logits_EO)
+        least_E1 = torch.where(possible_EO, logits_EO, math.inf).min(dim=1, keepdim=True).values
+        return torch.where(self._mask_EO & ~possible_EO, least_E1 - UNLIKELY, logits_EO)
 
     def _draw(self, logits_EO: Tensor, number: int, generator: torch.Generator) -> list[Architecture]:
         rows = sample_choices(logits_EO, generator, number).tolist()
@@ -135,8 +172,7 @@ class Feasible:
         additive costs the differences are exact.
         """
         generator = torch.Generator().manual_seed(0)
-        mask_EO = torch.tensor(self._space.option_mask)
-        uniform_EO = torch.where(mask_EO, 0.0, MASKED_LOGIT)
+        uniform_EO = uniform_logits(self._space)
         sums_EO = torch.zeros_like(uniform_EO)
         counts_EO = torch.zeros_like(uniform_EO)
         for base in self._sample_valid(uniform_EO, NUM_BASES, generator):

@@ -15,6 +15,7 @@ from workers.contracts.adaptations import NO_PRIOR, AttemptRequest
 from workers.contracts.artifacts import CandidateReport, CostReport, Metrics
 from workers.contracts.datasets import DatasetReport
 from workers.contracts.priors import PriorCard
+from workers.priors.model import possible_options
 
 LIBRARIES: Final = ("archprior", "torch", "ray", "onnx", "onnxruntime", "numpy", "pillow")
 
@@ -55,7 +56,7 @@ class Result:
             cost=CostReport(params=cost.params, macs=cost.macs),
             candidates=_candidate_reports(choice, space, macro),
             searching_helped=choice.searching_helped,
-            verdict=choice.verdict,
+            verdict=choice.verdict + self._let_in(),
             budget_note=self._budget_note(),
             timings_s={**timings_s, "total": round(adaptation.budget.elapsed_s, 3)},
             series=adaptation.reporter.series,
@@ -67,6 +68,16 @@ class Result:
             versions=versions(),
             prior_data={} if self.card is None else self.card.terms,
         )
+
+    def _let_in(self) -> str:
+        """Return what to say of options that the prior had ruled out."""
+        adaptation, plan = self.adaptation, self.adaptation.plan
+        possible_EO = possible_options(adaptation.start.arch_logits).tolist()
+        chosen = enumerate(self.choice.chosen.choices)
+        if not adaptation.has_prior or all(possible_EO[decision][option] for decision, option in chosen):
+            return ""
+        why = ": nothing else is within the limits" if plan.search in ("adapt", "prior_mode") else ""
+        return f" It has options that the prior had ruled out, whose weights began at random{why}."
 
     def _budget_note(self) -> str:
         plan, notes = self.adaptation.plan, []

@@ -128,6 +128,17 @@ def test_limits_hold_for_the_exported_network(store: FolderStore, make_attempt: 
     assert all(candidate.params <= 75_000 for candidate in metrics.candidates)
 
 
+def test_under_a_limit_below_all_that_the_prior_has_learned_other_ops_are_taken_and_it_is_said(
+    store: FolderStore, make_attempt: MakeAttempt
+) -> None:
+    # The lightest cell of the bundled prior has 170,522 parameters at ten classes, the empty one 73,306.
+    _, metrics = run(store, make_attempt(max_params=130_000, budget_s=10.0, prior="nas_bench_201-v3"))
+    assert 75_000 < metrics.cost.params <= 130_000
+    assert "conv" in metrics.architecture
+    assert "options that the prior had ruled out" in metrics.verdict
+    assert "nothing else is within the limits" in metrics.verdict
+
+
 def test_a_limit_that_no_architecture_meets_is_refused_with_the_smallest_cost(
     store: FolderStore, make_attempt: MakeAttempt
 ) -> None:
@@ -154,7 +165,9 @@ def test_an_architecture_that_is_given_is_trained_on_the_priors_weights_and_noth
         key = make_attempt(number=number, search="given", architecture=cell, prior=prior, budget_s=8.0)
         _, metrics = run(store, key)
         assert (metrics.architecture, metrics.searching_helped, metrics.candidates) == (cell, None, ())
-        assert metrics.verdict == "The architecture that was given; nothing was searched."
+        ruled_out = prior != "none"  # a convolution from input to output
+        said = " It has options that the prior had ruled out, whose weights began at random." if ruled_out else ""
+        assert metrics.verdict == f"The architecture that was given; nothing was searched.{said}"
         assert Plan.model_validate_json(store.get_bytes(f"{key}/plan.json")).architecture == cell
         assert (
             f"| search space, prior, search | nas_bench_201, {prior}, given |"

@@ -16,6 +16,12 @@ def test_a_clearly_better_candidate_is_chosen() -> None:
     assert (choice.chosen, choice.searching_helped) == (OTHER, True)
 
 
+def test_a_mode_that_diverged_loses_to_one_that_did_not() -> None:
+    choice = choose(MODE, [scored(MODE, float("nan"), 0.1), scored(OTHER, 3.0, 0.1)], are_raced=True)
+    assert (choice.chosen, choice.searching_helped) == (OTHER, True)
+    assert "diverged" in choice.verdict
+
+
 def test_a_candidate_within_the_noise_loses_to_the_mode_and_the_verdict_says_so() -> None:
     choice = choose(MODE, [scored(MODE, 1.0, 3.0), scored(OTHER, 0.95, 3.0)], are_raced=False)
     assert (choice.chosen, choice.searching_helped) == (MODE, False)

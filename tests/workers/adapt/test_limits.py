@@ -3,11 +3,12 @@ from itertools import islice
 import pytest
 import torch
 
+from search_spaces.architecture import Architecture
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 from workers.adapt.limits import Feasible, Limits
 from workers.contracts.errors import LimitUnreachableError
-from workers.priors.model import uniform_logits
+from workers.priors.model import options_of, ruled_out, uniform_logits
 
 MACRO = Macro(num_channels=16, num_cells=3, num_classes=10, image_size=32)
 
@@ -58,3 +59,24 @@ def test_limits_below_every_architecture_are_refused() -> None:
     space = SPACES["nas_bench_201"]
     with pytest.raises(LimitUnreachableError, match="at least"):
         Feasible(space, MACRO, Limits(max_params=1)).mode(uniform_logits(space))
+
+
+def test_options_that_are_ruled_out_are_let_in_only_where_nothing_else_fits() -> None:
+    space = SPACES["nas_bench_201"]
+    light = space.parse("|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|skip_connect~2|")
+    heavy = space.parse("|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|")
+    possible = options_of([light, heavy])
+    logits = ruled_out(uniform_logits(space), possible)
+
+    def drawn(max_params: int) -> list[Architecture]:
+        feasible = Feasible(space, MACRO, Limits(max_params=max_params))
+        tilted = feasible.tilt(logits, generator())
+        found = [feasible.mode(logits), *feasible.sample(tilted, 3, generator())]
+        assert all(space.cost(arch, MACRO).params <= max_params for arch in found)
+        return found
+
+    least = space.cost(light, MACRO).params
+    assert set(drawn(least)) == {light}
+    below = drawn(least - 1)
+    assert all(not all(possible[place, option] for place, option in enumerate(arch.choices)) for arch in below)
+    assert space.cost(below[0], MACRO).params > space.minimum_cost(MACRO).params
