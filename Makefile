@@ -107,16 +107,18 @@ bench-meta-training: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.meta_training \
 		--spec benchmarks/priors/meta_training_from_start.json --tasks 4
 
-# How well a prior ranks architectures that it never tried, on classes that it never met, beside counting parameters; more
-# options by RANKING='--num-steps 250'.
-PRIOR ?= workers/priors/bundled/nas_bench_201-v3
+# How well a prior ranks architectures that it never tried, on classes that it never met, beside counting parameters. Of
+# PRIOR=FOLDER, which must leave many open: the bundled ones do not.
+RANKING ?= --num-steps 250
 .PHONY: bench-ranking
+bench-ranking: PRIOR = $(DEEP)
 bench-ranking: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.ranking --prior $(PRIOR) $(RANKING)
 
 # What each part of what a prior's trials teach is worth; trains nothing. PRIOR=FOLDER names one that meta-train wrote:
 # the bundled ones lie without the records of their trials.
 .PHONY: bench-trials
+bench-trials: PRIOR = build/priors/nas_bench_201-v3
 bench-trials: install
 	$(BIN)/python -m benchmarks.priors.trials --prior $(PRIOR)
 

@@ -119,12 +119,13 @@ def _curve(
     held_out = TaskDistribution(classes, {SIDE: 1.0})
     ways = {"min_ways": held_out.num_classes, "max_ways": held_out.num_classes}
 
-    def scores(rate: float, number: int) -> Mapping[int, QueryScores]:
+    def scores(rate: float, number: int, at_steps: Sequence[int] = steps) -> Mapping[int, QueryScores]:
         own = MetaConfig.model_validate({**config.model_dump(), **ways, "inner_lr": rate})
         work = SlotWork.build(own, held_out)
-        return query_scores(work, held_out, prior, number, architecture=arch, at_steps=steps, sizes=SIZES)
+        return query_scores(work, held_out, prior, number, architecture=arch, at_steps=at_steps, sizes=SIZES)
 
-    tried = {rate: scores(rate, TUNING)[steps[-1]].accuracy for rate in RATES}
+    last = steps[-1]
+    tried = {rate: scores(rate, TUNING, [last])[last].accuracy for rate in RATES}
     rate = max(tried, key=tried.__getitem__)
     judged = [scores(rate, number) for number in range(num_tasks)]
     accuracy = {at: bootstrap([scores[at].accuracy for scores in judged]) for at in steps}

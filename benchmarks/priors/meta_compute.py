@@ -77,7 +77,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     domains = learned_from(whole, learnable(options.domains, without=options.without or None))
     load = cache(partial(load_domains, domains, max(recipe.resolutions), WEIGHTS))
     same_data(whole.data, load().learned_from)
-    work = options.work / key_of({"recipe": recipe.model_dump(mode="json"), "weights": WEIGHTS}, domains)
+    told = {"recipe": recipe.model_dump(mode="json"), "weights": WEIGHTS, "judged at": whole.mode}
+    work = options.work / key_of(told, domains)
     configs = [lengthened(recipe, max(1, recipe.num_steps // part)) for part in parts] + [recipe]
     folders = [work / f"of-{part}" for part in parts] + [options.prior]
     cell = SPACES[recipe.search_space].parse(whole.mode)

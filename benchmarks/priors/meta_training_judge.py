@@ -9,12 +9,14 @@ from pydantic import Field, TypeAdapter
 
 from benchmarks.domains.written import WrittenDomain
 from search_spaces.architecture import Architecture
+from search_spaces.registry import SPACES
 from workers.bayes.distributions import MetaPrior
 from workers.contracts.base import Contract
 from workers.contracts.meta_config import MetaConfig
 from workers.meta.learning.data import LocalDataset, load_meta_data
 from workers.meta.learning.evaluation import QueryScores, query_scores
 from workers.meta.learning.slot import SlotWork
+from workers.priors.model import mode_of
 from workers.tasks.distribution import TaskDistribution
 
 
@@ -65,8 +67,11 @@ class Judge:
                     held_out = self._held_out(domain)
                     work = SlotWork.build(config, held_out)
                     at_mode = query_scores(work, held_out, prior, number)
-                    cell = self._cell
-                    at_cell = {} if cell is None else query_scores(work, held_out, prior, number, architecture=cell)
+                    cell, at_cell = self._cell, {}
+                    if cell is not None and cell == mode_of(prior, SPACES[cell.space]):
+                        at_cell = at_mode
+                    elif cell is not None:
+                        at_cell = query_scores(work, held_out, prior, number, architecture=cell)
                     known.append(TaskScores(domain=domain, number=number, at_mode=at_mode, at_cell=at_cell))
             partial = path.with_suffix(".partial")
             partial.write_bytes(_Scores.dump_json(known))

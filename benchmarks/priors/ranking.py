@@ -1,6 +1,7 @@
 """How well a prior ranks architectures that it never tried, on classes that it never met, against a ground truth.
 
-Ground truth: random architectures, the same for all tasks, each trained for a moment on tasks of each domain's
+Ground truth: random architectures, the same for all tasks, none of which is in the records of the prior's trials
+(`trials.jsonl`, where that lies beside it), each trained for a moment on tasks of each domain's
 meta-validation classes, as the prior's own trials were. They are ranked by what can be known before that: parameters,
 MACs, the loss with inherited weights (one-shot), the prior's option logits, what its trials foretell for the dataset
 (`chooses`), and what they foretell from the one-shot loss as well (`ranks`). For each: Kendall's tau, how many of the
@@ -8,16 +9,17 @@ architectures that it puts into the top 5 % belong there, and how much accuracy 
 tasks, bootstrapped over them. A prior without trials has no `chooses` and no `ranks`; what gives all the same score on
 a task does not rank, and is left out. No NAS table is read.
 
-Resumes where it was stopped.
+Resumes where it was stopped; after a change of the code that trains, give another `--work`.
 
 usage: make bench-ranking PRIOR=FOLDER, or
 python -m benchmarks.priors.ranking --prior FOLDER [--architectures N] [--tasks N]
 """
 
 import argparse
+import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,21 +35,24 @@ from benchmarks.priors.learning import learned_card, learned_prior
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InvalidOptionError
 from search_spaces.registry import SPACES
-from search_spaces.spec import Macro
+from search_spaces.spec import Macro, SearchSpace
 from workers.bayes.distributions import MetaPrior
 from workers.bench.bootstrap import bootstrap
 from workers.contracts.loss_model import LossModel, TrialConfig
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.priors import PriorCard
 from workers.meta.learning.data import LocalDataset, load_meta_data
-from workers.meta.trials.campaign import read_trials
+from workers.meta.trials.campaign import TRIALS, read_trials
 from workers.meta.trials.trial import Trial, Workshop, draw_task, run_trial
 from workers.priors.loss_model import draw_valid, predict
 from workers.priors.model import full_macro, possible_options
 
 TOP_SHARE: Final = 0.05
+# Below so many architectures that a prior never tried, tau and the top 5 % say nothing.
+LEAST_ARCHITECTURES: Final = 20
 # Their generator is not that of any trial of a prior.
 SEED: Final = 20_000
+DRAWN_PER_PLACE: Final = 4
 
 Scores = Sequence[float]
 """One an architecture; less is better."""
@@ -90,17 +95,13 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     config = config_of(card, options.num_steps)
     trials = config.trials or TrialConfig()
     space = SPACES[card.search_space]
-    possible = possible_options(prior.arch_logits)
-    archs = list(
-        dict.fromkeys(draw_valid(space, 4 * options.architectures, torch.Generator().manual_seed(SEED), possible))
-    )
-    archs = archs[: options.architectures]
-    work = options.work / f"{card.id}-{card.sha256[:12]}-{trials.num_steps}-{trials.weights}"
+    archs = untried(space, prior, options.prior, options.architectures)
+    work = options.work / f"{card.id}-{card.sha256[:12]}"
     found: dict[str, list[dict[str, dict[str, float]]]] = {}
     for domain in domains:
         shop = workshop(config, trials, domain, prior)
         for task in range(SEED, SEED + options.tasks):
-            tried = ground_truth(shop, task, archs, work / f"{domain.card.name}.jsonl")
+            tried = ground_truth(shop, task, archs, work / f"{domain.card.name}-{truth_key(domain, config)}.jsonl")
             say(f"{domain.card.name}, task {task - SEED}: {len(tried)} architectures")
             if judged := judge_all(tried, card, prior):
                 found.setdefault(domain.card.name, []).append(judged)
@@ -127,6 +128,40 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     return results
 
 
+def untried(space: SearchSpace, prior: MetaPrior, folder: Path, number: int) -> list[Architecture]:
+    """Return up to so many architectures of possible options, whose networks differ, that the prior's trials left out.
+
+    Args:
+        space: Of the prior.
+        prior: It says which options are possible.
+        folder: Of the prior; the records of its trials lie in it, if there are any.
+        number: How many; at least two.
+
+    Raises:
+        InvalidOptionError: There are too few for a ranking.
+    """
+    tried = {space.signature(space.parse(trial.architecture)) for trial in read_trials(folder / TRIALS).values()}
+    possible = possible_options(prior.arch_logits)
+    found: dict[Hashable, Architecture] = {}
+    for arch in draw_valid(space, DRAWN_PER_PLACE * number, torch.Generator().manual_seed(SEED), possible):
+        if space.signature(arch) not in tried:
+            found.setdefault(space.signature(arch), arch)
+    if len(found) < min(number, LEAST_ARCHITECTURES):
+        raise InvalidOptionError(
+            f"too few architectures that the prior in {folder} leaves open and never tried",
+            got=len(found),
+            expected=f"at least {min(number, LEAST_ARCHITECTURES)}",
+            todo="Rank by a prior that rules little out, such as that of `make prior-nas_bench_201-deep`.",
+        )
+    return list(found.values())[:number]
+
+
+def truth_key(domain: WrittenDomain, config: MetaConfig) -> str:
+    """Return a name for all that decides a ground truth, but the architectures and this project's code."""
+    told = json.dumps([domain.card.sha256, domain.split.meta_validation, config.model_dump(mode="json")])
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
 def config_of(card: PriorCard, num_steps: int | None) -> MetaConfig:
     """Return the configuration that a prior was learned with, with the trials of the ground truth."""
     config = MetaConfig.model_validate(card.config)
@@ -149,10 +184,11 @@ def ground_truth(shop: Workshop, task: int, archs: Sequence[Architecture], path:
     """Return the trials of all architectures on a task; makes those that the file does not hold yet."""
     path.parent.mkdir(parents=True, exist_ok=True)
     done = read_trials(path)
-    raw = draw_task(shop, task)
+    raw, space = draw_task(shop, task), SPACES[shop.config.search_space]
     with path.open("a", encoding="utf-8") as file:
         for number, arch in enumerate(archs):
-            if (task, number) not in done:
+            known = done.get((task, number))
+            if known is None or known.architecture != space.format(arch):
                 done[task, number] = run_trial(shop, raw, task, number, arch)
                 file.write(done[task, number].model_dump_json() + "\n")
                 file.flush()

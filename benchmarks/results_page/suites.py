@@ -85,6 +85,12 @@ class Outcome(Seen):
     accuracy: float
     architecture: str
     cpu_s: float
+    timings_s: dict[str, float]
+
+    @property
+    def taken_s(self) -> float:
+        """Seconds from staging to manifest."""
+        return self.timings_s["total"]
 
 
 class Run(Seen):
@@ -141,6 +147,15 @@ class SuiteResults(Seen):
             for arm, budget_s in dict.fromkeys((group.arm, group.budget_s) for group in self.groups)
         ]
         return table(["arm", "s", *datasets, "its reference is better by (points)"], rows)
+
+    def taken_s(self, group: Group) -> float:
+        """Return the median seconds from staging to manifest of a group's runs, which may end early."""
+        asked = (group.dataset, group.arm, group.budget_s)
+        return median(
+            run.outcome.taken_s
+            for run in self.runs
+            if run.outcome is not None and (run.dataset, run.arm, run.budget_s) == asked
+        )
 
     def seconds(self) -> str:
         """Return what the budgets were worth in CPU seconds: a busy machine shows there."""

@@ -80,6 +80,9 @@ def main() -> int:
         }
         for name, process in running.items():
             printed, _ = process.communicate()
+            if process.returncode:
+                print(f"not run: the search by {name}, seed {seed}, ended with status {process.returncode}")
+                return 1
             outcome = json.loads(printed.splitlines()[-1])
             curves[name].append([(used_s, tau) for used_s, tau in outcome["curve"]])
             steps[name].append(outcome["num_steps"])
@@ -167,17 +170,22 @@ def seconds_to(curve: Curve, tau: float) -> float | None:
 
 
 def compare(slow: Sequence[Curve], fast: Sequence[Curve]) -> dict[str, object]:
-    """Return how long two ways take to the tau at which the slow one ends, seed by seed.
+    """Return how long two ways take to the tau at which the slow one ends.
 
     Returns:
-        Both mean curves; `tau`: where the slow one's mean curve ends; `seconds`: of each way to that tau, by mean
-        curves; `ratio`: slow over fast, None where the fast one never gets there.
+        Of the mean curves, which are there too: `tau`, where the slow one ends; `seconds`, of each way to that tau;
+        `ratio`, slow over fast, None where the fast one never gets there. `ratios`: the same of each seed by itself.
     """
-    means = {name: mean_curve(curves) for name, curves in (("slow", slow), ("fast", fast))}
-    tau = means["slow"][-1][1]
-    needed = {name: seconds_to(curve, tau) for name, curve in means.items()}
+    found = _compared({name: mean_curve(curves) for name, curves in (("slow", slow), ("fast", fast))})
+    seeds = [_compared({"slow": one, "fast": other}) for one, other in zip(slow, fast, strict=True)]
+    return {**found, "ratios": [seed["ratio"] for seed in seeds]}
+
+
+def _compared(curves: Mapping[str, Curve]) -> dict[str, object]:
+    tau = curves["slow"][-1][1]
+    needed = {name: seconds_to(curve, tau) for name, curve in curves.items()}
     ratio = None if not needed["fast"] or not needed["slow"] else round(needed["slow"] / needed["fast"], 1)
-    return {"tau": tau, "seconds": needed, "ratio": ratio, "curves": means}
+    return {"tau": tau, "seconds": needed, "ratio": ratio, "curves": curves}
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:

@@ -147,7 +147,20 @@ def test_the_crossing_is_the_first_multiple_that_is_as_good(results: Path) -> No
 
     made_up.put_suite(results, made_up.suite_of("anytime", arms), accuracy)
 
-    assert row_of(page_of(results), "from scratch needs") == [["a: 10 s 3x; b: 10 s > 10x", "shown"]]
+    assert row_of(page_of(results), "from scratch needs") == [["a: 10 s 3.0x; b: 10 s > 10.0x", "shown"]]
+
+
+def test_seconds_that_small_data_left_over_count_for_no_multiple(results: Path) -> None:
+    arms = {"adapted": {}, "scratch": {"prior": "none", "budgets_s": [10, 100]}}
+
+    def accuracy(run: Run) -> float:
+        return 0.7 if run.budget_s == 100 else 0.5 if run.arm == "adapted" else 0.3
+
+    made_up.put_suite(results, made_up.suite_of("anytime", arms), accuracy, most_s=20.0)
+
+    page = page_of(results)
+    assert row_of(page, "from scratch needs") == [["a: 10 s 2.0x; b: 10 s 2.0x", "shown"]]
+    assert "Runs that ended early, medians: a, `scratch` of 100 s: 20 s; b, `scratch` of 100 s: 20 s." in page.text
 
 
 def test_having_met_namesakes_is_told_by_dataset(results: Path) -> None:
@@ -201,6 +214,18 @@ def test_chosen_cells_of_fewer_caps_and_seeds_are_partial(results: Path) -> None
     assert "the cap of 10%; the cap of 50%; the cap of 100%; 2 of 5 seeds" in page.text
 
 
+def test_chosen_cells_without_a_rival_that_was_asked_for_are_partial(results: Path) -> None:
+    caps = ["10%", "25%", "50%", "100%"]
+    made_up.put_nas201(results, ours_top=0.8, ours_regret=0.4, caps=caps, without=["naswot", "most_params"])
+
+    page = page_of(results)
+
+    assert row_of(page, "under caps")[0][1] == "yes, so far"
+    assert "`most_params` at 10%; a zero-cost score at 10%; `most_params` at 25%" in page.text
+    assert "60 seconds of CPU over the number of threads" in page.text
+    assert "The longest runs took 61 s (`ours`)" in page.text
+
+
 def test_parts_of_what_trials_teach_that_are_shown_to_matter_are_named(results: Path) -> None:
     made_up.put_trials(results, look=0.1)
 
@@ -231,7 +256,9 @@ def test_a_step_is_held_against_the_classic_one(results: Path, product: float, r
 
     assert row_of(page, "20 times")[0][1] == reached
     assert row_of(page, "4 times as fast")[0][1] == "yes"
-    assert row_of(page, "time to equal") == [["tau 0.40: classic 20 s, ours 10 s, 2 times faster", "shown"]]
+    assert row_of(page, "time to equal") == [
+        ["tau 0.40: classic 20 s, ours 10 s, 2 times faster by mean curves; seed by seed 2", "shown"]
+    ]
 
 
 def test_domains_left_out_are_compared_after_the_last_step(results: Path) -> None:

@@ -16,10 +16,12 @@ from benchmarks.priors.learning import learned_card, learned_prior
 from benchmarks.priors.ranking import judge, judge_all, main, means
 from service.cli.main import app
 from tests.benchmarks.priors.tiny_domains import CONFIG, NAMES, tiny_domain
+from workers.meta.trials.campaign import TRIALS
 from workers.meta.trials.trial import Trial
+from workers.priors.registry import bundled_folder
 
 LEARNED = {"option_logits", "chooses", "ranks"}
-TRIALS = {"num_tasks": 2, "num_archs": 3, "num_steps": 2, "batch_size": 8, "num_support": 24, "num_query": 12}
+CONFIGURED = {"num_tasks": 2, "num_archs": 3, "num_steps": 2, "batch_size": 8, "num_support": 24, "num_query": 12}
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +44,7 @@ def prior(domains: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("priors")
     config = folder / "config.json"
     changes = {"num_steps": 2, "warmup_steps": 1, "joint_steps": 2, "resolutions": [8], "resolution_weights": [1.0]}
-    config.write_text(json.dumps({**CONFIG, **changes, "trials": TRIALS}))
+    config.write_text(json.dumps({**CONFIG, **changes, "trials": CONFIGURED}))
     data = [["--data", str(path), "--split", str(path.parent / "split.json")] for path in domains.glob("*/*.npz")]
     arguments = [argument for pair in data for argument in pair]
     done = CliRunner().invoke(
@@ -82,6 +84,33 @@ def test_the_ground_truth_is_made_once(prior: Path, call: Callable[..., dict[str
     assert len(kept) == len(NAMES)
     assert all(path.read_text().startswith(text) for path, text in kept.items())
     assert again["mean"] != first["mean"]
+
+
+def test_nothing_is_ranked_that_the_priors_trials_tried(
+    prior: Path, call: Callable[..., dict[str, object]], tmp_path: Path
+) -> None:
+    def architectures(*files: Path) -> set[str]:
+        return {json.loads(line)["architecture"] for path in files for line in path.read_text().splitlines()}
+
+    call(prior, "--architectures", "4")
+    first = architectures(*(tmp_path / "work").rglob("*.jsonl"))
+    copy = tmp_path / "knowing"
+    shutil.copytree(prior, copy)
+    trial = json.loads((prior / TRIALS).read_text().splitlines()[0])
+    known = [{**trial, "task": 90 + number, "architecture": arch} for number, arch in enumerate(sorted(first))]
+    with (copy / TRIALS).open("a") as file:
+        file.writelines(json.dumps(one) + "\n" for one in known)
+    shutil.rmtree(tmp_path / "work")
+    call(copy, "--architectures", "4")
+    second = architectures(*(tmp_path / "work").rglob("*.jsonl"))
+    assert len(first) == len(second) == 4
+    assert not second & (first | architectures(prior / TRIALS))
+
+
+def test_a_prior_that_leaves_little_open_is_refused(domains: Path, call: Callable[..., dict[str, object]]) -> None:
+    error = call(bundled_folder() / "nas_bench_201-v3", code=1)["error"]
+    assert "too few architectures" in error
+    assert "got 8; expected at least 20" in error
 
 
 def test_a_folder_without_a_prior_is_refused(tmp_path: Path, call: Callable[..., dict[str, object]]) -> None:
