@@ -35,7 +35,7 @@ def tell(results: Results) -> Told:
     findings = {}
     if RIVAL in found.adapt_minus:
         gap = found.adapt_minus[RIVAL]
-        findings["prior"] = Finding(f"by {points(gap)} points", beyond(gap, 0.0))
+        findings["prior"] = Finding(f"by {points(gap)} points, with `{found.prior}`", beyond(gap, 0.0))
     rows = [
         [
             f"`{arm}`",
@@ -62,7 +62,7 @@ def tell(results: Results) -> Told:
 BENCHMARK: Final = Benchmark(
     name="adapt",
     title="What a minute buys on CIFAR-10",
-    about="The bundled prior adapted, against its mode, a random cell, no prior, and images at 32 pixels.",
+    about="A prior adapted (named below), against its mode, a random cell, no prior, and images at 32 pixels.",
     files="adapt.json",
     command="make bench-adapt",
     asked={"prior": "a minute with the prior is better than without"},

@@ -75,7 +75,8 @@ def tell(results: Results) -> Told:
             f"{found.num_tasks} tasks of each domain's meta-validation classes, the same for all. Scores after the "
             "last inner step at the prior's mode, and accuracy at one cell that is the same for all; differences from "
             "the base are paired, 95 % intervals are bootstrapped over tasks, and do not cover another seed of the "
-            "learning.",
+            "learning. The effect is of the accuracy at each variant's own mode, which may be another, emptier cell "
+            "than the base's; whether the weights gained is told by the last column.",
             _table(found),
             f"![Accuracy above the base](images/results/{name}.svg)" if plots else "",
         ),
