@@ -111,16 +111,15 @@ bench-meta-training: install
 # PRIOR=FOLDER, which must leave many open: the bundled ones do not.
 RANKING ?= --num-steps 250
 .PHONY: bench-ranking
-bench-ranking: PRIOR = $(DEEP)
-bench-ranking: install
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.ranking --prior $(PRIOR) $(RANKING)
+bench-ranking: $(if $(PRIOR),install,prior-nas_bench_201-deep)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.ranking \
+		--prior $(or $(PRIOR),$(DEEP)) $(RANKING)
 
 # What each part of what a prior's trials teach is worth; trains nothing. PRIOR=FOLDER names one that meta-train wrote:
 # the bundled ones lie without the records of their trials.
 .PHONY: bench-trials
-bench-trials: PRIOR = build/priors/nas_bench_201-v3
-bench-trials: install
-	$(BIN)/python -m benchmarks.priors.trials --prior $(PRIOR)
+bench-trials: $(if $(PRIOR),install,prior-nas_bench_201-v3)
+	$(BIN)/python -m benchmarks.priors.trials --prior $(or $(PRIOR),build/priors/nas_bench_201-v3)
 
 # The first steps on datasets that a prior never saw, from its weights and from fresh ones; needs
 # `make domains` and the packed CIFAR-10.

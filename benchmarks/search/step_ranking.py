@@ -81,6 +81,9 @@ def main() -> int:
         for name, process in running.items():
             printed, _ = process.communicate()
             if process.returncode:
+                for other in running.values():
+                    other.kill()
+                    other.wait()
                 print(f"not run: the search by {name}, seed {seed}, ended with status {process.returncode}")
                 return 1
             outcome = json.loads(printed.splitlines()[-1])

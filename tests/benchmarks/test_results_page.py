@@ -147,7 +147,7 @@ def test_the_crossing_is_the_first_multiple_that_is_as_good(results: Path) -> No
 
     made_up.put_suite(results, made_up.suite_of("anytime", arms), accuracy)
 
-    assert row_of(page_of(results), "from scratch needs") == [["a: 10 s 3.0x; b: 10 s > 10.0x", "shown"]]
+    assert row_of(page_of(results), "from scratch needs") == [["a: 10 s 3x; b: 10 s > 10x", "shown"]]
 
 
 def test_seconds_that_small_data_left_over_count_for_no_multiple(results: Path) -> None:
@@ -159,7 +159,7 @@ def test_seconds_that_small_data_left_over_count_for_no_multiple(results: Path) 
     made_up.put_suite(results, made_up.suite_of("anytime", arms), accuracy, most_s=20.0)
 
     page = page_of(results)
-    assert row_of(page, "from scratch needs") == [["a: 10 s 2.0x; b: 10 s 2.0x", "shown"]]
+    assert row_of(page, "from scratch needs") == [["a: 10 s 2x; b: 10 s 2x", "shown"]]
     assert "Runs that ended early, medians: a, `scratch` of 100 s: 20 s; b, `scratch` of 100 s: 20 s." in page.text
 
 

@@ -27,7 +27,7 @@ from workers.bayes.randomness import slot_generator
 from workers.contracts.adaptations import AdaptationRequest, AttemptRequest, Candidate, Plan
 from workers.contracts.loss_model import TrialFindings
 from workers.priors.loss_model import typical_macs
-from workers.priors.model import doubt, possible_options, uniform_logits
+from workers.priors.model import doubt, leaves_open, possible_options, uniform_logits
 from workers.training.budget import Budget
 from workers.training.cost import relative_cost, steps_in_equal_time
 
@@ -39,6 +39,7 @@ SHORTLIST: Final = 8
 # by no more than a trial scatters: both in units of that.
 LEAD: Final = 0.25
 NEAR: Final = 1.0
+NONE_FITS: Final = "No network that the prior has learned is within the limits: what makes most of them was trained."
 
 
 class Adaptation:
@@ -144,6 +145,8 @@ class Adaptation:
 
         Nothing is searched in the supernet: its steps would move the weights along paths that nobody trains on.
         """
+        if not leaves_open(self.start.arch_logits, self.space, self.reference):
+            return _unsearched(self.reference, NONE_FITS)
         named = knowledge.shortlist(self.feasible, SHORTLIST, self._draws)
         own = self.space.signature(self.reference)
         archs = [self.reference, *(arch for arch in named if self.space.signature(arch) != own)]

@@ -140,15 +140,21 @@ class Feasible:
         return None
 
     def _largest(self, logits_EO: Tensor) -> Architecture | None:
-        """Return the costliest of those that fit, drawn from the least tilted logits of which enough do."""
+        """Return the costliest that fits of many that are drawn, each decision changed once more if that costs more."""
         generator = torch.Generator().manual_seed(0)
         slope_EO = torch.zeros_like(logits_EO) if self._slope_EO is None else self._slope_EO
-        for tilt in TILTS:
-            drawn = self._draw(logits_EO - tilt * slope_EO, NUM_PROBES, generator)
-            fitting = [arch for arch in drawn if self.fits(arch)]
-            if len(fitting) >= LEAST_SHARE * NUM_PROBES:
-                return max(fitting, key=self._excess)
-        return None
+        drawn = [arch for tilt in TILTS for arch in self._draw(logits_EO - tilt * slope_EO, NUM_PROBES, generator)]
+        largest = max((arch for arch in drawn if self.fits(arch)), key=self._excess, default=None)
+        if largest is None:
+            return None
+        changes = [(decision, option) for decision, option in self._mask_EO.nonzero().tolist()]
+        for place in torch.randperm(len(changes), generator=generator).tolist():
+            decision, option = changes[place]
+            choices = (*largest.choices[:decision], option, *largest.choices[decision + 1 :])
+            changed = Architecture(self._space.name, choices)
+            if self.fits(changed) and self._excess(changed) > self._excess(largest):
+                largest = changed
+        return largest
 
     def _let_in(self, logits_EO: Tensor) -> Tensor:
         """Return the logits with the options that are ruled out let in again, as unlikely ones."""

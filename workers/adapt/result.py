@@ -15,7 +15,7 @@ from workers.contracts.adaptations import NO_PRIOR, AttemptRequest
 from workers.contracts.artifacts import CandidateReport, CostReport, Metrics
 from workers.contracts.datasets import DatasetReport
 from workers.contracts.priors import PriorCard
-from workers.priors.model import possible_options
+from workers.priors.model import leaves_open
 
 LIBRARIES: Final = ("archprior", "torch", "ray", "onnx", "onnxruntime", "numpy", "pillow")
 
@@ -70,14 +70,11 @@ class Result:
         )
 
     def _let_in(self) -> str:
-        """Return what to say of options that the prior had ruled out."""
-        adaptation, plan = self.adaptation, self.adaptation.plan
-        possible_EO = possible_options(adaptation.start.arch_logits).tolist()
-        chosen = enumerate(self.choice.chosen.choices)
-        if not adaptation.has_prior or all(possible_EO[decision][option] for decision, option in chosen):
+        """Return what to say of ops that the prior had ruled out."""
+        start, space = self.adaptation.start, self.adaptation.space
+        if leaves_open(start.arch_logits, space, self.choice.chosen):
             return ""
-        why = ": nothing else is within the limits" if plan.search in ("adapt", "prior_mode") else ""
-        return f" It has options that the prior had ruled out, whose weights began at random{why}."
+        return " It has ops that the prior had ruled out: what weights those have began at random."
 
     def _budget_note(self) -> str:
         plan, notes = self.adaptation.plan, []

@@ -1,6 +1,7 @@
 """A meta-prior as a supernet's weights: from one to the other, and the likelihood that both learn by."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,8 @@ from search_spaces.spec import Macro, SearchSpace
 from search_spaces.supernet import OpWeights, Supernet, build_supernet
 from workers.bayes.distributions import MASKED_LOGIT, Batch, Likelihood, MetaPrior
 from workers.contracts.priors import MacroSpec
+
+NONE: Final = "none"
 
 HEAD_WEIGHT = "classifier.weight"
 HEAD_BIAS = "classifier.bias"
@@ -39,6 +42,16 @@ def uniform_logits(space: SearchSpace) -> Tensor:
 def possible_options(logits_EO: Tensor) -> Tensor:
     """Return which options [E, O] are not ruled out: those that a decision does not have are, and maybe others."""
     return logits_EO > MASKED_LOGIT / 2
+
+
+def leaves_open(logits_EO: Tensor, space: SearchSpace, arch: Architecture) -> bool:
+    """Return whether no op of an architecture's network is ruled out; absent and dead ones do not count."""
+    possible_EO = possible_options(logits_EO).tolist()
+    live = enumerate(zip(arch.choices, space.connected(arch).choices, space.decisions, strict=True))
+    return all(
+        possible_EO[place][option] or option != kept or decision.options[option] == NONE
+        for place, (option, kept, decision) in live
+    )
 
 
 def options_of(architectures: Sequence[Architecture]) -> Tensor:

@@ -51,12 +51,15 @@ def as_many_as_fit(
         try:
             running.update((pool.submit(timed, item), item) for item in islice(waiting, at_once))
             while running:
-                ended = wait(running, return_when=FIRST_COMPLETED).done
-                results = [(running.pop(future), future.result()) for future in ended]
+                done = wait(running, return_when=FIRST_COMPLETED).done
+                # What failed comes last: what ended beside it is handed over.
+                ended = sorted(done, key=lambda future: future.exception() is not None)
+                results = [(running.pop(future), future) for future in ended]
                 for _ in ended:
                     if budget.remaining_s > least_share * sum(ended_s) / len(ended_s):
                         running.update((pool.submit(timed, item), item) for item in islice(waiting, 1))
-                yield from results
+                for item, future in results:
+                    yield item, future.result()
         except BaseException:
             budget.end()
             raise

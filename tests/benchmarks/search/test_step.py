@@ -103,6 +103,7 @@ def test_the_time_to_a_tau_is_that_of_the_slow_ways_end() -> None:
     assert found["tau"] == 0.2
     assert found["seconds"] == {"slow": 20.0, "fast": 5.0}
     assert found["ratio"] == 4.0
+    assert found["ratios"] == [4.0, 1.0]
 
 
 def test_a_way_that_never_gets_there_has_no_ratio() -> None:

@@ -56,6 +56,15 @@ def test_the_shortlist_holds_the_best_that_there_are(knowledge: Knowledge) -> No
     assert {SPACE.depth(arch).longest for arch in found} == {3}
 
 
+def test_images_to_be_trained_on_may_be_fewer_than_are_there(knowledge: Knowledge, data: TaskData) -> None:
+    few, all_of_them = (
+        Knowledge.of(knowledge.findings, data, SPACE, MACRO, num_steps=10, num_examples=number).description
+        for number in (10, None)
+    )
+    assert few["images_per_class"] < all_of_them["images_per_class"]
+    assert {**few, "images_per_class": 0} == {**all_of_them, "images_per_class": 0}
+
+
 def test_the_shortlist_keeps_within_limits(knowledge: Knowledge) -> None:
     limit = SPACE.minimum_cost(MACRO).macs * 3 // 2
     found = shortlist(knowledge, limits=Limits(max_macs=limit))

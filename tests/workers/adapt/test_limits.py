@@ -8,7 +8,8 @@ from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 from workers.adapt.limits import Feasible, Limits
 from workers.contracts.errors import LimitUnreachableError
-from workers.priors.model import options_of, ruled_out, uniform_logits
+from workers.priors.loss_model import draw_valid
+from workers.priors.model import leaves_open, options_of, ruled_out, uniform_logits
 
 MACRO = Macro(num_channels=16, num_cells=3, num_classes=10, image_size=32)
 
@@ -79,4 +80,18 @@ def test_options_that_are_ruled_out_are_let_in_only_where_nothing_else_fits() ->
     assert set(drawn(least)) == {light}
     below = drawn(least - 1)
     assert all(not all(possible[place, option] for place, option in enumerate(arch.choices)) for arch in below)
-    assert space.cost(below[0], MACRO).params > space.minimum_cost(MACRO).params
+
+
+def test_below_all_that_a_prior_has_learned_the_mode_makes_most_of_the_limit(space_name: str) -> None:
+    space = SPACES[space_name]
+    costly = max(draw_valid(space, 100, generator()), key=lambda arch: space.cost(arch, MACRO).params)
+    logits = ruled_out(uniform_logits(space), options_of([costly]))
+    low, high = space.minimum_cost(MACRO).params, space.cost(costly, MACRO).params
+    taken = []
+    for share in (0.2, 0.4, 0.6, 0.8):
+        limit = int(low + share * (high - low))
+        arch = Feasible(space, MACRO, Limits(max_params=limit)).mode(logits)
+        assert not leaves_open(logits, space, arch)
+        taken.append((space.cost(arch, MACRO).params - low) / (limit - low))
+    assert max(taken) <= 1
+    assert min(taken) > 0.5, taken

@@ -249,3 +249,16 @@ def test_progress_and_events_tell_of_every_trial_and_every_task(tries: Tries) ->
     for task, event in enumerate(told):
         accuracies = [trial.accuracy for trial in trying.trials if trial.task == task]
         assert event.data == {"mode": accuracies[0], "best": max(accuracies)}
+
+
+@pytest.mark.parametrize(("weights", "mode"), [("inherited", 0.25), ("fresh", None)])
+def test_a_tasks_mode_is_told_where_its_trials_have_one(
+    alone: Callable[[MetaConfig], Alone], tries: Tries, weights: str, mode: float | None
+) -> None:
+    trials = TRIALS_CONFIG.model_copy(update={"weights": weights})
+    trying = Trying(tries.run.config, trials, tries.prior, {}, tries.kept.append)
+    made = [alone(tries.run.config).trials[0, number] for number in range(ARCHS)]
+    accuracies = (0.25, 0.75, 0.5)
+    for trial, accuracy in zip(made, accuracies, strict=True):
+        told = trying.take(trial.model_copy(update={"accuracy": accuracy}))
+    assert (told.mode, told.best) == (mode, 0.75)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from search_spaces.architecture import Architecture
@@ -21,7 +22,9 @@ from workers.training.budget import Budget
 
 TRIALS: Final = "trials.jsonl"
 RUN: Final = "trials.sha256"
-"""Hash of the configuration and the weights that the trials are of."""
+"""Hash of the configuration and the weights that the trials are of, and of how architectures are drawn."""
+# Counts the ways in which architectures of trials with fresh weights have been drawn: no run mixes them.
+FRESH_PLAN: Final = "2"
 
 
 def run_trials(
@@ -65,6 +68,8 @@ def _maker(
 ) -> Callable[[Place], Trial]:
     """Return what makes the trial of a place; the tasks of those under way stay in memory."""
 
+    one_at_a_time = Lock()
+
     @lru_cache(maxsize=at_once)
     def drawn(task: int) -> tuple[RawTask, list[Architecture]]:
         raw = draw_task(shop, task)
@@ -72,7 +77,8 @@ def _maker(
 
     def make(place: Place) -> Trial:
         task, number = place
-        raw, archs = drawn(task)
+        with one_at_a_time:
+            raw, archs = drawn(task)
         return run_trial(shop, raw, task, number, archs[number], keep_on=keep_on)
 
     return make
@@ -81,6 +87,8 @@ def _maker(
 def _keep_run(shop: Workshop, out: Path) -> None:
     """Note what trials were made with, and refuse to add others to them."""
     digest = hashlib.sha256(shop.config.model_dump_json().encode())
+    if shop.trials.weights == "fresh":
+        digest.update(FRESH_PLAN.encode())
     for name, value in sorted(shop.prior.to_arrays().items()):
         digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
     path, own = out / RUN, digest.hexdigest()
