@@ -8,10 +8,16 @@ import pytest
 import torch
 
 from benchmarks.domains.domain import write
+from benchmarks.domains.written import learnable
 from benchmarks.priors.learning import lengthened
 from benchmarks.priors.leave_one_out import compare, main
+from benchmarks.priors.leave_one_out_arms import load_unseen
+from benchmarks.priors.meta_training_judge import Judge
+from benchmarks.priors.ranking import workshop
 from tests.benchmarks.priors.tiny_domains import CONFIG, NAMES, tiny_domain
+from workers.contracts.loss_model import TrialConfig
 from workers.contracts.meta_config import MetaConfig
+from workers.priors.model import fresh_prior, full_macro
 
 
 @pytest.fixture(autouse=True)
@@ -133,3 +139,20 @@ def test_differences_are_paired_by_task() -> None:
 
     assert found["all_minus_without"][0] == {"mean": 0.05, "low": 0.05, "high": 0.05}
     assert found["without_minus_none"][4]["low"] == 0.0
+
+
+def test_priors_are_judged_on_classes_that_none_of_them_met(tmp_path: Path) -> None:
+    write(tiny_domain("colors", 0), tmp_path)
+    (domain,) = learnable(tmp_path)
+    config = MetaConfig.model_validate(CONFIG)
+    prior = fresh_prior(
+        config.search_space,
+        full_macro(config.macro, num_classes=2, image_size=8),
+        torch.Generator().manual_seed(0),
+        weight_scale=0.1,
+    )
+    assert load_unseen(domain, 8).class_names == domain.split.meta_test
+    judged = Judge([domain], 1, config)._held_out("colors")
+    ranked = workshop(config, TrialConfig(), domain, prior).distribution
+    for held_out in (judged, ranked):
+        assert held_out.classes.class_names == domain.split.meta_validation

@@ -1,9 +1,29 @@
-"""What is measured before anything is planned."""
+"""Where an adaptation begins, and what is measured before anything is planned."""
 
+import pytest
+import torch
 from torch import nn
 
+from search_spaces.registry import SPACES
+from workers.adapt.data import Part, TaskData
 from workers.adapt.plan import export_seconds
-from workers.adapt.start import num_layers
+from workers.adapt.start import begin, num_layers
+from workers.priors.model import uniform_logits
+
+
+@pytest.mark.parametrize(("axis", "flip"), [(2, False), (1, True)])
+def test_nothing_is_mirrored_where_that_makes_another_class_of_it(axis: int, flip: bool) -> None:
+    """What is bright tells the class: the left or the right half (axis 2), or the upper or the lower one (axis 1)."""
+    labels = torch.arange(64) % 2
+    images = torch.randint(0, 60, (64, 16, 16, 3), generator=torch.Generator().manual_seed(0))
+    for image, label in zip(images, labels.tolist(), strict=True):
+        image.narrow(axis - 1, 8 * label, 8).add_(150)
+    part = Part(images=images.byte(), labels=labels)
+    data = TaskData(support=part, query=part, test=part.first(0), classes=("a", "b"))
+    space = SPACES["nas_bench_201"]
+    macro = space.default_macro(num_classes=2, image_size=16)
+    start = begin(space.name, macro, None, data, space.cheapest()[0], 0, arch_logits=uniform_logits(space))
+    assert start.flip is flip
 
 
 def test_layers_are_the_modules_that_hold_no_others() -> None:

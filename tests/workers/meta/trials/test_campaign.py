@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces.registry import SPACES
+from workers.contracts.errors import CheckpointMismatchError
 from workers.contracts.loss_model import ENTRIES
 from workers.contracts.meta_config import MetaConfig
 from workers.meta.learning.data import MetaData
@@ -72,6 +73,14 @@ def test_a_run_that_is_broken_off_ends_the_trials_under_way(shop: Workshop, tmp_
     with pytest.raises(StoppedError):
         run_trials(long, tmp_path, at_once=shop.trials.num_archs + 1, on_trial=stop_at(1))
     assert len(read_trials(tmp_path / TRIALS)) == 1
+
+
+def test_trials_of_other_weights_or_another_configuration_are_not_added_to(shop: Workshop, tmp_path: Path) -> None:
+    run_trials(shop, tmp_path)
+    moved = replace(shop.prior, loc={name: value + 1 for name, value in shop.prior.loc.items()})
+    for other in (replace(shop, prior=moved), replace(shop, config=shop.config.model_copy(update={"seed": 9}))):
+        with pytest.raises(CheckpointMismatchError, match="of another configuration or of other weights"):
+            run_trials(other, tmp_path)
 
 
 def test_trials_that_are_done_are_not_made_again(shop: Workshop, tmp_path: Path, monkeypatch) -> None:

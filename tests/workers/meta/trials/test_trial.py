@@ -39,6 +39,14 @@ def test_a_trial_says_what_was_tried_on_what(shop: Workshop) -> None:
     assert 0 <= trial.accuracy <= 1
 
 
+def test_a_trial_is_judged_on_held_out_images(shop: Workshop) -> None:
+    raw = draw_task(shop, 0)
+    others = replace(raw, query_labels=(raw.query_labels + 1) % raw.num_ways)
+    one, other = (run_trial(shop, task, 0, 1, HEAVY) for task in (raw, others))
+    assert one.loss != other.loss
+    assert one.one_shot != other.one_shot
+
+
 def test_training_lowers_the_loss(shop: Workshop) -> None:
     trials = [trial_of(with_trials(shop, num_steps=30, length="steps"), task=task) for task in range(3)]
     assert sum(trial.loss for trial in trials) < 0.9 * sum(trial.one_shot for trial in trials)

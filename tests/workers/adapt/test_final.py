@@ -1,0 +1,34 @@
+"""The final training: what it sees when."""
+
+import torch
+
+from benchmarks.search.step_arms import Way, macro_of, noise_data, plan_of
+from search_spaces.network import build_network
+from search_spaces.registry import SPACES
+from workers.adapt.final import train_network
+from workers.adapt.sync import Group
+
+SPACE = SPACES["nas_bench_201"]
+
+
+def test_the_last_third_sees_images_at_their_full_side() -> None:
+    macro = macro_of(SPACE.name, 16, num_channels=2, num_cells=1)
+    data = noise_data(16, torch.device("cpu"))
+    network = build_network(SPACE.cheapest()[0], macro)
+    sides: list[int] = []
+    network.register_forward_pre_hook(lambda _, inputs: sides.append(inputs[0].shape[-1]))
+    plan = plan_of(SPACE.name, macro, 4, Way(), data, 0)
+    plan = plan.model_copy(update={"early_resolution": 8, "max_train_steps": 9})
+    seen: list[int] = []
+    train_network(
+        network,
+        data,
+        plan,
+        Group(),
+        purpose="test",
+        share_of_time=lambda: 0.0,
+        on_step=lambda *_: seen.append(sides[-1]),
+    )
+    assert seen == sorted(seen)
+    assert seen[0] == 8
+    assert 2 <= seen.count(16) <= 4
