@@ -14,3 +14,7 @@ class Architecture:
 
     space: str
     choices: tuple[int, ...]
+
+    def changed(self, decision: int, option: int) -> "Architecture":
+        """Return the architecture that takes another option at one decision; it may not be valid."""
+        return Architecture(self.space, (*self.choices[:decision], option, *self.choices[decision + 1 :]))

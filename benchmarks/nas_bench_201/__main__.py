@@ -28,13 +28,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final, get_args
 
-from benchmarks.machine import IMAGES, RESULTS, ROOT, describe, end_with, put, say
+from benchmarks.machine import RESULTS, ROOT, describe, end_with, put, say
 from benchmarks.nas_bench_201.arms import ARMS, ELSEWHERE, OURS
 from benchmarks.nas_bench_201.cells import NO_CAP, Cap, cap_of
 from benchmarks.nas_bench_201.images import write_task
 from benchmarks.nas_bench_201.job import Clock, Decision
 from benchmarks.nas_bench_201.judge import Judge, Standing, Summary, compare, summarize
-from benchmarks.nas_bench_201.plot import draw_regrets
 from benchmarks.nas_bench_201.runs import Run, carry_out, plan_runs
 from benchmarks.nas_bench_201.table import LookupLog, Table, check_column, other_datasets, read_columns
 from search_spaces.errors import InvalidOptionError, lookup
@@ -74,7 +73,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "bench-nas201", help="for what it resumes")
     parser.add_argument("--out", type=Path, default=RESULTS / "nas201.json", help="file of results")
     parser.add_argument("--lookups", type=Path, help="log of look-ups; beside the results if absent")
-    parser.add_argument("--plot", type=Path, default=IMAGES / "nas201.svg")
     return parser.parse_args(arguments)
 
 
@@ -144,8 +142,6 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         **machine,
     }
     put(options.out, {**results, **raw})
-    options.plot.parent.mkdir(parents=True, exist_ok=True)
-    options.plot.write_text(draw_regrets(by_cap, f"{options.column}, {options.seconds:g} s to choose"))
     return results
 
 

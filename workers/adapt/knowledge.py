@@ -153,8 +153,7 @@ class Knowledge:
         for decision, options in enumerate(self.possible.tolist()):
             for option, is_possible in enumerate(options):
                 if is_possible and option != arch.choices[decision]:
-                    choices = (*arch.choices[:decision], option, *arch.choices[decision + 1 :])
-                    changed = Architecture(self.space.name, choices)
+                    changed = arch.changed(decision, option)
                     if self.space.is_valid(changed):
                         found.append(changed)
         return found

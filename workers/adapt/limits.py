@@ -147,11 +147,9 @@ class Feasible:
         largest = max((arch for arch in drawn if self.fits(arch)), key=self._excess, default=None)
         if largest is None:
             return None
-        changes = [(decision, option) for decision, option in self._mask_EO.nonzero().tolist()]
+        changes = self._mask_EO.nonzero().tolist()
         for place in torch.randperm(len(changes), generator=generator).tolist():
-            decision, option = changes[place]
-            choices = (*largest.choices[:decision], option, *largest.choices[decision + 1 :])
-            changed = Architecture(self._space.name, choices)
+            changed = largest.changed(*changes[place])
             if self.fits(changed) and self._excess(changed) > self._excess(largest):
                 largest = changed
         return largest
@@ -185,8 +183,7 @@ class Feasible:
             for decision, options in enumerate(self._space.option_mask):
                 costs = {}
                 for option in (number for number, exists in enumerate(options) if exists):
-                    choices = (*base.choices[:decision], option, *base.choices[decision + 1 :])
-                    arch = Architecture(self._space.name, choices)
+                    arch = base.changed(decision, option)
                     if self._space.is_valid(arch):
                         costs[option] = self._excess(arch)
                 for option, cost in costs.items():
