@@ -19,6 +19,7 @@ from service.schemas import (
     DatasetView,
     DeliveryPage,
     DeliveryView,
+    EventKind,
     EventPage,
     EventView,
     FailureView,
@@ -131,10 +132,11 @@ _ADAPTATION: Final = AdaptationView(
 _EVENT: Final = EventView(
     work_id="ad-451f6941979f", sequence=2, kind="adaptation.running", at=_BEGAN, data={"attempt": 1}
 )
+_KINDS: Final[tuple[EventKind, ...]] = ("adaptation.succeeded", "adaptation.failed")
 _HOOK: Final = WebhookView(
     id="wh-5d1c0a9be277",
     url="https://lab.example/archprior",
-    kinds=("adaptation.succeeded", "adaptation.failed"),
+    kinds=_KINDS,
     created_at=_BEGAN,
 )
 _DELIVERY: Final = DeliveryView(
@@ -313,7 +315,7 @@ EXAMPLES: Final[tuple[Contract, ...]] = (
     ),
     EventPage(items=(_EVENT,), next_after=2),
     _EVENT,
-    WebhookForm(url=_HOOK.url, kinds=_HOOK.kinds),
+    WebhookForm(url=_HOOK.url, kinds=_KINDS),
     _HOOK,
     WebhookPage(items=(_HOOK,)),
     _DELIVERY,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from pydantic import ValidationError
+from rich.text import Text
 
 from search_spaces.errors import InvalidOptionError
 from service.cli.bench_tables import failure_lines, tables
@@ -116,7 +117,7 @@ def bench(
     if as_json:
         print_json(head)
     else:
-        for part in (*tables(suite, summarize(suite, campaign.records)), f"Results: {folder.results}"):
+        for part in (*tables(suite, summarize(suite, campaign.records)), Text(f"Results: {folder.results}")):
             stdout().print(part, soft_wrap=True)
     failed = [record for record in campaign.records.values() if record.failure is not None]
     if failed:

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from service.cli.options import DEFAULT_SERVER, JsonOption, RunningServerOption
 from service.cli.output import print_json, stderr, stdout, table
@@ -30,7 +31,7 @@ def _show(report: GcReport) -> None:
     listed = table("kind", "what", "objects", "bytes", "why", numbers=frozenset({2, 3}))
     for item in report.items[:MAX_SHOWN]:
         objects, num_bytes = (f"{item.num_objects:,}", f"{item.num_bytes:,}") if item.num_objects else ("", "")
-        listed.add_row(item.kind, item.what, objects, num_bytes, item.why)
+        listed.add_row(item.kind, Text(item.what), objects, num_bytes, item.why)
     if report.items:
         stdout().print(listed)
     more = report.num_items - MAX_SHOWN

@@ -120,7 +120,7 @@ def meta_train(
         print_json(card)
         return
     console = stdout()
-    console.print(f"Prior {card.id}: {card.num_bytes / 1e6:.1f} MB in {out}")
+    console.print(f"Prior {card.id}: {card.num_bytes / 1e6:.1f} MB in {out}", markup=False)
     console.print(f"Most likely architecture: {card.mode}", markup=False, soft_wrap=True)
     for name, curve in card.curves.items():
         if name.startswith("held-out"):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from search_spaces.errors import lookup
 from search_spaces.registry import SPACES
@@ -84,7 +85,7 @@ def tell(console: Console, view: AdaptationView, result: Result, paths: Mapping[
     console.print(facts)
     files = table("artifact", "bytes", "path", numbers=frozenset({1}))
     for name, path in paths.items():
-        files.add_row(name, f"{path.stat().st_size:,}", str(path))
+        files.add_row(name, f"{path.stat().st_size:,}", Text(str(path)))
     console.print(files)
     seconds = table("phase", "seconds", numbers=frozenset({1}))
     for phase, spent_s in result.timings_s.items():

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 WIDTH_WITHOUT_TERMINAL = 200
 """Wide enough that no path is broken in two in a log."""
@@ -54,7 +55,7 @@ def print_files(paths: Mapping[str, Path], *, as_json: bool) -> None:
         return
     files = table("file", "bytes", "path", numbers=frozenset({1}))
     for name, path in paths.items():
-        files.add_row(name, f"{path.stat().st_size:,}", str(path))
+        files.add_row(name, f"{path.stat().st_size:,}", Text(str(path)))
     stdout().print(files)
 
 

@@ -51,9 +51,7 @@ def quota(
         raise InvalidOptionError("quotas and --defaults exclude each other")
     with records(data_dir) as database:
         owners = OwnerRecords(database)
-        seen = owners.get(owner)
-        own = {name: getattr(seen, name) if value is None else value for name, value in given.items()}
-        found = owners.set_quotas(owner, Quotas() if defaults else Quotas(**own))
+        found = owners.clear_quotas(owner) if defaults else owners.set_quotas(owner, Quotas(**given))
     if as_json:
         print_json(found)
     else:

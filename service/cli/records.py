@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from service.cli.options import DEFAULT_LIMIT, DEFAULT_SERVER, JsonOption, LimitOption, RunningServerOption
 from service.cli.output import print_json, stdout, table
@@ -52,7 +53,7 @@ def _show(*views: AdaptationView) -> None:
     for view in views:
         listed.add_row(
             view.id,
-            view.request.name or "",
+            Text(view.request.name or ""),
             view.state,
             phase_of(view),
             f"{view.progress.fraction:.0%}" if view.progress else "",

@@ -42,16 +42,16 @@ class Contents:
         with self.datasets.content(sha256):
             archive = layout.dataset_archive(sha256)
             is_new = self.store.size(archive) != num_bytes
-            if is_new:
-                put(archive)
-            for key, contract in (
-                (layout.dataset_report(sha256), checked.report),
-                (layout.dataset_findings(sha256), checked.findings),
-            ):
-                self.store.put_bytes(key, contract.model_dump_json().encode(), media_type=JSON)
-            if checked.thumbnails is not None:
-                self.store.put_bytes(layout.dataset_thumbnails(sha256), checked.thumbnails, media_type="image/jpeg")
             try:
+                if is_new:
+                    put(archive)
+                for key, contract in (
+                    (layout.dataset_report(sha256), checked.report),
+                    (layout.dataset_findings(sha256), checked.findings),
+                ):
+                    self.store.put_bytes(key, contract.model_dump_json().encode(), media_type=JSON)
+                if checked.thumbnails is not None:
+                    self.store.put_bytes(layout.dataset_thumbnails(sha256), checked.thumbnails, media_type="image/jpeg")
                 yield
             finally:
                 if is_new and not self.datasets.is_named(sha256):

@@ -36,7 +36,7 @@ class Sources:
             StoreError: The server refuses, or cannot be reached.
         """
         bucket, key = self._place(source)
-        size = open_store(f"s3://{bucket}").size(key)
+        size = open_store(f"s3://{bucket}", serving=True).size(key)
         if size is None:
             raise InvalidRequestError("there is no such object", got=source, todo="Check the bucket and the key.")
         return size

@@ -151,11 +151,20 @@ def check_use(request: MetaRunRequest, datasets: DatasetRecords, *, owner: str) 
 
     Raises:
         NotFoundError: A dataset is not there.
-        ConflictError: A dataset may not be learned from.
+        ConflictError: A dataset may not be learned from, or its record cannot be read.
     """
-    if request.kind == "learn":
-        for choice in request.datasets:
-            _check_dataset(datasets.get(choice.dataset_id, owner=owner))
+    if request.kind != "learn":
+        return
+    for choice in request.datasets:
+        try:
+            dataset = datasets.get(choice.dataset_id, owner=owner)
+        except ValidationError as error:
+            raise ConflictError(
+                f"the record of dataset {choice.dataset_id} cannot be read",
+                got="one that is damaged, or of another version",
+                todo="Run the version of ArchPrior that wrote it, or leave this dataset out.",
+            ) from error
+        _check_dataset(dataset)
 
 
 def _refuse(request: MetaRunRequest, names: Sequence[str]) -> None:

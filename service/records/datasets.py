@@ -1,10 +1,12 @@
 """The records of datasets."""
 
+import logging
 import secrets
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Final, get_args
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
@@ -29,6 +31,8 @@ SAID: Final = {"name", "meta_use", "terms"}
 
 _STATE: Final[TypeAdapter[DatasetState]] = TypeAdapter(DatasetState)
 
+logger = logging.getLogger(__name__)
+
 
 def new_dataset_id() -> str:
     """Return an id that no dataset has."""
@@ -44,6 +48,7 @@ class DatasetRecords:
 
     def __init__(self, database: Database, quotas: Quotas = UNLIMITED) -> None:
         self._database, self._quotas = database, quotas
+        self._unreadable: set[str] = set()
 
     def add(
         self,
@@ -202,14 +207,14 @@ class DatasetRecords:
         )
         with self._database.transaction() as session:
             rows, following = newest(session, query, DatasetRow, limit=limit, cursor=cursor)
-        return tuple(map(entry_of, rows)), following
+        return self._readable(rows), following
 
     def last_rejected(self, *, owner: str, limit: int) -> tuple[DatasetEntry, ...]:
         """Return at most `limit` REJECTED datasets, the last that was refused first, whenever it was begun."""
         query = select(DatasetRow).where(DatasetRow.owner == owner, DatasetRow.state == "REJECTED")
         with self._database.transaction() as session:
             rows = session.scalars(query.order_by(DatasetRow.changed_at.desc(), DatasetRow.id).limit(limit)).all()
-        return tuple(map(entry_of, rows))
+        return self._readable(rows)
 
     def completed(self, seen: DatasetEntry) -> bool:
         """Say that all of a dataset has arrived; return whether it was still as seen."""
@@ -260,6 +265,18 @@ class DatasetRecords:
         """Return whether a dataset of any owner has these bytes."""
         with self._database.transaction() as session:
             return session.scalar(select(DatasetRow.id).where(DatasetRow.sha256 == sha256).limit(1)) is not None
+
+    def _readable(self, rows: Iterable[DatasetRow]) -> tuple[DatasetEntry, ...]:
+        """Leave out what another version wrote and this one cannot read: the others are shown."""
+        found = []
+        for row in rows:
+            try:
+                found.append(entry_of(row))
+            except ValidationError as error:
+                if row.id not in self._unreadable:  # told once, not at every look
+                    logger.error("dataset=%s cannot be read and is left out: %s", row.id, error)
+                self._unreadable.add(row.id)
+        return tuple(found)
 
 
 def _of_bytes(session: Session, sha256: str, *, owner: str) -> DatasetRow | None:

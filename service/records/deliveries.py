@@ -4,6 +4,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import Final
 
+from pydantic import ValidationError
 from sqlalchemy import case, insert, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
@@ -22,6 +23,7 @@ CLAIMED_S: Final = 30.0
 MAX_ERROR: Final = 500
 NEVER_ENDED: Final = "whoever sent it never came to record the outcome"
 COLLECTED: Final = "the event is no longer kept"
+UNREADABLE: Final = "the record of the event cannot be read"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +96,13 @@ class DeliveryRecords:
             row = session.scalars(claimed).one_or_none()
             if row is None:
                 return None
-            found = _delivery(session, row)
+            try:
+                found = _delivery(session, row)
+                error = COLLECTED if found is None else NEVER_ENDED
+            except ValidationError:
+                found, error = None, UNREADABLE
             if found is not None and found.num_tries <= self._max_tries:
                 return found
-            error = COLLECTED if found is None else NEVER_ENDED
             given_up = update(DeliveryRow).where(DeliveryRow.id == row.id)
             session.execute(given_up.values(next_at=None, last_error=error))
             return None

@@ -197,6 +197,7 @@ def _delete(session: Session, row: DatasetRow) -> None:
     state = next(state for state in DELETABLE if state == row.state)
     # Under which hash its bytes lie has to be known until they are gone.
     values = {**ERASED, "declared_sha256": row.sha256}
+    session.execute(update(EventRow).where(EventRow.work_id == row.id).values(data={}))  # a refusal names files
     move(session, row.id, owner=row.owner, seen=state, to="DELETING", values=values)
 
 

@@ -1,6 +1,7 @@
 """Owners, their quotas, and what of them is used."""
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from sqlalchemy import func, insert, select, update
@@ -51,18 +52,22 @@ class OwnerRecords:
             return tuple(_owner(session, row) for row in session.scalars(select(OwnerRow).order_by(OwnerRow.id)))
 
     def set_quotas(self, owner: str, quotas: Quotas) -> Owner:
-        """Give an owner quotas of its own; None: what the service's settings say. Raises `NotFoundError`."""
-        values = {"max_bytes": quotas.max_bytes, "max_unfinished": quotas.max_unfinished}
-        with self._database.transaction() as session:
-            session.execute(update(OwnerRow).where(OwnerRow.id == owner).values(values))
-            row = session.get(OwnerRow, owner)
-            if row is None:
-                raise _no_such_owner(owner)
-            return _owner(session, row)
+        """Give an owner quotas of its own; what is None stays. Raises `NotFoundError`."""
+        given = {"max_bytes": quotas.max_bytes, "max_unfinished": quotas.max_unfinished}
+        return self._updated(owner, {name: value for name, value in given.items() if value is not None})
+
+    def clear_quotas(self, owner: str) -> Owner:
+        """Have the service's settings count again for an owner. Raises `NotFoundError`."""
+        return self._updated(owner, {"max_bytes": None, "max_unfinished": None})
 
     def get(self, owner: str) -> Owner:
         """Return one owner. Raises `NotFoundError`."""
+        return self._updated(owner, {})
+
+    def _updated(self, owner: str, values: Mapping[str, int | None]) -> Owner:
         with self._database.transaction() as session:
+            if values:
+                session.execute(update(OwnerRow).where(OwnerRow.id == owner).values(values))
             row = session.get(OwnerRow, owner)
             if row is None:
                 raise _no_such_owner(owner)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from pydantic import TypeAdapter
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
@@ -21,8 +20,6 @@ from service.schemas import EventKind
 
 MAX_OF_OWNER: Final = 20
 
-_KINDS: Final[TypeAdapter[tuple[EventKind, ...] | None]] = TypeAdapter(tuple[EventKind, ...] | None)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Webhook:
@@ -30,7 +27,7 @@ class Webhook:
 
     Attributes:
         secret: That signs what is sent.
-        kinds: Of the events that are sent; None: all.
+        kinds: Of the events that are sent; None: all. A service of a newer version may have recorded others.
         disabled_at: When its receiver said that it wants no more.
     """
 
@@ -38,7 +35,7 @@ class Webhook:
     owner: str
     url: str
     secret: str
-    kinds: tuple[EventKind, ...] | None
+    kinds: tuple[str, ...] | None
     created_at: datetime
     disabled_at: datetime | None
 
@@ -108,7 +105,7 @@ def as_webhook(row: WebhookRow) -> Webhook:
         owner=row.owner,
         url=row.url,
         secret=row.secret,
-        kinds=_KINDS.validate_python(row.kinds),
+        kinds=None if row.kinds is None else tuple(map(str, row.kinds)),
         created_at=moment(row.created_at),
         disabled_at=None if row.disabled_at is None else moment(row.disabled_at),
     )

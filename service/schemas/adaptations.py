@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Literal
 
-from service.schemas.common import ArtifactView, Page, Priority, Problem
+from service.schemas.common import ArtifactView, Name, Page, Priority, Problem
 from workers.contracts.adaptations import AdaptationRequest, Candidate, Progress
 from workers.contracts.artifacts import CostReport, Interval
 from workers.contracts.base import Contract
@@ -55,6 +55,7 @@ class Links(Contract):
 class AdaptationForm(AdaptationRequest):
     """What a request for an adaptation may say: what its jobs are told, and what only the queue heeds."""
 
+    name: Name | None = None
     priority: Priority = 0
 
     def told(self) -> AdaptationRequest:

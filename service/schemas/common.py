@@ -1,6 +1,6 @@
 """What several parts of the HTTP API take and return."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
@@ -11,6 +11,10 @@ Priority = Annotated[
     int,
     Field(ge=-10, le=10, description="What waits goes by priority, the largest first, then in the order of arrival."),
 ]
+
+PRINTABLE: Final = r"^[^\x00-\x1f\x7f]*$"
+"""Without control characters: PostgreSQL finds nothing in a document that holds a NUL. Older records may hold some."""
+Name = Annotated[str, Field(max_length=200, pattern=PRINTABLE)]
 
 
 class Problem(Contract):

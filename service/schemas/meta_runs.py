@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from service.schemas.common import ArtifactView, Page, Priority, Problem
+from service.schemas.common import ArtifactView, Name, Page, Priority, Problem
 from workers.contracts.base import Contract
 from workers.contracts.meta_runs import (
     Adjustment,
@@ -14,6 +14,7 @@ from workers.contracts.meta_runs import (
     MetaEvent,
     MetaProgress,
     MetaRunRequest,
+    PriorName,
     PriorScore,
 )
 
@@ -69,6 +70,7 @@ class MetaRunLinks(Contract):
 class MetaRunForm(MetaRunRequest):
     """What a request for a meta-run may say: what its jobs are told, and what only the queue heeds."""
 
+    name: Name | None = None
     priority: Priority = 0
 
     def told(self) -> MetaRunRequest:
@@ -118,7 +120,7 @@ class MetaEventPage(Contract):
 class Comparison(Contract):
     """Which priors to judge on the same held-out tasks: see `MetaRunRequest`, of which this is the `compare` kind."""
 
-    priors: tuple[str, ...] = Field(min_length=2, max_length=20)
+    priors: tuple[PriorName, ...] = Field(min_length=2, max_length=20)
     datasets: tuple[DatasetChoice, ...] = Field(min_length=1, max_length=100)
     num_tasks: int = Field(20, ge=1, le=200)
     seed: int = Field(0, ge=0)

@@ -26,13 +26,14 @@ class WebhookView(Contract):
     """A webhook.
 
     Attributes:
+        kinds: Of the events that are sent; None: all. A service of a newer version may have recorded others.
         disabled_at: When its receiver answered 410, which ends it.
         secret: That signs what is sent (Standard Webhooks); told once, in the answer that makes the webhook.
     """
 
     id: str
     url: str
-    kinds: tuple[EventKind, ...] | None = None
+    kinds: tuple[str, ...] | None = None
     created_at: datetime
     disabled_at: datetime | None = None
     secret: str | None = None

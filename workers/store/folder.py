@@ -144,6 +144,7 @@ class FolderStore:
         with _read_errors(key):
             if path.is_file():
                 path.unlink(missing_ok=True)
+                self._remove_empty(path.parent)
 
     def copy(self, source_key: str, target_key: str) -> None:
         source = self._path(source_key)
@@ -248,14 +249,29 @@ class FolderStore:
             partial.unlink(missing_ok=True)
 
     def _publish(self, partial: Path, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.replace(path)
-        _sync(path.parent)
+        try:
+            _move(partial, path)
+        except (FileNotFoundError, FileExistsError):  # a folder that was empty has just been removed
+            _move(partial, path)
+        with suppress(FileNotFoundError):  # the object has just been deleted
+            _sync(path.parent)
+
+    def _remove_empty(self, folder: Path) -> None:
+        """Remove a folder and those above it, up to the root, as far as nothing is in them."""
+        with suppress(OSError):
+            while folder != self._root:
+                folder.rmdir()
+                folder = folder.parent
 
 
 def _upload_name(key: str, upload_id: str) -> str:
     """Return the name of the folder of an upload's parts. It holds the key too: an upload is of one object only."""
     return f"{upload_id}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+
+
+def _move(partial: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial.replace(path)
 
 
 def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:

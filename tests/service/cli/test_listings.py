@@ -41,6 +41,15 @@ def test_list_status_and_cancel(run_cli, last_json, running, archive, tmp_path):
     assert (cancelled.exit_code, last_json(cancelled)["id"]) == (0, adaptation_id)
 
 
+def test_a_name_is_shown_as_it_is_and_not_read_as_markup(run_cli, last_json, running, archive, tmp_path):
+    name = "[/bold] [red]x"
+    arguments = ("--server", running, "--name", name, "--quiet", "--out", tmp_path / "[red]")
+    adapted = run_cli("adapt", archive, *arguments)
+    assert (adapted.exit_code, "[red]" in adapted.stdout) == (0, True), adapted.output
+    listed = run_cli("list", "--server", running)
+    assert (listed.exit_code, name in listed.stdout) == (0, True), listed.output
+
+
 @pytest.mark.parametrize("command", ["status", "cancel"])
 def test_an_unknown_id_is_an_error(run_cli, last_json, running, command):
     result = run_cli(command, "nobody", "--server", running, "--json")

@@ -163,6 +163,12 @@ def test_a_check_that_is_broken_off_anywhere_is_done_again(
     assert store.get_bytes(layout.dataset_archive(dataset.sha256)) == small_zip
 
 
+def test_an_archive_whose_findings_cannot_be_stored_is_removed_again(store, new_checker, step, arrive, small_zip):
+    entry = arrive(small_zip)
+    step(new_checker(Broken(store, "put_bytes", after=False)))
+    assert [one.key for one in store.list("")] == [layout.upload(entry.id)]
+
+
 @pytest.mark.parametrize("error", [OSError("killed"), OperationalError("SELECT secrets", {}, Exception("away"))])
 def test_bytes_whose_record_failed_are_recorded_by_the_next_try(
     datasets, new_checker, step, arrive, small_zip, monkeypatch, error

@@ -1,3 +1,4 @@
+import time
 import uuid
 
 import boto3
@@ -5,6 +6,9 @@ import pytest
 
 from service.datasets.sources import Sources
 from service.errors import ForbiddenError, InvalidRequestError
+from workers.contracts.errors import StoreError
+from workers.store.open import open_store
+from workers.store.options import Waits
 
 PREFIXES = ("s3://shared/team/", "s3://open/")
 
@@ -85,6 +89,19 @@ def test_a_source_is_copied_once_and_pinned(s3_environment, new_service, sender_
         assert post("secret.zip").json()["code"] == "forbidden"
         missing = post("team/missing.zip")
         assert (missing.status_code, missing.json()["code"]) == (422, "invalid_request")
+
+
+def test_who_asks_to_copy_waits_briefly_for_a_server_that_says_nothing(s3_server, monkeypatch):
+    monkeypatch.setattr(
+        "workers.store.options.SERVING", Waits(max_attempts=1, connect_timeout_s=0.2, read_timeout_s=0.2)
+    )
+    monkeypatch.setenv("ARCHPRIOR_S3_MAX_ATTEMPTS", "1")
+    open_store("s3://open", create=True)
+    s3_server.hang()
+    began_s = time.monotonic()
+    with pytest.raises(StoreError, match=r"[Rr]ead timeout"):
+        Sources(prefixes=PREFIXES).size("s3://open/x.zip")
+    assert time.monotonic() - began_s < 20.0  # the other way takes a minute
 
 
 def test_nothing_is_copied_where_the_operator_has_allowed_nothing(shared_service):

@@ -133,6 +133,22 @@ def test_what_arrives_or_was_refused_is_deleted_with_what_has_arrived(
     assert {row_of(database, dataset_id).state for dataset_id in ids.values()} == {"DELETED"}
 
 
+@both
+def test_of_a_deleted_dataset_no_event_tells_why_it_was_refused(database, datasets, keeping):
+    entries = [
+        datasets.expect(new_dataset_id(), name="pets", num_bytes=5, arrival=Arrival(), **OWNER) for _ in range(2)
+    ]
+    for entry in entries:
+        told = ("Ann Smith/passport.png: no image",)
+        assert datasets.rejected(entry, Problem(title="No", status=422, code="invalid_dataset", errors=told))
+    keeping.delete_dataset(entries[0].id, **OWNER)
+    gone, kept = (
+        [(one.kind, one.data) for one in EventRecords(database).page(entry.id, after=0, limit=10)] for entry in entries
+    )
+    assert gone == [("dataset.rejected", {}), ("dataset.deleted", {})]
+    assert "Ann Smith" in str(kept)
+
+
 def test_a_row_of_another_version_keeps_nothing_from_being_removed(database, datasets, keeping, store, housekeeper):
     for _ in range(2):
         dataset_id = new_dataset_id()

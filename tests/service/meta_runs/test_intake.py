@@ -247,6 +247,10 @@ def test_a_card_whose_configuration_cannot_be_read_says_so(intake, add_dataset, 
         ({"datasets": [{"dataset_id": "ds-1"}], "prior_id": "ours-s40"}, "stopped early"),
         ({"datasets": [{"dataset_id": "ds-1"}], "kind": "compare"}, "priors"),
         ({"datasets": [{"dataset_id": "ds-1"}], "name": "\ud800"}, "name"),
+        ({"datasets": [{"dataset_id": "ds-1"}], "name": "a\0b"}, "name"),
+        ({"datasets": [{"dataset_id": "ds-1"}], "name": "a\n"}, "name"),
+        ({"datasets": [{"dataset_id": "ds-1"}], "kind": "compare", "priors": ["\ud800", "b"]}, "priors.0"),
+        ({"datasets": [{"dataset_id": "ds-1"}], "config": {"search_space": "\ud800"}}, "config.search_space"),
     ],
 )
 def test_a_request_of_another_form_is_refused_by_the_field(shared_service, body, told):
@@ -257,6 +261,17 @@ def test_a_request_of_another_form_is_refused_by_the_field(shared_service, body,
     assert (response.status_code, problem["code"]) == (422, "invalid_request"), problem
     assert told in str(problem["errors"])
     assert problem["todo"]
+
+
+@pytest.mark.parametrize("prior", ["\ud800", "x" * 129])
+def test_a_comparison_of_what_no_prior_is_called_is_refused_by_the_field(shared_service, prior):
+    body = json.dumps({"priors": [BUNDLED, prior], "datasets": [{"dataset_id": "ds-1"}]})
+    response = shared_service.client.post(
+        "/v1/priors/compare", content=body, headers={"Content-Type": "application/json"}
+    )
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (422, "invalid_request"), problem
+    assert "priors.1" in str(problem["errors"])
 
 
 def test_a_body_that_is_no_json_is_refused(shared_service):

@@ -2,11 +2,13 @@ import logging
 import shlex
 
 import pytest
+from sqlalchemy import update
 
 from service.errors import ClusterUnavailableError
 from service.ray.jobs import JobStatus
 from service.records.datasets import DatasetRecords
 from service.records.priors import PriorRecords
+from service.records.tables import DatasetRow
 from service.schemas import DatasetChange
 from workers.contracts.errors import StoreError
 from workers.contracts.meta_runs import MetaAttemptRequest, MetaControl
@@ -87,6 +89,20 @@ def test_what_waits_does_not_learn_from_a_dataset_that_was_forbidden_meanwhile(
     assert (failed.state, failed.attempt, failed.error.code, failed.error.status) == ("FAILED", 1, "conflict", 409)
     assert f"PATCH /v1/datasets/{learning.request.datasets[0].dataset_id}" in failed.error.todo
     assert failed.asked_at is None  # nobody asked it to end
+    assert list(jobs.reports) == [f"{compared.id}-a1"]
+
+
+def test_a_dataset_whose_record_cannot_be_read_costs_the_run_that_names_it_and_no_other(
+    reconciler, add_meta_run, add_comparison, database, meta_runs, jobs
+):
+    learning, compared = add_meta_run(), add_comparison()
+    (choice,) = learning.request.datasets
+    with database.transaction() as session:
+        session.execute(update(DatasetRow).values(report={"newer": 1}))
+    reconciler.step()
+    failed = meta_runs.get(learning.id, **OWNER)
+    assert (failed.state, failed.error.code) == ("FAILED", "conflict")
+    assert choice.dataset_id in failed.error.title
     assert list(jobs.reports) == [f"{compared.id}-a1"]
 
 

@@ -212,6 +212,13 @@ def test_json_that_can_be_neither_kept_nor_answered_is_refused(shared_service, b
     refused(response, 400, "invalid_body")
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a\nb", "\x7f"])
+def test_an_adaptation_is_not_called_by_control_characters(shared_service, name):
+    response = shared_service.client.post("/v1/adaptations", json={"dataset_id": "ds-1", "name": name})
+    refused(response, 422, "invalid_request")
+    assert response.json()["errors"][0].startswith("name: ")
+
+
 @pytest.mark.parametrize("name", ["%ED%A0%80", "%FF"])
 def test_names_that_nothing_bears_are_not_found(shared_service, name):
     for path in ("adaptations", "datasets", "priors", "search-spaces"):

@@ -146,6 +146,17 @@ def test_a_quota_of_its_own_counts_in_place_of_the_settings(records):
         dataset_of(records, "ann", number=2)
 
 
+def test_a_quota_that_is_not_named_stays_until_the_settings_count_again(records):
+    dataset_of(records, "ann")
+    owners = OwnerRecords(records)
+    owners.set_quotas("ann", Quotas(max_bytes=25))
+    both = owners.set_quotas("ann", Quotas(max_unfinished=0))
+    assert (both.max_bytes, both.max_unfinished) == (25, 0)
+    assert owners.set_quotas("ann", Quotas()) == both
+    none = owners.clear_quotas("ann")
+    assert (none.max_bytes, none.max_unfinished) == (None, None)
+
+
 def test_posts_that_come_at_once_never_exceed_the_quota(new_tenants):
     with new_tenants(quota_unfinished=6) as tenants:
         body = {"dataset_id": tenants.ids["dataset_id"], "prior": "none"}

@@ -10,10 +10,10 @@ from sqlalchemy import select, update
 
 from service.metrics import DeliveryMetrics
 from service.records.clock import DatabaseNow
-from service.records.deliveries import DeliveryRecords
+from service.records.deliveries import UNREADABLE, DeliveryRecords
 from service.records.events import record_event
 from service.records.lease import WEBHOOKS, Lease
-from service.records.tables import DeliveryRow
+from service.records.tables import DeliveryRow, EventRow, WebhookRow
 from service.records.webhooks import WebhookRecords
 from service.webhooks.delays import DELAYS_S, MAX_TRIES
 from service.webhooks.delivery import DeliveryLoop
@@ -296,6 +296,23 @@ def test_a_loop_that_is_stopped_leaves_what_it_was_sending(loop_of, sender, add,
     (row,) = settled(lambda rows: True)
     assert (row.delivered_at, row.num_tries) == (None, 1)
     assert row.next_at is not None
+
+
+def test_what_a_newer_version_has_recorded_is_sent_and_what_cannot_be_read_is_given_up(
+    loop_of, database, sender, add, tell, settled
+):
+    newer = add()
+    tell("ad-1")
+    tell("ad-2")
+    with database.transaction() as session:
+        session.execute(update(WebhookRow).where(WebhookRow.id == newer.id).values(kinds=["adaptation.paused"]))
+        session.execute(update(EventRow).where(EventRow.work_id == "ad-1").values(data=["no mapping"]))
+    loop = loop_of()
+    loop.start()
+    damaged, sent = settled(lambda rows: rows[0].next_at is None and rows[1].delivered_at is not None)
+    assert (damaged.delivered_at, damaged.last_error, sent.work_id) == (None, UNREADABLE, "ad-2")
+    assert loop.alive
+    assert WebhookRecords(database).get(newer.id, owner="ann").kinds == ("adaptation.paused",)
 
 
 def test_records_that_are_away_are_waited_for(loop_of, deliveries, sender, add, tell, settled, monkeypatch, caplog):

@@ -91,7 +91,6 @@ def test_a_folder_is_read_when_its_turn_has_come(tmp_path: Path) -> None:
 
     store.put_bytes("c/2", b"1")  # into a folder that is read later: nothing of it is in memory
     store.delete("b/1")
-    (tmp_path / "b").rmdir()
 
     assert [entry.key for entry in listed] == ["c/1", "c/2"]
 
@@ -175,6 +174,34 @@ def test_a_failing_write_leaves_the_object_and_no_debris(tmp_path: Path, monkeyp
 
     assert store.get_bytes("object") == b"old"
     assert list((tmp_path / ".partial").iterdir()) == []
+
+
+def test_folders_that_hold_nothing_any_more_are_removed(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    for key in ("a/b/1", "a/c/d/1"):
+        store.put_bytes(key, b"1")
+
+    store.delete("a/c/d/1")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
+    store.delete("a/b/1")
+    assert [path.name for path in tmp_path.iterdir()] == [".partial"]
+    store.put_bytes("a", b"1")
+
+
+def test_a_folder_that_is_removed_under_a_writer_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, replace, removed = FolderStore(tmp_path), Path.replace, []
+
+    def after_a_delete(partial: Path, path: Path) -> Path:
+        if not removed:
+            path.parent.rmdir()
+            removed.append(path.parent)
+        return replace(partial, path)
+
+    monkeypatch.setattr(Path, "replace", after_a_delete)
+    store.put_bytes("a/b/1", b"1")
+
+    assert removed == [tmp_path / "a" / "b"]
+    assert store.get_bytes("a/b/1") == b"1"
 
 
 @pytest.mark.parametrize(("first", "second"), [("a", "a/b"), ("a/b", "a")])
