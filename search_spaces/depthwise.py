@@ -53,7 +53,9 @@ class DepthwiseConv2d(nn.Conv2d):
         stride, dilation = self.stride[0], self.dilation[0]
         if stride == dilation == PAIR:
             x, stride, dilation = x[..., ::PAIR, ::PAIR], 1, 1
-        result: Tensor = _Depthwise.apply(x, self.weight, stride, dilation)
+        # Autocast knows torch's operations only: what it would cast for those is cast here.
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        result: Tensor = _Depthwise.apply(x.to(dtype), self.weight.to(dtype), stride, dilation)
         return result
 
 

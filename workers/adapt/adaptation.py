@@ -13,18 +13,19 @@ from search_spaces.registry import SPACES
 from search_spaces.spec import Macro, SearchSpace
 from workers.adapt.choice import Choice, Score, choose, inherited_network, mode_without_race, score
 from workers.adapt.data import TaskData
-from workers.adapt.final import TrainedNetwork, train_network
+from workers.adapt.final import TrainedNetwork, accuracy_on, train_network
 from workers.adapt.knowledge import Knowledge
 from workers.adapt.limits import Feasible, Limits
 from workers.adapt.plan import NUM_FINALISTS, Speed, affordable_steps, export_seconds, given_architecture, make_plan
 from workers.adapt.race import race, thrifty_modes
 from workers.adapt.reporter import Reporter
 from workers.adapt.search import contract
-from workers.adapt.start import Start, begin, measure_speed, num_layers
+from workers.adapt.start import Start, begin, choose_precision, measure_speed, num_layers
 from workers.adapt.sync import Group
 from workers.bayes.distributions import MetaPrior
 from workers.bayes.randomness import slot_generator
 from workers.contracts.adaptations import AdaptationRequest, AttemptRequest, Candidate, Plan
+from workers.contracts.base import Precision
 from workers.contracts.loss_model import TrialFindings
 from workers.priors.loss_model import typical_macs
 from workers.priors.model import doubt, leaves_open, possible_options, uniform_logits
@@ -50,6 +51,7 @@ class Adaptation:
         reference: The architecture that is given; else the prior's mode within the limits; where there is no prior, or
             for the random baseline, one drawn uniformly.
         num_search_steps: Steps that the search took.
+        num_learned: Images that the final training learns from: most of those that choices were made by, too.
     """
 
     def __init__(
@@ -81,6 +83,8 @@ class Adaptation:
             request.search_space, macro, prior, data, self.reference, request.seed, arch_logits=logits_EO
         )
         self.has_prior = prior is not None
+        faster = choose_precision(self.start.supernet, data, self.reference)
+        self._precision: Precision = "bfloat16" if group.agree(float(faster == "bfloat16")) > 0 else "float32"
         speed = self._measure_speed(timed=self.reference if given else None)
         self.knowledge = None
         if findings is not None and request.search == "adapt":
@@ -89,7 +93,7 @@ class Adaptation:
             self.feasible.restart()
         self.plan: Plan = self._make_plan(request, speed)
         self._typical_export_s = speed.export_s
-        self.num_search_steps = 0
+        self.num_search_steps = self.num_learned = 0
         self._raced: dict[Architecture, Network] = {}
 
     def run(self) -> Choice:
@@ -109,7 +113,10 @@ class Adaptation:
                 return self._search()
 
     def train(self, arch: Architecture) -> TrainedNetwork:
-        """Return the trained network of an architecture, its weights inherited from the posterior."""
+        """Return the trained network of an architecture, its weights inherited from the posterior.
+
+        What choices were made by is learned from as well now, but for a few images that show how the training goes.
+        """
         network = self._raced.get(arch)
         if network is None:
             network = inherited_network(arch, self.macro, dict(self.start.supernet.named_parameters()), self.data)
@@ -125,19 +132,23 @@ class Adaptation:
             self.reporter.record("train_loss", offset + step, loss)
             self.reporter.tick(offset + step)
 
-        def on_query(step: int, accuracy: float) -> None:
+        learned, watched = self.data.after_choice()
+        self.num_learned = len(learned)
+
+        def on_point(step: int) -> None:
+            accuracy = accuracy_on(network, watched)
             self.reporter.record("query_accuracy", offset + step, accuracy)
             self.reporter.found(Candidate(architecture=self.space.format(arch), query_accuracy=accuracy))
 
         return train_network(
             network,
-            self.data,
+            learned,
             self.plan,
             self.group,
             purpose="final",
             share_of_time=lambda: (self.budget.elapsed_s - since_s) / train_s,
             on_step=on_step,
-            on_query=on_query,
+            on_point=on_point,
         )
 
     def _choose_by_trials(self, knowledge: Knowledge) -> Choice:
@@ -271,7 +282,7 @@ class Adaptation:
         tilted_EO = self.feasible.tilt(self.start.arch_logits, self._draws)
         paths = self.feasible.paths(tilted_EO, self._draws)
         along = [timed] if timed else [next(paths) for _ in range(NUM_TIMED_PATHS)]
-        measured = measure_speed(self.start.supernet, self.data, self.reference, along)
+        measured = measure_speed(self.start.supernet, self.data, self.reference, along, self._precision)
         # Speeds differ between ranks; rank 0's hold, so that all make the same plan.
         return Speed(**{name: self.group.agree(value) for name, value in asdict(measured).items()})
 
@@ -298,6 +309,7 @@ class Adaptation:
             speed,
             remaining_s=self.group.agree(self.budget.remaining_s),
             flip=self.group.agree(float(self.start.flip)) > 0,
+            precision=self._precision,
             doubt=doubt(self.start.arch_logits),
             reads=self.knowledge is not None,
         )

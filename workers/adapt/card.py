@@ -42,8 +42,8 @@ def write_card(metrics: Metrics) -> str:
         "## How good it is",
         "",
         f"It labels {metrics.accuracy:.1%} of {metrics.num_test:,} test images correctly (95 % interval "
-        f"{interval.low:.1%} to {interval.high:.1%}, Wilson). Test images took no part in search or training. How it "
-        "does on images from elsewhere was not measured.",
+        f"{interval.low:.1%} to {interval.high:.1%}, Wilson). Test images took no part in search or training"
+        f"{_repeats(metrics)}. How it does on images from elsewhere was not measured.",
         "",
         *_calibration(metrics),
         "",
@@ -54,8 +54,8 @@ def write_card(metrics: Metrics) -> str:
         "## What it learned from",
         "",
         f"{metrics.num_train:,} images to train on and {metrics.num_query:,} held out to choose by, of the dataset "
-        f"with SHA-256 `{metrics.dataset_sha256}`; {metrics.skipped_images:,} unreadable ones were left out. Whoever "
-        "posted it knows its terms: heed them before you pass the network on.",
+        f"with SHA-256 `{metrics.dataset_sha256}`{_learned(metrics)}; {metrics.skipped_images:,} unreadable ones were "
+        "left out. Whoever posted it knows its terms: heed them before you pass the network on.",
         "",
         *_prior(metrics),
         "",
@@ -67,6 +67,16 @@ def write_card(metrics: Metrics) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _repeats(metrics: Metrics) -> str:
+    if not metrics.repeats_in_test:
+        return ""
+    return f", but {metrics.repeats_in_test:,} of them are equal, pixel by pixel, to an image trained on"
+
+
+def _learned(metrics: Metrics) -> str:
+    return f", and after the choice {metrics.num_learned:,} of both" if metrics.num_learned else ""
 
 
 def _calibration(metrics: Metrics) -> list[str]:

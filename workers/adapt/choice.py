@@ -13,7 +13,7 @@ from torch import Tensor
 from search_spaces.architecture import Architecture
 from search_spaces.network import Network, build_network, inherit, recalibrate
 from search_spaces.spec import Macro
-from workers.adapt.data import Part, TaskData
+from workers.adapt.data import Part, TaskData, at_once
 from workers.tasks.batches import to_batch
 
 EVAL_BATCH: Final = 256
@@ -58,7 +58,7 @@ def calibration_batches(support: Part) -> Iterator[Tensor]:
     wanted = min(len(support), EVAL_BATCH * CALIBRATION_BATCHES)
     index = torch.linspace(0, len(support) - 1, wanted).long().to(support.labels.device)
     # Parts of like size: each weighs the same in the statistics, whatever its number of images.
-    for part in index.tensor_split(-(-wanted // EVAL_BATCH)):
+    for part in index.tensor_split(-(-wanted // at_once(EVAL_BATCH, support.images.shape[1]))):
         yield to_batch(support.images[part], support.images.shape[1])
 
 

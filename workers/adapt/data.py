@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -9,6 +10,12 @@ from torch import Tensor
 
 from workers.adapt.plan import SplitSizes
 from workers.tasks.batches import augment, to_batch
+from workers.tasks.split import NO_REPEATS, Repeats
+
+# Of how many pixels a side batches without gradients are as large as asked; of larger images they are smaller.
+SIDE_OF_FULL_BATCHES: Final = 32
+# One of so many images that choices were made by is held out to the end.
+WATCHED: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +33,8 @@ class Part:
         return Part(images=self.images[:number], labels=self.labels[:number])
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield all images once, in order, as normalized batches with their labels."""
+        """Yield all images once, in order, as normalized batches with their labels: at most `size`, see `at_once`."""
+        size = at_once(size, self.images.shape[1])
         for start in range(0, len(self), size):
             images = self.images[start : start + size]
             yield to_batch(images, images.shape[1]), self.labels[start : start + size]
@@ -40,6 +48,7 @@ class TaskData:
     query: Part
     test: Part
     classes: tuple[str, ...]
+    repeats: Repeats = NO_REPEATS
 
     @property
     def sizes(self) -> SplitSizes:
@@ -48,6 +57,16 @@ class TaskData:
     @property
     def resolution(self) -> int:
         return self.support.images.shape[1]
+
+    def after_choice(self) -> tuple[Part, Part]:
+        """Return what to learn from once nothing is to be chosen, and a quarter of the query, to watch that."""
+        watched = self.query.first(max(1, len(self.query) // WATCHED))
+        rest = Part(images=self.query.images[len(watched) :], labels=self.query.labels[len(watched) :])
+        parts = (self.support, rest)
+        learned = Part(
+            images=torch.cat([part.images for part in parts]), labels=torch.cat([part.labels for part in parts])
+        )
+        return learned, watched
 
 
 class SupportStream:
@@ -71,7 +90,12 @@ class SupportStream:
         index, self._order = self._order[: self._size], self._order[self._size :]
         index = index.to(self._support.labels.device)
         batch = to_batch(self._support.images[index], side)
-        return augment(batch, self._generator, flip=self._flip), self._support.labels[index]
+        return augment(batch, self._generator, flip=self._flip, fill="edge"), self._support.labels[index]
+
+
+def at_once(number: int, side: int) -> int:
+    """Return how many images of a side have no more pixels than so many of 32 pixels, at least 1: bounds memory."""
+    return max(1, number * SIDE_OF_FULL_BATCHES**2 // max(SIDE_OF_FULL_BATCHES, side) ** 2)
 
 
 def make_part(images: np.ndarray, labels: np.ndarray, index: np.ndarray, device: torch.device) -> Part:

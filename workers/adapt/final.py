@@ -6,7 +6,7 @@ from typing import Final
 
 from search_spaces.network import Network, recalibrate
 from workers.adapt.choice import calibration_batches, predict
-from workers.adapt.data import Part, SupportStream, TaskData
+from workers.adapt.data import Part, SupportStream
 from workers.adapt.plan import step_work
 from workers.adapt.sync import Group
 from workers.bayes.randomness import slot_generator
@@ -14,7 +14,6 @@ from workers.contracts.adaptations import Plan
 from workers.training.recipe import Trainer
 
 NUM_CURVE_POINTS: Final = 6
-CURVE_IMAGES: Final = 256
 EARLY_SHARE: Final = 2 / 3
 
 
@@ -28,14 +27,14 @@ class TrainedNetwork:
 
 def train_network(
     network: Network,
-    data: TaskData,
+    support: Part,
     plan: Plan,
     group: Group,
     *,
     purpose: str,
     share_of_time: Callable[[], float],
     on_step: Callable[[int, float], None],
-    on_query: Callable[[int, float], None] | None = None,
+    on_point: Callable[[int], None] = lambda _: None,
 ) -> TrainedNetwork:
     """Train with SGD; the rate rises, then falls along a cosine over the steps or the seconds, whichever run out first.
 
@@ -44,22 +43,21 @@ def train_network(
 
     Args:
         network: Inherited weights; changed in place.
-        data: The dataset.
+        support: To learn from.
         plan: Steps, batch size, seed.
         group: Ranks that average their gradients.
         purpose: Names the draws of images: other purposes, other draws.
         share_of_time: Share of the seconds for training that has passed, 0 to 1 and beyond.
         on_step: Told step and loss.
-        on_query: Told step and held-out accuracy: a few times on some of the images, at the end on all. Without it,
-            none is computed.
+        on_point: Told the step a few times on the way, and at the end, when the network is in evaluation mode.
     """
     stream = SupportStream(
-        data.support,
+        support,
         plan.batch_size,
         flip=plan.flip,
         generator=slot_generator(plan.seed, 1, group.rank, purpose),
     )
-    trainer = Trainer(network)
+    trainer = Trainer(network, plan.precision)
     step, work, next_point = 0, 0.0, 1
     while (progress := group.agree(max(work / plan.max_train_steps, share_of_time()))) < 1.0:
         side = plan.early_resolution if progress < EARLY_SHARE else plan.resolution
@@ -68,20 +66,19 @@ def train_network(
         step += 1
         work += step_work(side, plan.resolution)
         on_step(step, loss)
-        if on_query and progress * NUM_CURVE_POINTS >= next_point:
+        if progress * NUM_CURVE_POINTS >= next_point:
             next_point += 1
-            on_query(step, query_accuracy(network, data.query.first(CURVE_IMAGES)))
-    recalibrate(network, calibration_batches(data.support))
+            on_point(step)
+    recalibrate(network, calibration_batches(support))
     network.eval()
-    if on_query:
-        on_query(step, query_accuracy(network, data.query))
+    on_point(step)
     return TrainedNetwork(network=network, num_steps=step)
 
 
-def query_accuracy(network: Network, query: Part) -> float:
-    """Return the accuracy on held-out images with running statistics; the network's mode is left as it was."""
+def accuracy_on(network: Network, part: Part) -> float:
+    """Return the accuracy on images with running statistics; the network's mode is left as it was."""
     was_training = network.training
     network.eval()
-    correct = predict(network, query).argmax(dim=1) == query.labels
+    correct = predict(network, part).argmax(dim=1) == part.labels
     network.train(was_training)
     return float(correct.double().mean())

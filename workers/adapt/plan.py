@@ -10,6 +10,7 @@ from search_spaces.errors import InvalidOptionError, lookup
 from search_spaces.registry import SPACES
 from search_spaces.spec import Cost, Macro
 from workers.contracts.adaptations import NO_PRIOR, AdaptationRequest, Plan
+from workers.contracts.base import Precision
 from workers.contracts.datasets import DatasetReport
 from workers.contracts.errors import InvalidDatasetError, InvalidPriorError, LimitUnreachableError
 from workers.contracts.priors import PriorCard
@@ -41,9 +42,9 @@ LEAST_EARLY_SIDE: Final = 16
 # What a step at half the side costs of one at the full side: a quarter, and what does not shrink with the images.
 EARLY_STEP_WORK: Final = 0.3
 # Export, reload and upload, beside the passes over held-out and test images: of any network, and of each of its layers.
-# In CPU seconds, a seventh more than measured: 4.8 for a network of NAS-Bench-201 with 46 layers, 11.8 for one of DARTS
-# with 190; half of it is ONNX.
-BASE_EXPORT_S: Final = 3.0
+# Seconds: 42 exports of a network of NAS-Bench-201 with 46 layers took 2.8 to 5.0, passes included, 3.2 in the median;
+# one of DARTS with 190 layers took 11.8 CPU seconds. Half of it is ONNX.
+BASE_EXPORT_S: Final = 2.0
 LAYER_EXPORT_S: Final = 0.055
 # Decoded images stay in memory.
 MAX_IMAGE_BYTES: Final = 4 * 2**30
@@ -215,6 +216,7 @@ def make_plan(
     *,
     remaining_s: float,
     flip: bool,
+    precision: Precision,
     doubt: float,
     reads: bool,
 ) -> Plan:
@@ -227,6 +229,7 @@ def make_plan(
         speed: As measured.
         remaining_s: Seconds of the budget that are left.
         flip: Whether mirroring keeps labels.
+        precision: Of the passes.
         doubt: Mean entropy of the prior's decisions in units of the uniform's, 0 to 1. Without a prior it is 1.
         reads: Whether the prior's trials foretell who is good on this dataset: nothing is searched in the supernet.
     """
@@ -271,6 +274,7 @@ def make_plan(
         num_workers=request.num_workers,
         batch_size=min(BATCH_SIZE, max(2, sizes.train)),
         flip=flip,
+        precision=precision,
         num_search_steps=num_search_steps,
         choice_every=CHOICE_EVERY,
         num_arch_samples=NUM_ARCH_SAMPLES,

@@ -92,7 +92,7 @@ def race(
         steps = steps_in_equal_time(plan.race_steps, space.cost(arch, macro).macs, reference_macs)
         train_network(
             network,
-            data,
+            data.support,
             plan.model_copy(update={"max_train_steps": steps}),
             group,
             purpose="race",

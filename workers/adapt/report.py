@@ -35,7 +35,10 @@ def write_report(metrics: Metrics, drawing: str) -> str:
         f"| MACs for one image | {metrics.cost.macs:,} |",
         f"| input | {metrics.resolution} x {metrics.resolution} RGB |",
         f"| images: train / held out / test | {metrics.num_train} / {metrics.num_query} / {metrics.num_test} |",
+        *([f"| images trained on after the choice | {metrics.num_learned} |"] if metrics.num_learned else []),
         f"| unreadable images left out | {metrics.skipped_images} |",
+        f"| test images equal to one trained on: left out / still in | {metrics.repeats_left_out} / "
+        f"{metrics.repeats_in_test} |",
         f"| search space, prior, search | {request.search_space}, {metrics.prior}, {request.search} |",
         f"| seed | {metrics.seed} |",
         f"| dataset (SHA-256) | `{metrics.dataset_sha256}` |",

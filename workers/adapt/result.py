@@ -52,6 +52,9 @@ class Result:
             num_train=sizes.train,
             num_query=sizes.query,
             num_test=sizes.test,
+            num_learned=adaptation.num_learned,
+            repeats_left_out=adaptation.data.repeats.left_out,
+            repeats_in_test=adaptation.data.repeats.in_test,
             resolution=macro.image_size,
             cost=CostReport(params=cost.params, macs=cost.macs),
             candidates=_candidate_reports(choice, space, macro),
@@ -82,7 +85,7 @@ class Result:
             notes.append("The budget was too short to search: the best architecture known at the start was trained.")
         elif self.adaptation.num_search_steps < plan.num_search_steps:
             notes.append(f"The search stopped at step {self.adaptation.num_search_steps} of {plan.num_search_steps}.")
-        epochs = self.trained.num_steps * plan.batch_size * max(1, plan.num_workers) / plan.num_train
+        epochs = self.trained.num_steps * plan.batch_size * max(1, plan.num_workers) / self.adaptation.num_learned
         if epochs < 1:
             notes.append(f"Training saw {epochs:.0%} of the images once: more seconds would help.")
         full_side = choose_resolution(self.attempt.request, self.report)

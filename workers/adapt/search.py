@@ -10,7 +10,7 @@ from torch import Tensor
 
 from search_spaces.architecture import Architecture
 from search_spaces.supernet import Supernet
-from workers.adapt.data import Part, SupportStream, TaskData
+from workers.adapt.data import Part, SupportStream, TaskData, at_once
 from workers.adapt.limits import Feasible
 from workers.adapt.sync import Group
 from workers.bayes.estimators import score_function_gradient
@@ -18,8 +18,10 @@ from workers.bayes.kl import choice_kl
 from workers.bayes.randomness import slot_generator
 from workers.bayes.relaxation import sample_choices
 from workers.contracts.adaptations import Plan
+from workers.contracts.base import Precision
 from workers.priors.model import HEAD_NAMES
 from workers.tasks.batches import to_batch
+from workers.training.precision import passes_in
 from workers.training.recipe import step_if_finite
 
 LR_WEIGHTS: Final = 0.02
@@ -91,9 +93,11 @@ def contract(
     tilted_EO = feasible.tilt(logits_EO.detach(), draws)
     paths = feasible.paths(tilted_EO, draws)
     for step in range(plan.num_search_steps):
-        loss = _weights_step(supernet, parameters, next(paths), stream.next(plan.early_resolution), optimizer, group)
+        batch = stream.next(plan.early_resolution)
+        loss = _weights_step(supernet, parameters, next(paths), batch, optimizer, group, plan.precision)
         if (step + 1) % plan.choice_every == 0:
-            query = _draw_query(data.query, query_batch, plan.early_resolution, query_draws)
+            size = at_once(query_batch, plan.early_resolution)
+            query = _draw_query(data.query, size, plan.early_resolution, query_draws)
             _choices_step(supernet, logits_EO, tilted_EO, prior_logits_EO, query, plan, choice_optimizer, draws, group)
             tilted_EO = feasible.tilt(logits_EO.detach(), draws)
             paths = feasible.paths(tilted_EO, draws)
@@ -103,9 +107,13 @@ def contract(
     return TaskPosterior(arch_logits=logits_EO.detach(), num_steps=done)
 
 
-def path_loss(supernet: Supernet, arch: Architecture, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean negative log-likelihood of a batch under one path, in nats."""
-    return F.cross_entropy(supernet(images, arch), labels)
+def path_loss(
+    supernet: Supernet, arch: Architecture, images: Tensor, labels: Tensor, precision: Precision = "float32"
+) -> Tensor:
+    """Return the mean negative log-likelihood of a batch under one path, in nats, by a pass in a precision."""
+    with passes_in(precision, images.device):
+        logits_NK = supernet(images, arch)
+    return F.cross_entropy(logits_NK.float(), labels)
 
 
 def _weights_step(
@@ -115,9 +123,10 @@ def _weights_step(
     batch: tuple[Tensor, Tensor],
     optimizer: torch.optim.Optimizer,
     group: Group,
+    precision: Precision,
 ) -> float:
     optimizer.zero_grad(set_to_none=True)
-    loss = path_loss(supernet, arch, *batch)
+    loss = path_loss(supernet, arch, *batch, precision)
     loss.backward()
     # Which parameters have a gradient follows from the path, which all ranks share.
     reached = [p for p in parameters if p.grad is not None]
@@ -146,7 +155,10 @@ def _choices_step(
     space = supernet.space.name
     with torch.no_grad():
         losses_S = torch.stack(
-            [path_loss(supernet, Architecture(space, tuple(row)), *query) for row in choices_SE.tolist()]
+            [
+                path_loss(supernet, Architecture(space, tuple(row)), *query, plan.precision)
+                for row in choices_SE.tolist()
+            ]
         )
     group.average([losses_S])
     kl = ARCH_KL / plan.num_train * choice_kl(logits_EO, prior_logits_EO)

@@ -5,10 +5,12 @@ more than one at large ones. `docs/adaptations.md` says what was measured.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from search_spaces.architecture import Architecture
 from search_spaces.network import Network, build_network
@@ -20,9 +22,11 @@ from workers.adapt.start import mean_seconds, num_layers
 from workers.bayes.distributions import MetaPrior
 from workers.bayes.randomness import slot_generator
 from workers.contracts.adaptations import AdaptationRequest
+from workers.contracts.base import Precision
 from workers.contracts.datasets import DatasetReport
 from workers.priors.model import uniform_logits
 from workers.tasks.split_sizes import HELD_OUT_SHARE, query_fraction
+from workers.training.precision import faster_precision, passes_in
 
 # Epochs that a side takes before it is better than the next smaller one; from 32 on as many as there.
 ENOUGH_EPOCHS: Final = {16: 0.0, 24: 4.0, 32: 40.0}
@@ -72,9 +76,11 @@ def choose_side(
     arch = _typical(request, macro, prior)
     network = build_network(arch, macro, generator=slot_generator(0, 0, 0, "side")).to(device).train()
     steps_per_epoch = num_train / min(BATCH_SIZE, num_train) / max(1, request.num_workers)
+    size = min(BATCH_SIZE, num_train)
+    precision = faster_precision(partial(_step, network, _noise(sides[1], max(2, size // 4), device)), device)
     export_s = export_seconds(num_layers(network))
     for side in sides[1:]:
-        step_s = _step_seconds(network, side, min(BATCH_SIZE, num_train), device)
+        step_s = _step_seconds(network, _noise(side, size, device), precision)
         epochs = max(0.0, remaining_s() - export_s) / step_s / steps_per_epoch
         if epochs < ENOUGH_EPOCHS.get(side, max(ENOUGH_EPOCHS.values())):
             break
@@ -107,13 +113,19 @@ def _typical(request: AdaptationRequest, macro: Macro, prior: MetaPrior | None) 
     return sorted(drawn, key=lambda arch: space.cost(arch, macro).macs)[len(drawn) // 2]
 
 
-def _step_seconds(network: Network, side: int, size: int, device: torch.device) -> float:
-    """Return the seconds of a training step on `size` images of a side."""
-    images = torch.rand(size, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
-    labels = torch.zeros(size, dtype=torch.int64, device=device)
+def _noise(side: int, size: int, device: torch.device) -> Tensor:
+    """Return `size` images of a side."""
+    return torch.rand(size, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
 
-    def step() -> None:
-        F.cross_entropy(network(images), labels).backward()
 
+def _step(network: Network, images: Tensor, precision: Precision) -> None:
+    with passes_in(precision, images.device):
+        logits_NK = network(images)
+    F.cross_entropy(logits_NK.float(), torch.zeros(len(images), dtype=torch.int64, device=images.device)).backward()
+
+
+def _step_seconds(network: Network, images: Tensor, precision: Precision) -> float:
+    """Return the seconds of a training step."""
+    step = partial(_step, network, images, precision)
     step()  # also chooses kernels
-    return min(mean_seconds([step]) for _ in range(NUM_TIMED_STEPS))
+    return min(mean_seconds([step], images.device) for _ in range(NUM_TIMED_STEPS))

@@ -27,7 +27,7 @@ from workers.store.protocol import Store
 from workers.tasks.decoded import map_labeled, write_labeled
 from workers.tasks.images import LabeledImages, load_images
 from workers.tasks.node_cache import open_node_cache
-from workers.tasks.split import split_dataset
+from workers.tasks.split import split_dataset, without_repeats
 from workers.tasks.split_sizes import HELD_OUT_SHARE, MAX_QUERY, query_fraction
 
 # Of the files in the cache; goes up whenever the same dataset would give other bytes.
@@ -70,13 +70,15 @@ def divide(loaded: LabeledImages, seed: int, device: torch.device) -> TaskData:
     """
     share = query_fraction(len(loaded))
     split = split_dataset(loaded.labels, loaded.splits, seed, query_fraction=share, test_fraction=HELD_OUT_SHARE)
+    is_declared = loaded.splits is not None and bool(loaded.splits.any())
+    split, repeats = without_repeats(split, loaded.images, keep_test=is_declared)
     parts = {
         "support": _shuffled(split.train, seed),
         "query": _shuffled(split.query, seed)[:MAX_QUERY],
         "test": split.test,
     }
     made = {name: make_part(loaded.images, loaded.labels, index, device) for name, index in parts.items()}
-    return TaskData(**made, classes=loaded.classes)
+    return TaskData(**made, classes=loaded.classes, repeats=repeats)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Where an adaptation begins: the supernet with the prior's weights, a fitted head, and how fast things go here."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,19 +14,25 @@ from search_spaces.network import build_network
 from search_spaces.spec import Macro
 from search_spaces.supernet import Supernet, build_supernet
 from workers.adapt.choice import CALIBRATION_BATCHES, CHOICE_IMAGES, EVAL_BATCH
-from workers.adapt.data import Part, TaskData
+from workers.adapt.data import Part, TaskData, at_once
 from workers.adapt.plan import BATCH_SIZE, Speed, export_seconds
 from workers.adapt.search import QUERY_BATCH, path_loss
 from workers.bayes.distributions import MetaPrior
 from workers.bayes.heads import fit_ridge_head
 from workers.bayes.randomness import slot_generator
+from workers.contracts.base import Precision
 from workers.priors.model import HEAD_NAMES
 from workers.tasks.batches import to_batch
+from workers.training.precision import faster_precision, wait_for
 
 HEAD_IMAGES: Final = 1000
-FLIP_IMAGES: Final = 300
+FLIP_IMAGES: Final = 500
+# Of fewer it cannot be told whether mirroring is harmless.
+LEAST_FLIP_IMAGES: Final = 50
+# Of images of more pixels a side fewer are looked at before there is a plan: it would take long.
+SIDE_OF_ALL: Final = 64
 RIDGE: Final = 1.0
-# Mirroring may cost this much held-out accuracy and still count as harmless.
+# Mirroring may cost this much held-out accuracy, and a standard error more, and still count as harmless.
 FLIP_TOLERANCE: Final = 0.02
 # To build a candidate and copy its weights.
 BUILD_S: Final = 0.05
@@ -79,17 +86,32 @@ def begin(
 
 def _flip_is_harmless(supernet: Supernet, mode: Architecture, query: Part) -> bool:
     """Return whether the fitted head knows mirrored held-out images as well as the plain ones: letters it does not."""
-    part = query.first(FLIP_IMAGES)
+    part = query.first(_affordable(FLIP_IMAGES, query))
+    if len(part) < LEAST_FLIP_IMAGES:
+        return False
     plain, mirrored = (
-        float(
-            (supernet.classifier(_features(supernet, mode, part, mirrored=m)).argmax(1) == part.labels).double().mean()
-        )
-        for m in (False, True)
+        supernet.classifier(_features(supernet, mode, part, mirrored=m)).argmax(1) == part.labels for m in (False, True)
     )
-    return mirrored >= plain - FLIP_TOLERANCE
+    lost, gained = int((plain & ~mirrored).sum()), int((mirrored & ~plain).sum())
+    return lost - gained <= FLIP_TOLERANCE * len(part) + math.sqrt(lost + gained)
 
 
-def measure_speed(supernet: Supernet, data: TaskData, typical: Architecture, paths: list[Architecture]) -> Speed:
+def choose_precision(supernet: Supernet, data: TaskData, typical: Architecture) -> Precision:
+    """Return in which precision steps of training take less time here; leaves the weights as they were."""
+    size = max(2, min(BATCH_SIZE // 4, len(data.support)))
+    batch = to_batch(data.support.images[:size], data.resolution), data.support.labels[:size]
+
+    def step(precision: Precision) -> None:
+        path_loss(supernet, typical, *batch, precision).backward()
+
+    chosen = faster_precision(step, data.support.labels.device)
+    supernet.zero_grad(set_to_none=True)
+    return chosen
+
+
+def measure_speed(
+    supernet: Supernet, data: TaskData, typical: Architecture, paths: list[Architecture], precision: Precision
+) -> Speed:
     """Return how long each unit of work takes here; leaves the weights as they were.
 
     Args:
@@ -97,15 +119,16 @@ def measure_speed(supernet: Supernet, data: TaskData, typical: Architecture, pat
         data: The dataset.
         typical: What is likely to be trained in the end.
         paths: Drawn from the prior: what search steps are made of.
+        precision: Of the passes of training and search.
     """
     size = min(BATCH_SIZE, len(data.support))
     batch = to_batch(data.support.images[:size], data.resolution), data.support.labels[:size]
-    query = data.query.first(QUERY_BATCH)
+    query = data.query.first(at_once(QUERY_BATCH, data.resolution))
     query_batch = to_batch(query.images, data.resolution), query.labels
 
     def step(arch: Architecture) -> Callable[[], None]:
         def run() -> None:
-            path_loss(supernet, arch, *batch).backward()
+            path_loss(supernet, arch, *batch, precision).backward()
 
         return run
 
@@ -113,11 +136,12 @@ def measure_speed(supernet: Supernet, data: TaskData, typical: Architecture, pat
         with torch.no_grad():
             path_loss(supernet, typical, *query_batch)
 
+    device = data.support.labels.device
     for first in (step(typical), forward):
         first()  # also chooses kernels
-    train_step_s = mean_seconds([step(typical)] * 3)
-    search_step_s = mean_seconds([step(arch) for arch in paths])
-    forward_s = mean_seconds([forward] * 2) / len(query)
+    train_step_s = mean_seconds([step(typical)] * 3, device)
+    search_step_s = mean_seconds([step(arch) for arch in paths], device)
+    forward_s = mean_seconds([forward] * 2, device) / len(query)
     supernet.zero_grad(set_to_none=True)
     return Speed(
         search_step_s=search_step_s,
@@ -135,26 +159,27 @@ def num_layers(network: nn.Module) -> int:
     return sum(1 for module in network.modules() if not any(True for _ in module.children()))
 
 
-def mean_seconds(works: Sequence[Callable[[], None]]) -> float:
+def mean_seconds(works: Sequence[Callable[[], None]], device: torch.device) -> float:
     """Return the mean time of some works on the device, one after the other."""
-    _wait_for_device()
+    wait_for(device)
     start_s = time.monotonic()
     for work in works:
         work()
-    _wait_for_device()
+    wait_for(device)
     return (time.monotonic() - start_s) / len(works)
-
-
-def _wait_for_device() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def _head_sample(support: Part, num_classes: int) -> Part:
     """Return the first images of a shuffled part, and at least one of every class."""
     firsts = [int(torch.nonzero(support.labels == label)[0]) for label in range(num_classes)]
-    index = torch.tensor(sorted({*range(min(HEAD_IMAGES, len(support))), *firsts}))
+    index = torch.tensor(sorted({*range(_affordable(HEAD_IMAGES, support)), *firsts}))
     return Part(images=support.images[index], labels=support.labels[index])
+
+
+def _affordable(number: int, part: Part) -> int:
+    """Return how many images of a part to look at, at least 1: fewer than `number` where they are large or few."""
+    side = part.images.shape[1]
+    return min(len(part), max(1, number * SIDE_OF_ALL**2 // max(SIDE_OF_ALL, side) ** 2))
 
 
 def _features(supernet: Supernet, mode: Architecture, part: Part, *, mirrored: bool) -> Tensor:

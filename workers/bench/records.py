@@ -14,7 +14,7 @@ class Outcome(Contract):
     """What a run has measured; see `Metrics` for what the numbers mean.
 
     Attributes:
-        query_accuracy: Of the exported network on all held-out images, 0 to 1.
+        query_accuracy: Of the exported network on the images that are held out to the end, 0 to 1.
         wall_s: Seconds of the clock in its process, from taking up the order to the end: what a budget does not count
             included, but not the wait for a free CPU.
         cpu_s: CPU seconds of the whole process, beside the clock's: a busy machine shows there.

@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from workers.contracts.base import Contract, StoredContract
+from workers.contracts.base import Contract, Precision, StoredContract
 from workers.contracts.series import Point
 
 Search = Literal["adapt", "prior_mode", "random", "given"]
@@ -124,6 +124,7 @@ class Plan(StoredContract):
     Attributes:
         architecture: The one that was given, in its space's string form; None where it is searched, or a baseline's.
         flip: Whether mirrored images keep their label on this dataset, measured; only then are they mirrored.
+        precision: Of the passes of search and training, measured: the faster one. What is judged is in float32.
         resolution: Side of the images in pixels, which may be below the data's own on a short budget.
         early_resolution: Side in pixels during the search and the first part of the final training: half of
             `resolution` where the budget affords only a few epochs at the full one.
@@ -153,6 +154,7 @@ class Plan(StoredContract):
     num_workers: int
     batch_size: int
     flip: bool
+    precision: Precision = "float32"
     num_search_steps: int = Field(ge=0)
     choice_every: int = Field(ge=1)
     num_arch_samples: int = Field(ge=2)

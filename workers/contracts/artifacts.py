@@ -79,6 +79,10 @@ class Metrics(StoredContract):
             or where it is not finite.
         calibration_error: Expected calibration error on test images, 0 to 1; None as for `nll`.
         num_test: Test images behind `accuracy`.
+        num_learned: Images that the exported network was trained on: those of `num_train`, and most of those that
+            choices were made by; 0 in files from before those were.
+        repeats_left_out: Images that are no test images since they are equal, pixel by pixel, to one learned from.
+        repeats_in_test: Such images among the test images: the dataset declares them.
         searching_helped: Whether the chosen architecture beat the prior's mode on held-out images.
         verdict: One sentence on what searching brought.
         timings_s: Seconds by phase; `total` runs from staging until the model files were loaded
@@ -101,6 +105,9 @@ class Metrics(StoredContract):
     num_train: int
     num_query: int
     num_test: int
+    num_learned: int = 0
+    repeats_left_out: int = 0
+    repeats_in_test: int = 0
     resolution: int
     cost: CostReport
     candidates: tuple[CandidateReport, ...]

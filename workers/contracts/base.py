@@ -1,12 +1,14 @@
 """The base of every schema that is stored or crosses processes."""
 
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workers.contracts.errors import NewerFormatError
 
 VERSION: Final = 1
+Precision = Literal["float32", "bfloat16"]
+"""Of forward and backward passes; `bfloat16` is mixed precision: weights, losses and optimizers stay float32."""
 
 
 class Contract(BaseModel):

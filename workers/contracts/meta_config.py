@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from search_spaces.errors import ArchPriorError
 from search_spaces.registry import SPACES
 from search_spaces.spec import SMALLEST_IMAGE
-from workers.contracts.base import StoredContract
+from workers.contracts.base import Precision, StoredContract
 from workers.contracts.loss_model import TrialConfig
 from workers.contracts.priors import MacroSpec
 
@@ -71,7 +71,7 @@ class MetaConfig(StoredContract):
         evaluate_every, checkpoint_every: Meta-steps between held-out curves, and between checkpoints.
     """
 
-    search_space: str = "nas_bench_201"
+    search_space: str = Field("nas_bench_201", max_length=64)
     macro: MacroSpec = MacroSpec(num_channels=16, num_cells=1)
     architectures: tuple[str, ...] = Field((), max_length=100)
     seed: int = Field(0, ge=0)
@@ -118,7 +118,7 @@ class MetaConfig(StoredContract):
     arch_entropy: float = Field(0.0, ge=0)
     clip: float = Field(5.0, gt=0)
     flip: bool = True
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     trials: TrialConfig | None = None
     evaluate_every: int = Field(500, ge=1)
     checkpoint_every: int = Field(500, ge=1)

@@ -14,6 +14,7 @@ from workers.contracts.series import Point
 MetaPhase = Literal["starting", "loading", "learning", "trying", "judging", "publishing", "done"]
 META_PHASES: tuple[MetaPhase, ...] = ("starting", "loading", "learning", "trying", "judging", "publishing", "done")
 Kind = Literal["learn", "compare"]
+PriorName = Annotated[str, Field(max_length=128)]
 ClassNames = tuple[Annotated[str, Field(min_length=1, max_length=200)], ...]
 
 
@@ -59,8 +60,8 @@ class MetaRunRequest(Contract):
     datasets: tuple[DatasetChoice, ...] = Field(min_length=1, max_length=100)
     config: MetaConfig = Field(default_factory=lambda: MetaConfig.model_validate({}))
     prior_id: str | None = Field(None, pattern=f"^{PRIOR_ID}$")
-    parent: str | None = Field(None, max_length=128)
-    priors: tuple[str, ...] = Field((), max_length=20)
+    parent: PriorName | None = None
+    priors: tuple[PriorName, ...] = Field((), max_length=20)
     num_tasks: int = Field(20, ge=1, le=200)
     max_workers: int | None = Field(None, ge=1, le=1024)
     cpus_per_worker: int = Field(1, ge=1, le=64)

@@ -3,7 +3,7 @@
 Shape letters: N images, R side in pixels.
 """
 
-from typing import Final
+from typing import Final, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import Tensor
 # Of ImageNet at 32x32; every prior and every exported network uses the same, so that weights pass between them.
 MEAN: Final = (0.481, 0.457, 0.408)
 STD: Final = (0.260, 0.253, 0.268)
+Fill = Literal["mean", "edge"]
 
 
 def to_batch(images: Tensor, resolution: int) -> Tensor:
@@ -32,15 +33,16 @@ def to_batch(images: Tensor, resolution: int) -> Tensor:
     return batch.contiguous(memory_format=torch.channels_last)
 
 
-def augment(batch: Tensor, generator: torch.Generator, *, flip: bool) -> Tensor:
+def augment(batch: Tensor, generator: torch.Generator, *, flip: bool, fill: Fill = "mean") -> Tensor:
     """Return the batch with each image shifted by up to R / 8 pixels and, if `flip`, mirrored with probability 1/2.
 
-    What a shift uncovers is filled with zeros, the mean color. One gather of pixels for the whole batch.
+    One gather of pixels for the whole batch.
 
     Args:
         batch: [N, 3, R, R].
         generator: On the CPU, whatever the device of the batch, so that devices draw alike.
         flip: Only where mirrored images keep their label.
+        fill: What a shift uncovers: zeros, the mean color; or the pixels of the edge: a white ground stays white.
 
     Returns:
         [N, 3, R, R], channels last.
@@ -53,11 +55,14 @@ def augment(batch: Tensor, generator: torch.Generator, *, flip: bool) -> Tensor:
     if flip:
         mirrored = torch.rand(num_images, 1, generator=generator) < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)
-    inside = ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None, :]
     first = side * side * torch.arange(num_images).view(-1, 1, 1)
-    # Pixel 0 is one of zeros put before all others.
-    places = torch.where(inside, 1 + first + side * rows[:, :, None] + columns[:, None, :], 0)
     pixels = batch.permute(0, 2, 3, 1).reshape(-1, num_channels)
-    pixels = torch.cat([pixels.new_zeros(1, num_channels), pixels])
+    if fill == "edge":
+        places = first + side * rows.clamp(0, side - 1)[:, :, None] + columns.clamp(0, side - 1)[:, None, :]
+    else:
+        inside = ((rows >= 0) & (rows < side))[:, :, None] & ((columns >= 0) & (columns < side))[:, None, :]
+        # Pixel 0 is one of zeros put before all others.
+        places = torch.where(inside, 1 + first + side * rows[:, :, None] + columns[:, None, :], 0)
+        pixels = torch.cat([pixels.new_zeros(1, num_channels), pixels])
     moved = pixels.index_select(0, places.flatten().to(batch.device))
     return moved.view(num_images, side, side, num_channels).permute(0, 3, 1, 2)

@@ -1,6 +1,7 @@
 """Which images a network learns from, which choose among candidates, and which only report. Pure, torch-free."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +75,45 @@ def split_dataset(
         return Split(train=train, query=query, test=val if val.size else test)
     train, query, test = _cut(labels, train, (query_fraction, test_fraction), generator)
     return Split(train=train, query=query, test=test)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeats:
+    """Test images that are equal, pixel by pixel, to one to learn from.
+
+    Attributes:
+        left_out: So many are test images no more.
+        in_test: So many still are.
+    """
+
+    left_out: int = 0
+    in_test: int = 0
+
+
+NO_REPEATS: Final = Repeats()
+
+
+def without_repeats(split: Split, images: NDArray[np.uint8], *, keep_test: bool) -> tuple[Split, Repeats]:
+    """Return a split without held-out images that are equal to one to learn from: it tells nothing of others.
+
+    What would leave a part empty is kept.
+
+    Args:
+        split: Of the images.
+        images: uint8 [N, R, R, 3].
+        keep_test: Whether such test images stay: the dataset declares them.
+    """
+    learned = {images[position].tobytes() for position in split.train}
+
+    def is_new(part: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.fromiter((images[position].tobytes() not in learned for position in part), np.bool_, len(part))
+
+    new_query, new_test = is_new(split.query), is_new(split.test)
+    query = split.query[new_query] if new_query.any() else split.query
+    num_repeats = int((~new_test).sum())
+    if keep_test or not new_test.any():
+        return replace(split, query=query), Repeats(in_test=num_repeats)
+    return replace(split, query=query, test=split.test[new_test]), Repeats(left_out=num_repeats)
 
 
 def _cut(

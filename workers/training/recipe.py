@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from search_spaces.network import Network
+from workers.contracts.base import Precision
+from workers.training.precision import passes_in
 
 LR: Final = 0.05
 MOMENTUM: Final = 0.9
@@ -26,10 +28,11 @@ class Trainer:
 
     Args:
         network: To train; set to training mode.
+        precision: Of the passes.
     """
 
-    def __init__(self, network: Network) -> None:
-        self._network = network.train()
+    def __init__(self, network: Network, precision: Precision = "float32") -> None:
+        self._network, self._precision = network.train(), precision
         self._parameters = list(network.parameters())
         # Weight decay on matrices only: shrinking a batch norm's scale or a bias regularizes nothing.
         groups = [
@@ -59,7 +62,9 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = rate(progress)
         self._optimizer.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(self._network(images), labels)
+        with passes_in(self._precision, images.device):
+            logits_NK = self._network(images)
+        loss = F.cross_entropy(logits_NK.float(), labels)
         loss.backward()
         average([p.grad for p in self._parameters if p.grad is not None])
         step_if_finite(self._optimizer, torch.nn.utils.clip_grad_norm_(self._parameters, CLIP))

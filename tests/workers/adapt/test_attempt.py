@@ -24,6 +24,7 @@ from workers.adapt.plan import Speed, export_seconds
 from workers.adapt.sync import Group
 from workers.contracts.adaptations import Plan, Progress
 from workers.contracts.artifacts import MEDIA_TYPES, Manifest, Metrics
+from workers.contracts.base import Precision
 from workers.contracts.errors import CancelledError, ExportMismatchError, LimitUnreachableError
 from workers.contracts.loss_model import ENTRIES, TRAITS, LossModel, TrialConfig, TrialFindings, TrialWeights
 from workers.contracts.priors import PriorCard
@@ -32,6 +33,7 @@ from workers.priors.registry import CARD, TENSORS, bundled_cards, bundled_defaul
 from workers.priors.tensors import load_prior
 from workers.store import layout
 from workers.store.folder import FolderStore
+from workers.training.recipe import Trainer
 
 MakeAttempt = Callable[..., str]
 CPU = torch.device("cpu")
@@ -44,6 +46,7 @@ def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
     fixed = Speed(search_step_s=0.05, path_s=0.02, candidate_s=0.3, train_step_s=0.1, forward_s=1e-4, export_s=5.0)
     monkeypatch.setattr(module, "measure_speed", lambda *_: fixed)
+    monkeypatch.setattr(module, "choose_precision", lambda *_: "float32")
     monkeypatch.setattr(module.Budget, "elapsed_s", property(lambda _: 1.0))
     monkeypatch.setattr("workers.adapt.plan.MAX_TRAIN_EPOCHS", 10)
 
@@ -70,6 +73,7 @@ def test_an_attempt_publishes_every_artifact_as_its_manifest_says(
     progress = Progress.model_validate_json(store.get_bytes(f"{key}/progress.json"))
     assert (progress.phase, progress.fraction) == ("done", 1.0)
     assert {"train_loss", "query_accuracy"} <= metrics.series.keys()
+    assert metrics.num_learned == metrics.num_train + metrics.num_query - metrics.num_query // 4
     # The cost that is told is that of the network that is shipped.
     weights = tmp_path / "weights.safetensors"
     store.get_file(f"{key}/weights.safetensors", weights)
@@ -103,10 +107,28 @@ def test_the_exported_model_files_take_bytes_and_any_batch_and_agree_with_the_re
     assert store.get_bytes(f"{key}/card.md").decode() == write_card(metrics)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_precision_that_is_faster_is_trained_in(
+    store: FolderStore, make_attempt: MakeAttempt, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.adapt.start.faster_precision", lambda *_: precision)
+    trained: list[str] = []
+
+    def trainer(network: Network, chosen: Precision) -> Trainer:
+        trained.append(chosen)
+        return Trainer(network, chosen)
+
+    monkeypatch.setattr("workers.adapt.final.Trainer", trainer)
+    _, metrics = run(store, make_attempt(search="random", budget_s=8.0))
+    assert metrics.plan["precision"] == precision
+    assert trained == [precision]
+    assert metrics.accuracy > 0.5
+
+
 def test_images_are_shrunk_where_the_seconds_afford_few_looks_at_them(
     store: FolderStore, make_attempt: MakeAttempt, large_digits_zip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.adapt.side.mean_seconds", lambda works: 60.0)  # of a very slow machine
+    monkeypatch.setattr("workers.adapt.side.mean_seconds", lambda *_: 60.0)  # of a very slow machine
 
     key = make_attempt(archive=large_digits_zip, search="random", budget_s=8.0)
     _, metrics = run(store, key)

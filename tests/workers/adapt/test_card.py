@@ -47,6 +47,19 @@ def metrics_of(**changes: object) -> Metrics:
     return Metrics.model_validate({**values, **changes})
 
 
+def test_a_report_and_a_card_say_how_many_images_were_learned_from_after_the_choice() -> None:
+    assert "| images trained on after the choice | 1475 |" in write_report(metrics_of(num_learned=1475), "")
+    assert "and after the choice 1,475 of both" in write_card(metrics_of(num_learned=1475))
+    assert "after the choice" not in write_report(metrics_of(), "") + write_card(metrics_of())
+
+
+def test_a_report_and_a_card_say_what_test_images_repeat() -> None:
+    metrics = metrics_of(repeats_left_out=41, repeats_in_test=52)
+    assert "| test images equal to one trained on: left out / still in | 41 / 52 |" in write_report(metrics, "")
+    assert "but 52 of them are equal, pixel by pixel, to an image trained on" in write_card(metrics)
+    assert "pixel by pixel" not in write_card(metrics_of(repeats_left_out=41))
+
+
 def leaves(value: object) -> Iterator[object]:
     match value:
         case dict():

@@ -1,10 +1,13 @@
 """The final training: what it sees when."""
 
+from dataclasses import replace
+
 import torch
 
 from benchmarks.search.step_arms import Way, macro_of, noise_data, plan_of
 from search_spaces.network import build_network
 from search_spaces.registry import SPACES
+from workers.adapt.data import Part, TaskData
 from workers.adapt.final import train_network
 from workers.adapt.sync import Group
 
@@ -22,7 +25,7 @@ def test_the_last_third_sees_images_at_their_full_side() -> None:
     seen: list[int] = []
     train_network(
         network,
-        data,
+        data.support,
         plan,
         Group(),
         purpose="test",
@@ -32,3 +35,17 @@ def test_the_last_third_sees_images_at_their_full_side() -> None:
     assert seen == sorted(seen)
     assert seen[0] == 8
     assert 2 <= seen.count(16) <= 4
+
+
+def test_after_the_choice_most_of_what_it_was_made_by_is_learned_from_and_the_rest_watches() -> None:
+    def part(*values: int) -> Part:
+        labels = torch.tensor(values)
+        return Part(images=labels.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 8, 8, 3), labels=labels)
+
+    data = TaskData(support=part(1, 2, 3), query=part(4, 5, 6, 7, 8, 9, 10, 11), test=part(12, 13), classes=("a",))
+    learned, watched = data.after_choice()
+    assert watched.labels.tolist() == [4, 5]
+    assert learned.labels.tolist() == [1, 2, 3, 6, 7, 8, 9, 10, 11]
+    assert learned.images[:, 0, 0, 0].tolist() == learned.labels.tolist()
+    learned, watched = replace(data, query=part(4)).after_choice()
+    assert (learned.labels.tolist(), watched.labels.tolist()) == ([1, 2, 3], [4])

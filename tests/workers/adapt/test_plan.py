@@ -110,7 +110,9 @@ def test_an_architecture_that_is_given_is_checked_before_anything_is_trained() -
 @pytest.mark.parametrize("remaining_s", [0.0, 3.0, 20.0, 55.0, 3600.0])
 def test_a_plan_never_spends_more_than_is_left(search: str, remaining_s: float) -> None:
     request = AdaptationRequest.model_validate({"search": search, "prior": "p"})
-    plan = make_plan(request, MACRO, SIZES, SPEED, remaining_s=remaining_s, flip=False, doubt=1.0, reads=False)
+    plan = make_plan(
+        request, MACRO, SIZES, SPEED, remaining_s=remaining_s, flip=False, precision="float32", doubt=1.0, reads=False
+    )
     spent_s = plan.search_s + plan.choice_s + plan.race_s + plan.train_s
     assert spent_s <= max(0.0, remaining_s - plan.export_s) + 1e-6
     assert plan.max_train_steps >= MIN_TRAIN_STEPS
@@ -121,7 +123,9 @@ def test_a_plan_never_spends_more_than_is_left(search: str, remaining_s: float) 
 def test_the_surer_the_prior_the_less_is_searched() -> None:
     request = AdaptationRequest(prior="p")
     plans = [
-        make_plan(request, MACRO, SIZES, SPEED, remaining_s=60, flip=True, doubt=doubt, reads=False)
+        make_plan(
+            request, MACRO, SIZES, SPEED, remaining_s=60, flip=True, precision="float32", doubt=doubt, reads=False
+        )
         for doubt in (1.0, 0.1, 0.0)
     ]
     steps = [plan.num_search_steps for plan in plans]
@@ -131,7 +135,9 @@ def test_the_surer_the_prior_the_less_is_searched() -> None:
 
 def test_a_prior_that_reads_the_dataset_searches_nothing_in_the_supernet() -> None:
     request = AdaptationRequest(prior="p")
-    plan = make_plan(request, MACRO, SIZES, SPEED, remaining_s=60, flip=True, doubt=1.0, reads=True)
+    plan = make_plan(
+        request, MACRO, SIZES, SPEED, remaining_s=60, flip=True, precision="float32", doubt=1.0, reads=True
+    )
     assert (plan.num_search_steps, plan.search_s) == (0, 0.0)
     assert plan.race_steps > 0
 
@@ -146,7 +152,15 @@ def test_images_that_do_not_fit_into_memory_are_refused_with_a_resolution_that_d
 def test_small_budgets_see_small_images_first_and_large_ones_do_not() -> None:
     sides = [
         make_plan(
-            AdaptationRequest(prior="p"), MACRO, SIZES, SPEED, remaining_s=s, flip=True, doubt=0.5, reads=False
+            AdaptationRequest(prior="p"),
+            MACRO,
+            SIZES,
+            SPEED,
+            remaining_s=s,
+            flip=True,
+            precision="float32",
+            doubt=0.5,
+            reads=False,
         ).early_resolution
         for s in (30, 3000)
     ]

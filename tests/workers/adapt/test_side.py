@@ -59,12 +59,14 @@ def chosen(timed: list[tuple[Architecture, int]], monkeypatch: pytest.MonkeyPatc
     ) -> int:
         free_s = 50.0
 
-        def step_s(network: Network, side: int, size: int, device: torch.device) -> float:
+        def step_s(network: Network, images: torch.Tensor, precision: str) -> float:
+            side = images.shape[-1]
             timed.append((network.architecture, side))
             at_32 = free_s / epochs_at_32 / STEPS_PER_EPOCH
             return at_32 if flat else at_32 * (side / 32) ** 2
 
         monkeypatch.setattr(side_module, "_step_seconds", step_s)
+        monkeypatch.setattr(side_module, "faster_precision", lambda *_: "float32")
         monkeypatch.setattr(side_module, "export_seconds", lambda num_layers: BASE_EXPORT_S if num_layers > 5 else 0.0)
         asked = AdaptationRequest.model_validate(request)
         prior = PRIOR if with_prior else None

@@ -160,8 +160,9 @@ GOLDEN: dict[type[StoredContract], str] = {
     Manifest: """{"schema_version":1,"adaptation_id":"a","attempt":1,"artifacts":[{"name":"labels.json","num_bytes":2,
         "sha256":"0","media_type":"application/json"}]}""",
     Metrics: METRICS_BEFORE_CARDS.replace(REQUEST_BEFORE_GIVEN, REQUEST).removesuffix("}")
-    + ""","prior_data":{"n":"t"},"nll":0.7,"calibration_error":0.1}""",
-    Plan: PLAN_BEFORE_GIVEN.replace('"seed"', '"architecture":null,"seed"'),
+    + ""","prior_data":{"n":"t"},"nll":0.7,"calibration_error":0.1,
+        "num_learned":5,"repeats_left_out":1,"repeats_in_test":2}""",
+    Plan: PLAN_BEFORE_GIVEN.replace('"seed"', '"architecture":null,"precision":"bfloat16","seed"'),
     Progress: """{"schema_version":1,"phase":"training","fraction":0.5,"elapsed_s":3.0,"eta_s":3.0,
         "phases_s":{"staging":1.0},"step":4,"best":{"architecture":"x","query_accuracy":0.5},
         "series":{"train_loss":[[1,2.0,3.0]]},"message":"","updated_at":1.0}""",
@@ -231,13 +232,15 @@ def test_metrics_from_before_there_were_model_cards_are_read() -> None:
 
     assert metrics.prior_data == {}
     assert (metrics.nll, metrics.calibration_error) == (None, None)
+    assert (metrics.num_learned, metrics.repeats_left_out, metrics.repeats_in_test) == (0, 0, 0)
 
 
 def test_requests_and_plans_from_before_an_architecture_could_be_given_are_read() -> None:
     attempt = AttemptRequest.from_stored(attempt_of(REQUEST_BEFORE_GIVEN).encode(), "request.json")
 
     assert (attempt.request.search, attempt.request.architecture) == ("adapt", None)
-    assert Plan.model_validate_json(PLAN_BEFORE_GIVEN).architecture is None
+    plan = Plan.model_validate_json(PLAN_BEFORE_GIVEN)
+    assert (plan.architecture, plan.precision) == (None, "float32")
 
 
 def test_a_card_from_before_there_were_trials_is_read() -> None:

@@ -82,6 +82,20 @@ def test_augmenting_shifts_by_up_to_an_eighth_and_fills_with_the_mean(side: int)
     assert {down for down, _ in shifts} == {right for _, right in shifts} == set(range(-margin, margin + 1))
 
 
+def test_what_a_shift_uncovers_can_be_filled_with_the_edge() -> None:
+    batch, places = positions(16).expand(50, -1, -1, -1), torch.arange(1.0, 17)
+
+    plain, filled = (augment(batch, seeded(0), flip=False, fill=fill) for fill in ("mean", "edge"))
+
+    inside = (plain[:, 2:] == 1).expand_as(plain)
+    assert torch.equal(filled[inside], plain[inside])
+    for image in filled:
+        down, right = int(image[0, 8, 8]) - 9, int(image[1, 8, 8]) - 9
+        assert torch.equal(image[0], (places + down).clamp(1, 16)[:, None].expand(16, 16))
+        assert torch.equal(image[1], (places + right).clamp(1, 16)[None].expand(16, 16))
+        assert (image[2] == 1).all()
+
+
 def test_flipping_mirrors_about_half_of_the_images_and_nothing_else() -> None:
     batch = positions(7).expand(400, -1, -1, -1)  # 7 // 8: no shift
 

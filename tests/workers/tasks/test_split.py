@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from search_spaces.errors import InvalidOptionError
 from workers.contracts.errors import InvalidDatasetError
 from workers.tasks.images import SPLITS
-from workers.tasks.split import Split, split_dataset
+from workers.tasks.split import Repeats, Split, split_dataset, without_repeats
 
 LABELS = np.repeat(np.arange(4), [5, 20, 100, 7]).astype(np.int64)
 
@@ -99,3 +99,37 @@ def test_nothing_to_train_on_is_refused() -> None:
 def test_impossible_fractions_are_refused(query: float, test: float) -> None:
     with pytest.raises(InvalidOptionError, match="fractions"):
         split_dataset(LABELS, None, seed=0, query_fraction=query, test_fraction=test)
+
+
+def numbered(*values: int) -> NDArray[np.uint8]:
+    """One image of 2 x 2 pixels for each value; equal values, equal images."""
+    return np.repeat(np.array(values, dtype=np.uint8), 12).reshape(-1, 2, 2, 3)
+
+
+SPLIT = Split(train=np.array([0, 1, 2]), query=np.array([3, 4]), test=np.array([5, 6, 7]))
+
+
+def test_held_out_images_that_repeat_one_to_learn_from_are_left_out() -> None:
+    images = numbered(1, 2, 3, 2, 4, 5, 1, 4)
+
+    split, repeats = without_repeats(SPLIT, images, keep_test=False)
+
+    assert split.train.tolist() == [0, 1, 2]
+    assert split.query.tolist() == [4]
+    assert split.test.tolist() == [5, 7]  # one that repeats a held-out image was not learned from
+    assert repeats == Repeats(left_out=1)
+
+
+def test_test_images_that_the_dataset_declares_stay_and_are_counted() -> None:
+    split, repeats = without_repeats(SPLIT, numbered(1, 2, 3, 2, 4, 5, 1, 3), keep_test=True)
+
+    assert split.test.tolist() == [5, 6, 7]
+    assert repeats == Repeats(in_test=2)
+
+
+def test_no_part_is_left_empty() -> None:
+    split, repeats = without_repeats(SPLIT, numbered(1, 1, 1, 1, 1, 1, 1, 1), keep_test=False)
+
+    assert split.query.tolist() == [3, 4]
+    assert split.test.tolist() == [5, 6, 7]
+    assert repeats == Repeats(in_test=3)

@@ -1,5 +1,6 @@
 """The one way in which networks are trained."""
 
+import copy
 import math
 
 import pytest
@@ -53,3 +54,13 @@ def test_a_step_without_a_finite_gradient_changes_nothing(network: Network) -> N
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     trainer.step(IMAGES * math.inf, LABELS, 0.5)
     assert all(torch.equal(p, before[name]) for name, p in network.named_parameters())
+
+
+def test_in_mixed_precision_weights_learn_much_the_same_and_stay_float32(network: Network) -> None:
+    twin = copy.deepcopy(network)
+    exact, mixed = Trainer(network), Trainer(twin, "bfloat16")
+    losses = [[trainer.step(IMAGES, LABELS, 0.3) for _ in range(20)] for trainer in (exact, mixed)]
+    assert losses[0][0] != losses[1][0]
+    assert losses[1][0] == pytest.approx(losses[0][0], rel=0.05)
+    assert losses[1][-1] < 0.5 * losses[1][0]
+    assert {p.dtype for p in twin.parameters()} == {torch.float32}

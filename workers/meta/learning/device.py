@@ -5,16 +5,15 @@ pass had; weights, losses and gradients stay float32.
 """
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from search_spaces.supernet import OpWeights, Supernet
 from workers.bayes.distributions import Batch, Likelihood, MetaPrior, Task
+from workers.contracts.base import Precision
 from workers.priors.model import prior_features, supernet_likelihood
-
-Precision = Literal["float32", "bfloat16"]
+from workers.training.precision import passes_in
 
 
 def prior_on(prior: MetaPrior, device: torch.device) -> MetaPrior:
@@ -40,7 +39,7 @@ def likelihood_in(precision: Precision, supernet: Supernet, label_smoothing: flo
         return likelihood
 
     def mixed(theta: Mapping[str, Tensor], op_weights_EO: Tensor, batch: Batch) -> Tensor:
-        with torch.autocast(batch.images.device.type, torch.bfloat16):
+        with passes_in(precision, batch.images.device):
             return likelihood(theta, op_weights_EO, batch).float()
 
     return mixed
@@ -50,5 +49,5 @@ def features_in(
     precision: Precision, supernet: Supernet, prior: MetaPrior, images: Tensor, op_weights: OpWeights
 ) -> Tensor:
     """Return float32 features [N, F] of normalized images under the prior's weights; no gradient."""
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+    with passes_in(precision, images.device):
         return prior_features(supernet, prior, images, op_weights).float()
