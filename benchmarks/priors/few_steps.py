@@ -34,7 +34,7 @@ from workers.meta.learning.slot import SlotWork
 from workers.priors.registry import bundled_default, bundled_folder
 from workers.tasks.distribution import ClassImages, TaskDistribution
 
-STEPS: Final = (0, 1, 2, 5, 10, 20, 50, 100)
+STEPS: Final = (0, 1, 2, 5, 10, 20, 50)
 RATES: Final = (0.01, 0.03, 0.1, 0.3, 1.0)
 # Number of the split that chooses a rate; those that are judged begin at 0.
 TUNING: Final = 1_000_000
