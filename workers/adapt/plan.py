@@ -31,8 +31,10 @@ NUM_FINALISTS: Final = 4
 MIN_RACE_STEPS: Final = 8
 MAX_RACE_EPOCHS: Final = 2
 MAX_SEARCH_EPOCHS: Final = 20
+# The final training ends after so many epochs, but not before so many steps where the seconds afford them: an epoch of
+# a few images is a step.
 MAX_TRAIN_EPOCHS: Final = 60
-MIN_TRAIN_STEPS: Final = 20
+MIN_TRAIN_STEPS: Final = 120
 CHOICE_EVERY: Final = 4
 NUM_ARCH_SAMPLES: Final = 4
 MAX_CANDIDATES: Final = 64
@@ -254,7 +256,7 @@ def make_plan(
         race_steps = min(race_steps, MAX_RACE_EPOCHS * steps_per_epoch) if race_steps >= MIN_RACE_STEPS else 0
     race_s = NUM_FINALISTS * race_steps * speed.train_step_s
     train_s = max(0.0, free_s - search_s - choice_s - race_s)
-    max_train_steps = max(MIN_TRAIN_STEPS, MAX_TRAIN_EPOCHS * steps_per_epoch)
+    max_train_steps = _most_steps(request, sizes)
     train_s = min(train_s, max_train_steps * speed.train_step_s)
     return Plan(
         search_space=request.search_space,
@@ -301,7 +303,7 @@ def affordable_steps(request: AdaptationRequest, sizes: SplitSizes, speed: Speed
         remaining_s: Seconds of the budget that are left.
     """
     _, free_s = _divided(sizes, speed, remaining_s)
-    return max(1, min(int(free_s / speed.train_step_s), MAX_TRAIN_EPOCHS * _steps_per_epoch(request, sizes)))
+    return max(1, min(int(free_s / speed.train_step_s), _most_steps(request, sizes)))
 
 
 def export_seconds(num_layers: int) -> float:
@@ -317,6 +319,10 @@ def _divided(sizes: SplitSizes, speed: Speed, remaining_s: float) -> tuple[float
 
 def _steps_per_epoch(request: AdaptationRequest, sizes: SplitSizes) -> int:
     return max(1, -(-sizes.train // (BATCH_SIZE * max(1, request.num_workers))))
+
+
+def _most_steps(request: AdaptationRequest, sizes: SplitSizes) -> int:
+    return max(MIN_TRAIN_STEPS, MAX_TRAIN_EPOCHS * _steps_per_epoch(request, sizes))
 
 
 def step_work(side: int, full_side: int) -> float:

@@ -44,7 +44,17 @@ def test_a_plan_for_the_choice_alone_takes_all_the_seconds() -> None:
     speed = Speed(search_step_s=0.02, path_s=0.01, candidate_s=0.2, train_step_s=0.05, forward_s=1e-4, export_s=5.0)
     sizes = SplitSizes(train=49_000, query=1000, test=0)
     macro = replace(MACRO, num_cells=1)
-    plan = make_plan(AdaptationRequest(), macro, sizes, speed, remaining_s=120.0, flip=True, doubt=1.0, reads=False)
+    plan = make_plan(
+        AdaptationRequest(),
+        macro,
+        sizes,
+        speed,
+        remaining_s=120.0,
+        flip=True,
+        precision="float32",
+        doubt=1.0,
+        reads=False,
+    )
 
     found = ours.for_choice_only(plan, 60.0, 1.0)
 

@@ -49,6 +49,7 @@ def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "choose_precision", lambda *_: "float32")
     monkeypatch.setattr(module.Budget, "elapsed_s", property(lambda _: 1.0))
     monkeypatch.setattr("workers.adapt.plan.MAX_TRAIN_EPOCHS", 10)
+    monkeypatch.setattr("workers.adapt.plan.MIN_TRAIN_STEPS", 20)
 
 
 def run(store: FolderStore, key: str) -> tuple[Manifest, Metrics]:
