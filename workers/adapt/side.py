@@ -77,7 +77,7 @@ def choose_side(
     network = build_network(arch, macro, generator=slot_generator(0, 0, 0, "side")).to(device).train()
     steps_per_epoch = num_train / min(BATCH_SIZE, num_train) / max(1, request.num_workers)
     size = min(BATCH_SIZE, num_train)
-    precision = faster_precision(partial(_step, network, _noise(sides[1], max(2, size // 4), device)), device)
+    precision = faster_precision(partial(_step, network, _noise(sides[1], max(2, size // 2), device)), device)
     export_s = export_seconds(num_layers(network))
     for side in sides[1:]:
         step_s = _step_seconds(network, _noise(side, size, device), precision)

@@ -98,7 +98,7 @@ def _flip_is_harmless(supernet: Supernet, mode: Architecture, query: Part) -> bo
 
 def choose_precision(supernet: Supernet, data: TaskData, typical: Architecture) -> Precision:
     """Return in which precision steps of training take less time here; leaves the weights as they were."""
-    size = max(2, min(BATCH_SIZE // 4, len(data.support)))
+    size = min(BATCH_SIZE // 2, len(data.support))
     batch = to_batch(data.support.images[:size], data.resolution), data.support.labels[:size]
 
     def step(precision: Precision) -> None:

@@ -13,6 +13,8 @@ import torch
 from workers.contracts.base import Precision
 
 NUM_TIMED: Final = 3
+# Seconds of timing after which one step in each has to be enough.
+PATIENCE_S: Final = 0.5
 # Of the time in float32, that a step in bfloat16 takes at most, to be worth its rounding.
 WORTH: Final = 0.9
 
@@ -23,14 +25,17 @@ def passes_in(precision: Precision, device: torch.device) -> torch.autocast:
 
 
 def faster_precision(step: Callable[[Precision], None], device: torch.device) -> Precision:
-    """Return the precision in which a step takes less time, each timed three times in turn; the least counts.
+    """Return the precision in which a step takes less time, each timed up to three times in turn; the least counts.
 
     Args:
         step: Takes a step in a precision.
         device: That it computes on.
     """
     seconds: dict[Precision, float] = {"float32": float("inf"), "bfloat16": float("inf")}
+    since_s = time.monotonic()
     for number in range(1 + NUM_TIMED):
+        if number > 1 and time.monotonic() - since_s > PATIENCE_S:
+            break
         for precision, least_s in seconds.items():
             start_s = time.monotonic()
             step(precision)

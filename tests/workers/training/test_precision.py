@@ -14,23 +14,25 @@ from workers.training.precision import faster_precision, passes_in
 CPU = torch.device("cpu")
 
 
+@pytest.mark.parametrize("slow_start", [True, False])
 @pytest.mark.parametrize(
     ("float32_s", "bfloat16_s", "chosen"),
-    [(1.0, 0.8, "bfloat16"), (1.0, 0.95, "float32"), (1.0, 2.0, "float32"), (0.1, 0.05, "bfloat16")],
+    [(0.01, 0.008, "bfloat16"), (0.01, 0.0095, "float32"), (0.01, 0.02, "float32"), (0.02, 0.01, "bfloat16")],
 )
 def test_mixed_precision_is_chosen_where_it_saves_a_tenth(
-    float32_s: float, bfloat16_s: float, chosen: str, monkeypatch: pytest.MonkeyPatch
+    float32_s: float, bfloat16_s: float, chosen: str, slow_start: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now_s, number = 0.0, 0
+    now_s, steps = 0.0, 0
 
     def step(precision: Precision) -> None:
-        nonlocal now_s, number
-        first = 100.0 if number < 2 else 0.0  # the first of each chooses kernels
-        number += 1
+        nonlocal now_s, steps
+        steps += 1
+        first = 1.0 if steps <= 2 and slow_start else 0.0  # the first of each chooses kernels
         now_s += first + (float32_s if precision == "float32" else bfloat16_s)
 
     monkeypatch.setattr(module.time, "monotonic", lambda: now_s)
     assert faster_precision(step, CPU) == chosen
+    assert steps == (4 if slow_start else 8)  # half a second of timing is enough
 
 
 @pytest.mark.parametrize("name", sorted(SPACES))
