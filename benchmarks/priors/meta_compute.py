@@ -1,10 +1,12 @@
 """What more meta-training is worth: priors of one recipe that learned for a few steps, for more, and to its end.
 
-The recipe and its end are those of a prior that is there. The shorter ones learn from the same data, all parts of the
-run shortened alike, so that each ends with its rate at zero as the whole run does; they make no trials. All are judged
-on the same tasks of meta-validation classes, at the architecture that is the whole prior's mode: accuracy, negative
-log-likelihood and expected calibration error after 0, 4 and 16 inner steps. What a prior has more than the one before
-it is paired by task, with bootstrap intervals over tasks; they do not cover another seed of the learning.
+The end is a prior that is there, the recipe that of its run; of a prior that began from a parent the parent's, which
+lies beside it as `parent.json`: its steps are those of both runs then. The shorter ones learn from the same data, all
+parts of the recipe shortened alike, so that each ends with its rate at zero as the whole run does; they make no trials.
+All are judged on the same tasks of meta-validation classes, at the architecture that is the whole prior's mode:
+accuracy, negative log-likelihood and expected calibration error after 0, 4 and 16 inner steps. What a prior has more
+than the one before it is paired by task, with bootstrap intervals over tasks; they do not cover another seed of the
+learning.
 
 Resumes where it was stopped, and writes the results anew after each prior. What was learned is found again by its
 recipe: after a change of the code that learns, give another `--work`.
@@ -15,6 +17,7 @@ usage: make bench-meta-compute, or python -m benchmarks.priors.meta_compute [--p
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Final
@@ -28,10 +31,13 @@ from benchmarks.priors.meta_training import compare, key_of
 from benchmarks.priors.meta_training_judge import Judge
 from search_spaces.errors import InvalidOptionError
 from search_spaces.registry import SPACES
+from service.cli.meta_runs.options import read_config
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.priors import LearnedFrom, PriorCard
 from workers.meta.learning.evaluation import QueryScores
+from workers.priors.registry import bundled_default, bundled_folder
 
+PARENT: Final = "parent.json"
 # How often tasks come from a domain; from the others once. As in the Makefile, where priors are made.
 WEIGHTS: Final[Mapping[str, float]] = {"imagenet32": 2.0, "mnist": 0.5}
 
@@ -47,10 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of the command line."""
-    whole = ROOT / "build" / "priors" / "fixed"
+    whole = bundled_folder() / str(bundled_default("nas_bench_201"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prior", type=Path, default=whole, help="folder of the prior that learned to the end")
-    parser.add_argument("--parts", type=int, nargs="+", default=[16, 8, 4, 2], metavar="N", help="an N-th of its steps")
+    parser.add_argument("--parts", type=int, nargs="+", default=[32, 16, 8], metavar="N", help="an N-th of its steps")
     parser.add_argument("--domains", type=Path, default=ROOT / "build" / "domains", help="what `make domains` wrote")
     parser.add_argument("--without", default="cifar10", help="mark whose classes the prior did not meet")
     parser.add_argument("--tasks", type=int, default=6, help="of each domain")
@@ -73,42 +79,48 @@ def run(options: argparse.Namespace) -> dict[str, object]:
             "--tasks, --parts", got=options.parts, expected="at least one task, parts of 2 or more"
         )
     whole = learned_card(options.prior)
-    recipe = recipe_of(whole)
+    recipe = recipe_of(whole, options.prior)
     domains = learned_from(whole, learnable(options.domains, without=options.without or None))
     load = cache(partial(load_domains, domains, max(recipe.resolutions), WEIGHTS))
     same_data(whole.data, load().learned_from)
     told = {"recipe": recipe.model_dump(mode="json"), "weights": WEIGHTS, "judged at": whole.mode}
     work = options.work / key_of(told, domains)
-    configs = [lengthened(recipe, max(1, recipe.num_steps // part)) for part in parts] + [recipe]
-    folders = [work / f"of-{part}" for part in parts] + [options.prior]
+    shorter = [
+        Learning(config.num_steps, work / f"of-{part}", config)
+        for part in parts
+        for config in [lengthened(recipe, max(1, recipe.num_steps // part))]
+    ]
+    of_parent = recipe.num_steps if whole.parent else 0
+    runs = [*shorter, Learning(of_parent + whole.num_steps, options.prior)]
     cell = SPACES[recipe.search_space].parse(whole.mode)
     judge, machine = Judge(domains, options.tasks, recipe, cell), describe()
     curve: list[dict[str, object]] = []
     tasks: dict[int, object] = {}
     results: dict[str, object] = {}
     before: list[Mapping[int, QueryScores]] | None = None
-    for config, folder in zip(configs, folders, strict=True):
-        say(f"{config.num_steps} steps: {folder}")
-        learn(config, load, folder, str(machine["command"]))
-        card = learned_card(folder)
-        judged = judge.scores(recipe, learned_prior(folder), work / f"judged-{card.sha256[:12]}.json")
+    for one in runs:
+        say(f"{one.num_steps} steps: {one.folder}")
+        if one.config is not None:
+            learn(one.config, load, one.folder, str(machine["command"]))
+        card = learned_card(one.folder)
+        judged = judge.scores(recipe, learned_prior(one.folder), work / f"judged-{card.sha256[:12]}.json")
         scores = [task.at_cell for task in judged]
-        tasks[config.num_steps] = [task.model_dump(mode="json") for task in judged]
+        tasks[one.num_steps] = [task.model_dump(mode="json") for task in judged]
         of_part = compare(scores, before or scores)
         curve.append(
             {
-                "num_steps": config.num_steps,
-                "cpu_s": cpu_seconds(folder) if folder != options.prior else None,
+                "num_steps": one.num_steps,
+                "cpu_s": cpu_seconds(one.folder) if one.config else None,
                 **{name: value for name, value in of_part.items() if name != "minus_base"},
                 "minus_before": of_part["minus_base"] if before else None,
             }
         )
         before = scores
-        say(f"{config.num_steps} steps: {of_part['accuracy']}")
+        say(f"{one.num_steps} steps: {of_part['accuracy']}")
         results = {
             "benchmark": "meta_compute",
             "prior": whole.id,
-            "complete": len(curve) == len(configs),
+            "complete": len(curve) == len(runs),
             "num_tasks": options.tasks,
             "architecture": whole.mode,
             "curve": curve,
@@ -119,17 +131,30 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     return results
 
 
-def recipe_of(whole: PriorCard) -> MetaConfig:
-    """Return the configuration that shorter runs take.
+@dataclass(frozen=True)
+class Learning:
+    """A prior of the curve: all steps behind it, its folder, and how it is learned; None: it is there."""
+
+    num_steps: int
+    folder: Path
+    config: MetaConfig | None = None
+
+
+def recipe_of(whole: PriorCard, folder: Path) -> MetaConfig:
+    """Return the configuration that shorter runs take: of the run that began at fresh weights.
 
     Raises:
-        InvalidOptionError: The whole run was another than its configuration says, or began from a parent.
+        InvalidOptionError: That run was another than its configuration says, or its parent's is not there.
     """
-    recipe = MetaConfig.model_validate({**whole.config, "trials": None})
-    if whole.parent or whole.adjustments or recipe.mode != "synchronous" or whole.num_steps != recipe.num_steps:
-        expected = "a synchronous run from fresh weights, to its end, without adjustments"
+    own, of_parent = MetaConfig.model_validate(whole.config), folder / PARENT
+    if whole.adjustments or own.mode != "synchronous" or whole.num_steps != own.num_steps:
+        expected = "a synchronous run to its end, without adjustments"
         raise InvalidOptionError(f"the recipe of {whole.id} cannot be shortened", expected=expected)
-    return recipe
+    if whole.parent and not of_parent.is_file():
+        expected = f"the configuration of its parent {whole.parent} in {of_parent}"
+        raise InvalidOptionError(f"the recipe of {whole.id} cannot be shortened", expected=expected)
+    recipe = read_config(of_parent) if whole.parent else own
+    return recipe.model_copy(update={"trials": None})
 
 
 def learned_from(whole: PriorCard, domains: Sequence[WrittenDomain]) -> list[WrittenDomain]:
