@@ -11,7 +11,7 @@ a task does not rank, and is left out. No NAS table is read.
 
 Resumes where it was stopped; after a change of the code that trains, give another `--work`.
 
-usage: make bench-ranking PRIOR=FOLDER, or
+usage: make bench-ranking, or
 python -m benchmarks.priors.ranking --prior FOLDER [--architectures N] [--tasks N]
 """
 

@@ -13,7 +13,7 @@ is trained here.
 | length | how the length of the training changes that |
 | everything | the prior's mode, on every task; not for trials with fresh weights, which try none |
 
-usage: make bench-trials PRIOR=FOLDER, or python -m benchmarks.priors.trials --prior FOLDER
+usage: make bench-trials, or python -m benchmarks.priors.trials --prior FOLDER
 """
 
 import argparse

@@ -78,7 +78,7 @@ BENCHMARK: Final = Benchmark(
     about="How well what a prior knows ranks architectures that it never tried, on classes that it never met, beside "
     "counting parameters. No NAS table is read.",
     files="ranking_*.json",
-    command="make bench-ranking PRIOR=FOLDER",
+    command="make bench-ranking",
     asked={"tau": "about 100 cells are ranked better than by counting parameters"},
     tell=tell,
 )

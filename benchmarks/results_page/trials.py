@@ -81,7 +81,7 @@ BENCHMARK: Final = Benchmark(
     title="What each part of what trials teach is worth",
     about="A prior's own trials, each task foretold from all others, by the whole model and without one of its parts.",
     files="trials_*.json",
-    command="make bench-trials PRIOR=FOLDER",
+    command="make bench-trials",
     asked={"reading": "reading the dataset, and the other parts of the model, ablated"},
     tell=tell,
 )
