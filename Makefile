@@ -77,26 +77,28 @@ domains: install
 SUITE_DATA := build/suite/.written
 
 # To learn from, with their weights; without the classes of ImageNet and the emoji that name what CIFAR-10 shows.
-FOUR_DOMAINS = \
-	--data $(DOMAINS)/imagenet32/imagenet32.npz:2 --split $(DOMAINS)/imagenet32/split_without_cifar10.json \
-	--terms 'ImageNet: non-commercial research' \
+IMAGENET_WEIGHT := 2
+THREE_DOMAINS = \
+	--data $(DOMAINS)/imagenet32/imagenet32.npz:$(IMAGENET_WEIGHT) \
+	--split $(DOMAINS)/imagenet32/split_without_cifar10.json --terms 'ImageNet: non-commercial research' \
 	--data $(DOMAINS)/emoji/emoji.npz:1 --split $(DOMAINS)/emoji/split_without_cifar10.json \
 	--terms 'Apache 2.0 (Noto Emoji), CC BY 4.0 (Twemoji)' \
 	--data $(DOMAINS)/scripts/scripts.npz:1 --split $(DOMAINS)/scripts/split.json \
-	--terms 'SIL Open Font License 1.1 (Noto fonts)' \
-	--data $(DOMAINS)/mnist/mnist.npz:0.5 --split $(DOMAINS)/mnist/split.json \
-	--terms 'MNIST: CC BY-SA 3.0'
+	--terms 'SIL Open Font License 1.1 (Noto fonts)'
+FOUR_DOMAINS = $(THREE_DOMAINS) \
+	--data $(DOMAINS)/mnist/mnist.npz:0.5 --split $(DOMAINS)/mnist/split.json --terms 'MNIST: CC BY-SA 3.0'
+BUNDLED := workers/priors/bundled
 
 # What a prior is worth in a domain that it never saw: one prior for each domain left out, BUDGET_CPU_S seconds each.
-BUDGET_CPU_S ?= 900
+BUDGET_CPU_S ?= 150
 .PHONY: bench-leave-one-out
 bench-leave-one-out: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.leave_one_out --budget-cpu-s $(BUDGET_CPU_S)
 
-# What more meta-training is worth: the bundled prior's parent, and its recipe shortened to a half ... a sixteenth.
+# What more meta-training is worth: the bundled prior, and its parent's recipe shortened to an eighth ... a thirty-second.
 # Needs `make domains`.
 .PHONY: bench-meta-compute
-bench-meta-compute: prior-fixed
+bench-meta-compute: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.meta_compute
 
 # What helps a prior to learn: variants of a configuration, 40 CPU seconds each, after one warm-up of 120
@@ -107,19 +109,20 @@ bench-meta-training: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.meta_training \
 		--spec benchmarks/priors/meta_training_from_start.json --tasks 4
 
-# How well a prior ranks architectures that it never tried, on classes that it never met, beside counting parameters. Of
-# PRIOR=FOLDER, which must leave many open: the bundled ones do not.
-RANKING ?= --num-steps 250
+# How well a prior ranks architectures that it never tried, on classes that it never met, beside counting parameters; of
+# PRIOR=FOLDER, which must leave many open. Needs `make domains`.
+DEEP := $(BUNDLED)/nas_bench_201-deep
+RANKING ?= --num-steps 150
 .PHONY: bench-ranking
-bench-ranking: $(if $(PRIOR),install,prior-nas_bench_201-deep)
+bench-ranking: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.ranking \
 		--prior $(or $(PRIOR),$(DEEP)) $(RANKING)
 
-# What each part of what a prior's trials teach is worth; trains nothing. PRIOR=FOLDER names one that meta-train wrote:
-# the bundled ones lie without the records of their trials.
+# What each part of what a prior's trials teach is worth; trains nothing. PRIOR=FOLDER names one with the records of its
+# trials: what meta-train wrote; of the bundled ones only this.
 .PHONY: bench-trials
-bench-trials: $(if $(PRIOR),install,prior-nas_bench_201-v3)
-	$(BIN)/python -m benchmarks.priors.trials --prior $(or $(PRIOR),build/priors/nas_bench_201-v3)
+bench-trials: install
+	$(BIN)/python -m benchmarks.priors.trials --prior $(or $(PRIOR),$(DEEP))
 
 # The first steps on datasets that a prior never saw, from its weights and from fresh ones; needs
 # `make domains` and the packed CIFAR-10.
@@ -144,7 +147,7 @@ bench-step-ranking: install
 # Suites of adaptations, hours long; each goes on where it was stopped (docs/bench.md). More options by BENCH='--only-seed 0'.
 .PHONY: bench-tasks bench-anytime bench-namesakes
 bench-tasks: prior-fixed-long
-bench-namesakes: prior-fixed prior-fixed-namesakes
+bench-namesakes: prior-namesakes-unmet prior-namesakes-met
 bench-tasks bench-anytime bench-namesakes: install $(SUITE_DATA)
 	$(BIN)/archprior bench benchmarks/suites/$(@:bench-%=%).json --out build/$@ --json \
 		--results benchmarks/results/$(@:bench-%=%).json $(BENCH)
@@ -157,12 +160,15 @@ prior-fixed-long: prior-fixed
 	OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out $(FIXED) \
 		--config benchmarks/suites/fixed.json --parent build/priors/fixed $(FOUR_DOMAINS)
 
-# The parent of the bundled prior once more, learned with the classes too that name what CIFAR-10 shows.
-NAMESAKES := build/priors/fixed-namesakes
-.PHONY: prior-fixed-namesakes
-prior-fixed-namesakes: install
-	OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out $(NAMESAKES) \
-		--config $(BUNDLED)/nas_bench_201-v3/parent.json $(subst split_without_cifar10,split,$(FOUR_DOMAINS))
+# The recipe of the bundled prior's parent, an eighth as long: without the classes that name what CIFAR-10 shows, and with.
+.PHONY: prior-namesakes-unmet prior-namesakes-met
+prior-namesakes-unmet: install
+	OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out build/priors/namesakes-unmet \
+		--config benchmarks/suites/namesakes_prior.json $(FOUR_DOMAINS)
+
+prior-namesakes-met: install
+	OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out build/priors/namesakes-met \
+		--config benchmarks/suites/namesakes_prior.json $(subst split_without_cifar10,split,$(FOUR_DOMAINS))
 
 # Needs what `make domains` writes, and the packed CIFAR-10.
 $(SUITE_DATA): benchmarks/suites/data.py | $(INSTALLED)
@@ -170,19 +176,10 @@ $(SUITE_DATA): benchmarks/suites/data.py | $(INSTALLED)
 	touch $@
 
 # How good the cells are that a minute chooses, by NAS-Bench-201; more options by NAS201='--seeds 3 --arms ours'. Needs the
-# packed CIFAR-10, the table, and `make domains`. The prior foretells training from scratch in a skeleton as deep as the
-# benchmark's: trials only, about two hours of a core, which go on where they were stopped.
-DEEP := build/priors/nas_bench_201-deep
-.PHONY: bench-nas201 prior-nas_bench_201-deep
-bench-nas201: prior-nas_bench_201-deep
+# packed CIFAR-10, the table, and for the arm `constant_by_ours` `make domains`.
+.PHONY: bench-nas201
+bench-nas201: install
 	$(BIN)/python -m benchmarks.nas_bench_201 --prior $(DEEP) $(NAS201)
-
-prior-nas_bench_201-deep: install
-	OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out $(DEEP) \
-		--config benchmarks/nas_bench_201/deep.json \
-		--data $(DOMAINS)/imagenet32/imagenet32.npz:4 --split $(DOMAINS)/imagenet32/split_without_cifar10.json \
-		--data $(DOMAINS)/emoji/emoji.npz:1 --split $(DOMAINS)/emoji/split_without_cifar10.json \
-		--data $(DOMAINS)/scripts/scripts.npz:1 --split $(DOMAINS)/scripts/split.json
 
 # The page of results, docs/results.md with its pictures, from benchmarks/results; a test compares it with them.
 .PHONY: results
@@ -231,9 +228,8 @@ constraints:
 clean:
 	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache
 
-# The bundled priors, from the four domains of `make domains`; each takes an hour or two of a core, and goes on from its
-# checkpoint when stopped.
-BUNDLED := workers/priors/bundled
+# The bundled priors, from what `make domains` writes; each takes an hour or two of a core, and goes on from its checkpoint
+# when stopped.
 BUNDLED_PRIORS := prior-nas_bench_201-v3 prior-mobile-v1 prior-darts-v1
 .PHONY: $(BUNDLED_PRIORS) prior-fixed
 $(BUNDLED_PRIORS): prior-%: install
@@ -248,3 +244,11 @@ prior-nas_bench_201-v3: prior-fixed
 prior-fixed: install
 	OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out build/priors/fixed \
 		--config $(BUNDLED)/nas_bench_201-v3/parent.json $(FOUR_DOMAINS)
+
+# It foretells training from scratch in a skeleton as deep as NAS-Bench-201's: trials with fresh weights only.
+.PHONY: prior-nas_bench_201-deep
+prior-nas_bench_201-deep: IMAGENET_WEIGHT := 4
+prior-nas_bench_201-deep: install
+	OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out build/priors/nas_bench_201-deep \
+		--config $(DEEP)/config.json $(THREE_DOMAINS)
+	cp $(addprefix build/priors/nas_bench_201-deep/,card.json prior.safetensors trials.jsonl) $(DEEP)/

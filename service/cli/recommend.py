@@ -1,7 +1,7 @@
 """`archprior recommend`: which architecture to train from scratch, elsewhere. Needs no service and no Ray."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -14,10 +14,14 @@ from service.cli.options import JsonOption
 from service.cli.output import print_json, stderr, stdout, table
 from workers.contracts.adaptations import AdaptationRequest
 from workers.contracts.base import Contract
-from workers.priors.registry import CARD, parse_card
+from workers.contracts.priors import PriorCard
+from workers.priors.registry import CARD, bundled_cards, parse_card
 
 if TYPE_CHECKING:
     from workers.adapt.recommend import Tried
+
+# The bundled prior whose trials began with fresh weights.
+PRIOR: Final = "nas_bench_201-deep"
 
 
 class TriedView(Contract):
@@ -44,8 +48,8 @@ class RecommendationView(Contract):
 def recommend(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of class folders, zip of one, or packed npz.")],
     prior: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="A prior whose trials began with fresh weights.", show_default=False)
-    ],
+        str, typer.Option(metavar="PRIOR", help="Whose trials began with fresh weights: a bundled one, or a folder.")
+    ] = PRIOR,
     max_params: Annotated[int | None, typer.Option(min=1, help="Most parameters, in the prior's skeleton.")] = None,
     max_macs: Annotated[int | None, typer.Option(min=1, help="Most MACs of an image, in the prior's skeleton.")] = None,
     train_steps: Annotated[
@@ -58,7 +62,7 @@ def recommend(
     as_json: JsonOption = False,
 ) -> None:
     """Tell which architecture to train from scratch on a dataset: foretold by a prior, then tried here for a moment."""
-    card = parse_card(_read(prior / CARD), str(prior), any_id=True)
+    card = _read_card(prior)
     if card.trials is None or card.trials.config.weights != "fresh":
         raise InvalidOptionError(
             f"prior {card.id} foretells nothing of training from scratch",
@@ -141,9 +145,12 @@ def _show(view: RecommendationView, cost: Cost, drawing: str) -> None:
     console.print(f"{cost.params:,} parameters, {cost.macs:,} MACs at {view.resolution} pixels in the prior's skeleton")
 
 
-def _read(path: Path) -> bytes:
+def _read_card(prior: str) -> PriorCard:
+    """Return the card of a bundled prior, or of one in a folder."""
+    if prior in bundled_cards():
+        return bundled_cards()[prior]
     try:
-        return path.read_bytes()
+        return parse_card((Path(prior) / CARD).read_bytes(), prior, any_id=True)
     except OSError as error:
-        todo = "Name the folder that `archprior meta-train` wrote."
-        raise InvalidOptionError("--prior: no card there", got=str(path), todo=todo) from error
+        expected = f"a bundled prior, such as {PRIOR}, or a folder that `archprior meta-train` wrote"
+        raise InvalidOptionError("--prior: no card there", got=prior, expected=expected) from error

@@ -110,6 +110,7 @@ def write_prior(
             f"channels, {config.macro.num_cells} cells): stem, reductions and the chosen ops of its cells begin at the "
             "prior's means and are trained on. The classifier and the statistics of batch norm are the dataset's own."
             + _learned_alone(config.architectures)
+            + _for_training_elsewhere(trials)
         ),
         command=origin.command,
         config=config.model_dump(mode="json"),
@@ -144,6 +145,13 @@ def _learned_alone(architectures: Sequence[str]) -> str:
             return f" Only the weights of {only} were learned."
         case _:
             return f" Only ops that one of these has were learned: {', '.join(architectures)}."
+
+
+def _for_training_elsewhere(trials: TrialFindings | None) -> str:
+    """Return the sentence that says so where trials began with fresh weights."""
+    if trials is None or trials.config.weights != "fresh":
+        return ""
+    return " Its trials began with fresh weights: they foretell training from scratch (`archprior recommend`)."
 
 
 def versions() -> dict[str, str]:

@@ -55,6 +55,7 @@ def recommended(*arguments: object) -> dict[str, object]:
 
 
 def test_a_cell_is_recommended_within_the_limits_after_trials(folder: Path, prior: Path) -> None:
+    assert "`archprior recommend`" in json.loads((prior / "card.json").read_text())["inherits"]
     free = recommended(folder, "--prior", prior, "--seconds", 5)
     assert SPACE.is_valid(SPACE.parse(free["architecture"]))
     assert free["architecture"] in {one["architecture"] for one in free["tried"]}
@@ -79,15 +80,26 @@ def test_a_limit_below_the_smallest_is_refused(folder: Path, prior: Path) -> Non
 
 def test_a_prior_that_knows_inherited_weights_only_is_refused(folder: Path, tmp_path: Path) -> None:
     inherited = learned(folder, tmp_path / "inherited", "inherited")
+    assert "recommend" not in json.loads((inherited / "card.json").read_text())["inherits"]
     done = CliRunner().invoke(app, ["recommend", str(folder), "--prior", str(inherited)])
     assert done.exit_code == 2
     assert "foretells nothing of training from scratch" in done.stderr
+
+
+def test_without_a_prior_named_the_bundled_one_foretells(folder: Path) -> None:
+    found = recommended(folder, "--seconds", 1)
+    assert found["prior"] == "nas_bench_201-deep"
+    unlimited = found["macs"]
+    within = recommended(folder, "--seconds", 1, "--max-macs", unlimited // 2)
+    assert within["macs"] <= unlimited // 2
+    assert within["architecture"] != found["architecture"]
 
 
 def test_a_folder_without_a_prior_is_refused(folder: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["recommend", str(folder), "--prior", str(tmp_path)])
     assert done.exit_code == 2
     assert "no card there" in done.stderr
+    assert "nas_bench_201-deep" in " ".join(done.stderr.split())
 
 
 def test_a_longer_training_is_recommended_what_pays_off_in_it(folder: Path, prior: Path, tmp_path: Path) -> None:

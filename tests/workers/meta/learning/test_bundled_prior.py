@@ -9,6 +9,8 @@ import pytest
 from workers.contracts.meta_config import MetaConfig
 from workers.meta.learning.data import LocalDataset, load_meta_data
 from workers.meta.learning.loop import LOG, meta_train
+from workers.meta.trials.campaign import TRIALS, read_trials
+from workers.meta.trials.findings import find
 from workers.priors.registry import bundled_cards, bundled_folder
 from workers.tasks.class_split import ClassSplit
 
@@ -20,6 +22,9 @@ DATA = {
     "scripts": (1.0, "split.json"),
     "mnist": (0.5, "split.json"),
 }
+# Priors whose weights have learned; the other has made trials only, in three of the domains.
+LEARNED = ("darts-v1", "mobile-v1", "nas_bench_201-v3")
+TRIALS_ONLY = "nas_bench_201-deep"
 NUM_STEPS = 50
 # Mean over the first 50 steps of the run that made the prior, or of its parent's, from its log.
 MEAN_LOSS = {"darts-v1": 5.1095, "mobile-v1": 5.3738, "nas_bench_201-v3": 5.3334}
@@ -32,7 +37,7 @@ def config_of(name: str, file: str = "config.json") -> MetaConfig:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", bundled_cards())
+@pytest.mark.parametrize("name", LEARNED)
 @pytest.mark.skipif(not all((DOMAINS / one).is_dir() for one in DATA), reason="needs what `make domains` writes")
 def test_the_first_steps_replay_to_the_committed_loss(name: str, tmp_path: Path) -> None:
     config = config_of(name) if bundled_cards()[name].parent is None else config_of(name, "parent.json")
@@ -66,8 +71,21 @@ def test_a_parent_fits_the_prior_that_began_from_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", bundled_cards())
-def test_a_prior_learned_from_four_domains_and_from_nothing_that_names_what_cifar10_shows(name: str) -> None:
+def test_a_prior_learned_from_its_domains_and_from_nothing_that_names_what_cifar10_shows(name: str) -> None:
     learned = {data.name: set(data.classes) for data in bundled_cards()[name].data}
-    assert set(learned) == {f"{name}.npz" for name in DATA}
+    assert set(learned) == {f"{one}.npz" for one in DATA if (name, one) != (TRIALS_ONLY, "mnist")}
     assert not learned["imagenet32.npz"] & {"tabby", "bullfrog", "sports car", "gazelle", "guacamole", "abacus"}
     assert not learned["emoji.npz"] & {"animal-bird", "animal-mammal", "transport-air", "transport-ground"}
+
+
+def test_what_the_prior_of_trials_only_foretells_is_what_its_records_teach() -> None:
+    card, records = bundled_cards()[TRIALS_ONLY], read_trials(bundled_folder() / TRIALS_ONLY / TRIALS)
+    assert card.trials is not None
+    assert card.trials.config.weights == "fresh"
+    assert len(records) == card.trials.num_trials == 84
+    found = find(list(records.values()), config_of(TRIALS_ONLY))
+    assert found.chooses.traits == pytest.approx(card.trials.chooses.traits, abs=1e-6)
+
+
+def test_all_bundled_priors_are_used_by_a_test() -> None:
+    assert set(bundled_cards()) == {*LEARNED, TRIALS_ONLY}
