@@ -112,7 +112,7 @@ bench-meta-training: install
 # How well a prior ranks architectures that it never tried, on classes that it never met, beside counting parameters; of
 # PRIOR=FOLDER, which must leave many open. Needs `make domains`.
 DEEP := $(BUNDLED)/nas_bench_201-deep
-RANKING ?= --num-steps 150
+RANKING ?= --num-steps 150 --domain imagenet32 --domain emoji
 .PHONY: bench-ranking
 bench-ranking: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.ranking \
