@@ -152,7 +152,7 @@ def test_a_prior_is_imported_promoted_downloaded_and_deleted(real, own_prior, tm
     imported = real.import_prior(card, tensors)
     assert (imported.card.id, imported.bundled, imported.default) == ("own-v1", False, False)
     assert real.import_prior(card, tensors) == imported  # the same again is no conflict
-    defaults = dict.fromkeys(bundled_cards(), True)
+    defaults = {name: name in DEFAULTS.values() for name in bundled_cards()}
     assert {view.card.id: view.default for view in real.all_priors()} == {**defaults, "own-v1": False}
 
     assert real.promote_prior("own-v1").default
