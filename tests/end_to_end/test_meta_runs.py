@@ -10,6 +10,7 @@ from workers.contracts.adaptations import AdaptationRequest
 from workers.contracts.loss_model import TrialConfig
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.meta_runs import DatasetChoice, MetaRunRequest
+from workers.priors.registry import DEFAULTS
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(900)]
 
@@ -131,7 +132,9 @@ def test_a_run_of_two_processes_makes_a_prior_that_is_promoted_and_used(served, 
 
 def test_a_comparison_judges_priors_on_the_same_tasks(served, digits):
     there = [view for view in served.client.all_priors() if view.card.search_space == "nas_bench_201"]
-    (default, bundled) = (view.card.id for view in there if view.default or view.bundled)
+    bundled = DEFAULTS["nas_bench_201"]
+    (default,) = (view.card.id for view in there if view.default)
+    assert default != bundled, "an earlier test of this service promoted its prior"
     asked = Comparison(priors=(default, bundled), datasets=(DatasetChoice(dataset_id=digits),), num_tasks=3)
     posted = served.client.compare_priors(asked)
     done = settled(served, posted.id, "SUCCEEDED")
