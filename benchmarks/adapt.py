@@ -1,5 +1,7 @@
 """What a minute buys on CIFAR-10: the bundled prior adapted, against its mode, a random cell, and no prior at all.
 
+Without a prior the space's published cell is trained, or one is searched in the supernet from random weights.
+
 One arm more keeps the images at their 32 pixels, where all others shrink them to what the seconds afford.
 
 Every arm is the adaptation that the service runs, from staging to manifest, with the same budget, one at a time on an
@@ -36,6 +38,7 @@ ARMS: Final[dict[str, dict[str, object]]] = {
     "prior_mode": {"prior": PRIOR, "search": "prior_mode"},
     "random": {"prior": PRIOR, "search": "random"},
     "no_prior": {"prior": "none", "search": "adapt"},
+    "searched_from_scratch": {"prior": "none", "search": "supernet"},
     "adapt_at_32": {"prior": PRIOR, "search": "adapt", "resolution": 32},
 }
 

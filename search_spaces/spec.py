@@ -178,6 +178,9 @@ class SearchSpace(Protocol):
     def cheapest(self) -> tuple[Architecture, ...]:
         """Return valid architectures among which are one of least params and one of least macs, in any skeleton."""
 
+    def published(self) -> Architecture:
+        """Return an architecture that its authors found good on images of many kinds: what to train knowing nothing."""
+
     def minimum_cost(self, macro: Macro) -> Cost:
         """Return the smallest params and the smallest macs over all valid architectures, each on its own."""
 

@@ -278,7 +278,8 @@ EXAMPLES: Final[tuple[Contract, ...]] = (
         name=_SPACE,
         title="NAS-Bench-201 (Dong and Yang, 2020)",
         decisions=(("edge 0 to 1", ("none", "skip_connect", "nor_conv_3x3")),),
-        num_architectures=15_625,
+        num_architectures=15_284,
+        published="|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|",
         default_prior=_PRIOR,
     ),
     AuditPage(

@@ -65,6 +65,7 @@ def _adapted(job: Job, data: TaskData, budget: Budget, card: PriorCard | None) -
     request = AdaptationRequest(
         search_space=SPACE.name,
         prior=name,
+        search="supernet" if prior is None else "adapt",
         budget_s=max(LEAST_BUDGET_S, job.seconds),
         max_macs=max_macs,
         num_workers=0,

@@ -200,7 +200,7 @@ def plan_of(space: str, macro: Macro, batch: int, way: Way, data: TaskData, seed
     return Plan(
         search_space=space,
         prior="none",
-        search="adapt",
+        search="supernet",
         seed=seed,
         skeleton=macro.skeleton,
         num_channels=macro.num_channels,

@@ -21,6 +21,13 @@ DEFAULT_NUM_CHANNELS: Final = 16
 DEFAULT_NUM_CELLS: Final = 5
 FORM: Final = "normal:|op~i|op~j|+|op~i|op~j|+|op~i|op~j|+|op~i|op~j|;reduce:..."
 NODE_LABELS: Final = ("c[k-2]", "c[k-1]", "2", "3", "4", "5")  # numbered as in `op~predecessor`
+# What the paper's second-order search found, `DARTS_V2` in its code.
+DARTS_V2: Final = (
+    "normal:|sep_conv_3x3~0|sep_conv_3x3~1|+|sep_conv_3x3~0|sep_conv_3x3~1|"
+    "+|sep_conv_3x3~1|skip_connect~0|+|skip_connect~0|dil_conv_3x3~2|"
+    ";reduce:|max_pool_3x3~0|max_pool_3x3~1|+|skip_connect~2|max_pool_3x3~1|"
+    "+|max_pool_3x3~0|skip_connect~2|+|skip_connect~2|max_pool_3x3~1|"
+)
 TITLES: Final[dict[Kind, str]] = {"normal": "normal cell", "reduce": "reduction cell"}
 
 
@@ -124,6 +131,9 @@ class Darts:
         cells = [_pooling_cell(inputs) for inputs in ((0, 1), (0, 0), (1, 1))]
         pairs = product(cells[:1] if self.distinct_predecessors else cells, repeat=len(KINDS))
         return tuple(architecture_of(**dict(zip(KINDS, pair, strict=True))) for pair in pairs)
+
+    def published(self) -> Architecture:
+        return self.parse(DARTS_V2)
 
     def minimum_cost(self, macro: Macro) -> Cost:
         return least(self.cost(arch, macro) for arch in self.cheapest())

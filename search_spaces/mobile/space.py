@@ -16,6 +16,8 @@ from search_spaces.spec import Cost, Decision, Depth, Macro, least
 DEFAULT_NUM_CHANNELS: Final = 16
 DEFAULT_NUM_CELLS: Final = 1
 CHEAPEST_BLOCK: Final = "mbconv_k3_e3"
+# MBConv3 3x3 of MnasNet (Tan et al., CVPR 2019), all the way. MobileNetV2's expansion of 6 learns more slowly.
+PUBLISHED_BLOCK: Final = "mbconv_k3_e3"
 FORM: Final = "+".join(["|op|op|op|"] * NUM_STAGES)
 NODE_LABELS: Final = ("in", "1", "2", "out")
 
@@ -88,6 +90,9 @@ class Mobile:
         # An identity costs nothing; where a stage begins, no block has fewer weights than the smallest.
         ops = (CHEAPEST_BLOCK if layer == 1 else SKIP for _, layer in LAYERS)
         return (Architecture(NAME, tuple(OPS.index(op) for op in ops)),)
+
+    def published(self) -> Architecture:
+        return Architecture(NAME, (OPS.index(PUBLISHED_BLOCK),) * len(LAYERS))
 
     def minimum_cost(self, macro: Macro) -> Cost:
         return least(self.cost(arch, macro) for arch in self.cheapest())

@@ -48,15 +48,15 @@ def adapt(
     prior: Annotated[
         str | None,
         typer.Option(
-            help="Id of a prior, the folder of one, or 'none' to search from scratch; the space's own if absent.",
+            help="Id of a prior, the folder of one, or 'none' for random weights; the space's own if absent.",
             show_default=False,
         ),
     ] = None,
     search: Annotated[
         Search | None,
         typer.Option(
-            help="adapt; or a baseline by the same code: the prior's mode, a random architecture, or the given one. "
-            "adapt if absent, given with --architecture.",
+            help="adapt: what promises most; supernet: by its posterior in there; or a baseline by the same code: "
+            "the prior's mode, a random architecture, or the given one. adapt if absent, given with --architecture.",
             show_default=False,
         ),
     ] = None,

@@ -37,5 +37,6 @@ def _view(space: SearchSpace) -> SpaceView:
         title=space.title,
         decisions=tuple((decision.name, decision.options) for decision in space.decisions),
         num_architectures=space.num_architectures,
+        published=space.format(space.published()),
         default_prior=default if default in bundled_cards() else None,
     )

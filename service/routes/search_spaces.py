@@ -38,5 +38,6 @@ def _view(space: SearchSpace, priors: PriorCatalog, owner: str) -> SpaceView:
         title=space.title,
         decisions=tuple((decision.name, decision.options) for decision in space.decisions),
         num_architectures=space.num_architectures,
+        published=space.format(space.published()),
         default_prior=priors.default_for(space.name, owner=owner),
     )

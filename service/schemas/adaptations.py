@@ -94,10 +94,15 @@ class AdaptationPage(Page):
 
 
 class SpaceView(Contract):
-    """A search space: what is decided, and among which options."""
+    """A search space: what is decided, and among which options.
+
+    Attributes:
+        published: The architecture that is trained where there is no prior, in the space's string form.
+    """
 
     name: str
     title: str
     decisions: tuple[tuple[str, tuple[str, ...]], ...]
     num_architectures: float
+    published: str
     default_prior: str | None = None

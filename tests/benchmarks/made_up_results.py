@@ -259,7 +259,14 @@ def put_few_steps(folder: Path, *, fresh: Mapping[int, float], complete: bool = 
 
 
 def put_adapt(folder: Path, *, seeds: int = 5) -> None:
-    levels = {"adapt": 0.6, "prior_mode": 0.57, "random": 0.6, "no_prior": 0.4, "adapt_at_32": 0.5}
+    levels = {
+        "adapt": 0.6,
+        "prior_mode": 0.57,
+        "random": 0.6,
+        "no_prior": 0.4,
+        "searched_from_scratch": 0.35,
+        "adapt_at_32": 0.5,
+    }
     runs: dict[str, list[dict[str, object]]] = {
         arm: [
             {"accuracy": level + 0.01 * (seed % (2 + len(arm) % 3)), "total_s": 50.0, "architecture": CELLS["a"]}

@@ -41,6 +41,15 @@ def test_every_valid_architecture_survives_its_json_form(space, draw_architectur
         assert space.parse(document) == arch
 
 
+def test_the_published_architecture_is_valid_connected_and_neither_the_cheapest_nor_the_dearest(
+    space, draw_architectures
+):
+    published, macro = space.published(), small_macro(space)
+    assert space.connected(published) == published
+    drawn = [space.cost(arch, macro).params for arch in draw_architectures(space, 100)]
+    assert space.minimum_cost(macro).params < space.cost(published, macro).params < max(drawn)
+
+
 def test_mask_marks_exactly_the_options_that_exist(space):
     assert len(space.decisions) == space.num_decisions == len(space.option_mask)
     assert len({decision.name for decision in space.decisions}) == space.num_decisions

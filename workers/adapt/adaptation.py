@@ -16,7 +16,7 @@ from workers.adapt.data import TaskData
 from workers.adapt.final import TrainedNetwork, accuracy_on, train_network
 from workers.adapt.knowledge import Knowledge
 from workers.adapt.limits import Feasible, Limits
-from workers.adapt.plan import NUM_FINALISTS, Speed, affordable_steps, export_seconds, given_architecture, make_plan
+from workers.adapt.plan import NUM_FINALISTS, Speed, affordable_steps, export_seconds, fixed_architecture, make_plan
 from workers.adapt.race import race, thrifty_modes
 from workers.adapt.reporter import Reporter
 from workers.adapt.search import contract
@@ -40,6 +40,10 @@ SHORTLIST: Final = 8
 # by no more than a trial scatters: both in units of that.
 LEAD: Final = 0.25
 NEAR: Final = 1.0
+PUBLISHED: Final = (
+    "Without a prior the space's published architecture was trained: searches from random weights have found none that "
+    "is better. Ask for search 'supernet' to search all the same."
+)
 NONE_FITS: Final = "No network that the prior has learned is within the limits: what makes most of them was trained."
 
 
@@ -48,8 +52,9 @@ class Adaptation:
 
     Attributes:
         plan: What will be done.
-        reference: The architecture that is given; else the prior's mode within the limits; where there is no prior, or
-            for the random baseline, one drawn uniformly.
+        reference: The architecture that is given, or published; else the prior's mode within the limits; where there is
+            no prior, or for the random baseline, one drawn uniformly.
+        is_searched: Whether the posterior is contracted in the supernet, as far as the seconds go.
         num_search_steps: Steps that the search took.
         num_learned: Images that the final training learns from: most of those that choices were made by, too.
     """
@@ -73,10 +78,10 @@ class Adaptation:
         logits_EO = uniform_logits(self.space) if prior is None else prior.arch_logits
         self._draws = slot_generator(request.seed, 0, 0, "candidates")
         # What the first head is fitted on, and to beat: the prior's mode within the limits. Without a prior, and for
-        # the random baseline, an architecture drawn uniformly. One that is given needs no other.
+        # the random baseline, an architecture drawn uniformly. One that is fixed needs no other.
         is_random = prior is None or request.search == "random"
-        given = given_architecture(request)
-        self.reference: Architecture = given or (
+        fixed = fixed_architecture(request, macro)
+        self.reference: Architecture = fixed or (
             self._random_architecture() if is_random else self.feasible.mode(logits_EO)
         )
         self.start: Start = begin(
@@ -85,12 +90,14 @@ class Adaptation:
         self.has_prior = prior is not None
         faster = choose_precision(self.start.supernet, data, self.reference)
         self._precision: Precision = "bfloat16" if group.agree(float(faster == "bfloat16")) > 0 else "float32"
-        speed = self._measure_speed(timed=self.reference if given else None)
+        speed = self._measure_speed(timed=fixed)
         self.knowledge = None
         if findings is not None and request.search == "adapt":
             self.knowledge = self._read(findings, request, speed)
             self.start = replace(self.start, arch_logits=self.knowledge.option_logits)
             self.feasible.restart()
+        is_chosen = fixed is None and request.search in ("adapt", "supernet")
+        self.is_searched = is_chosen and self.knowledge is None
         self.plan: Plan = self._make_plan(request, speed)
         self._typical_export_s = speed.export_s
         self.num_search_steps = self.num_learned = 0
@@ -109,7 +116,9 @@ class Adaptation:
                 return _unsearched(self.reference, "The architecture that was given; nothing was searched.")
             case "adapt" if self.knowledge is not None:
                 return self._choose_by_trials(self.knowledge)
-            case "adapt":
+            case "adapt" if not self.is_searched:
+                return _unsearched(self.reference, PUBLISHED)
+            case "adapt" | "supernet":
                 return self._search()
 
     def train(self, arch: Architecture) -> TrainedNetwork:

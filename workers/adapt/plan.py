@@ -149,6 +149,27 @@ def given_architecture(request: AdaptationRequest) -> Architecture | None:
     return lookup(SPACES, request.search_space, kind="search space").parse(request.architecture)
 
 
+def fixed_architecture(request: AdaptationRequest, macro: Macro) -> Architecture | None:
+    """Return what is trained without a look at the data; None where it is chosen, or a baseline's.
+
+    It is the given one, or, where there is no prior to go by, the space's published one, if that is within the limits.
+
+    Args:
+        request: What was asked; `prior` is resolved.
+        macro: The skeleton.
+
+    Raises:
+        InvalidOptionError: `given` without an architecture, or an architecture without `given`.
+        InvalidArchitectureError: The space cannot read it.
+    """
+    given = given_architecture(request)
+    if given is not None or request.search != "adapt" or (request.prior or NO_PRIOR) != NO_PRIOR:
+        return given
+    space = SPACES[request.search_space]
+    published = space.published()
+    return None if any(_exceeded(space.cost(published, macro), request)) else published
+
+
 def check_limits(smallest: Cost, request: AdaptationRequest) -> None:
     """Raise `LimitUnreachableError` if even the smallest architecture exceeds a limit."""
     for name, limit, least in _exceeded(smallest, request):
@@ -242,7 +263,8 @@ def make_plan(
     early_side = half if half >= LEAST_EARLY_SIDE and epochs < FEW_EPOCHS else macro.image_size
     search_s = choice_s = 0.0
     num_search_steps = num_candidates = 0
-    if request.search == "adapt":
+    is_chosen = request.search in ("adapt", "supernet") and fixed_architecture(request, macro) is None
+    if is_chosen:
         shares = (0.0 if reads else SEARCH_SHARE, CHOICE_SHARE)
         search_s, choice_s = (share * math.sqrt(doubt) * free_s for share in shares)
         one_step_s = speed.search_step_s + NUM_ARCH_SAMPLES * speed.path_s / CHOICE_EVERY
@@ -251,7 +273,7 @@ def make_plan(
         num_candidates = min(int(choice_s / speed.candidate_s), MAX_CANDIDATES)
         search_s, choice_s = num_search_steps * one_step_s, num_candidates * speed.candidate_s
     race_steps = 0
-    if request.search == "adapt":
+    if is_chosen:
         race_steps = int(RACE_SHARE * free_s / NUM_FINALISTS / speed.train_step_s)
         race_steps = min(race_steps, MAX_RACE_EPOCHS * steps_per_epoch) if race_steps >= MIN_RACE_STEPS else 0
     race_s = NUM_FINALISTS * race_steps * speed.train_step_s

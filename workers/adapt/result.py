@@ -81,7 +81,7 @@ class Result:
 
     def _budget_note(self) -> str:
         plan, notes = self.adaptation.plan, []
-        if plan.search == "adapt" and plan.num_search_steps == 0 and self.adaptation.knowledge is None:
+        if self.adaptation.is_searched and plan.num_search_steps == 0:
             notes.append("The budget was too short to search: the best architecture known at the start was trained.")
         elif self.adaptation.num_search_steps < plan.num_search_steps:
             notes.append(f"The search stopped at step {self.adaptation.num_search_steps} of {plan.num_search_steps}.")

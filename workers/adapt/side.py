@@ -17,7 +17,7 @@ from search_spaces.network import Network, build_network
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 from workers.adapt.limits import Feasible, Limits
-from workers.adapt.plan import BATCH_SIZE, RESOLUTIONS, export_seconds, given_architecture
+from workers.adapt.plan import BATCH_SIZE, RESOLUTIONS, export_seconds, fixed_architecture
 from workers.adapt.start import mean_seconds, num_layers
 from workers.bayes.distributions import MetaPrior
 from workers.bayes.randomness import slot_generator
@@ -100,10 +100,10 @@ def _num_train(report: DatasetReport) -> int:
 
 
 def _typical(request: AdaptationRequest, macro: Macro, prior: MetaPrior | None) -> Architecture:
-    """Return what is likely to be trained: as given, or the prior's mode within the limits, or one of median cost."""
-    given = given_architecture(request)
-    if given is not None:
-        return given
+    """Return what is likely to be trained: what is fixed, or the prior's mode within the limits, or of median cost."""
+    fixed = fixed_architecture(request, macro)
+    if fixed is not None:
+        return fixed
     space = SPACES[request.search_space]
     feasible = Feasible(space, macro, Limits(max_params=request.max_params, max_macs=request.max_macs))
     if prior is not None and request.search != "random":

@@ -7,7 +7,7 @@ from pydantic import Field
 from workers.contracts.base import Contract, Precision, StoredContract
 from workers.contracts.series import Point
 
-Search = Literal["adapt", "prior_mode", "random", "given"]
+Search = Literal["adapt", "supernet", "prior_mode", "random", "given"]
 Phase = Literal["starting", "staging", "searching", "training", "exporting", "done"]
 
 PHASES: tuple[Phase, ...] = ("starting", "staging", "searching", "training", "exporting", "done")
@@ -22,11 +22,13 @@ class AdaptationRequest(Contract):
     Attributes:
         dataset_id: A dataset of this service.
         search_space: Name of a search space.
-        prior: Id of a meta-prior, or `none` to search from random weights. Absent: the one of the
+        prior: Id of a meta-prior, or `none` to begin with random weights. Absent: the one of the
             space that was promoted last, else the bundled one, else `none`.
-        search: `adapt` contracts the posterior on this dataset; `prior_mode` takes the prior's most likely
-            architecture and `random` one drawn uniformly, both then trained like any other: the baselines. `given`
-            trains the one that `architecture` names, from the prior's weights, or from random ones without a prior.
+        search: `adapt` does what promises most: it goes by the prior's trials, or contracts the posterior of a prior
+            that made none, or trains the space's published architecture where there is no prior. `supernet` contracts
+            the posterior in any case. `prior_mode` takes the prior's most likely architecture and `random` one drawn
+            uniformly, both then trained like any other: the baselines. `given` trains the one that `architecture`
+            names, from the prior's weights, or from random ones without a prior.
         architecture: With `given`, and only then: in the space's string form.
         budget_s: Seconds from staging to manifest, over all attempts.
         max_params: Largest number of parameters of the exported network.
@@ -122,7 +124,7 @@ class Plan(StoredContract):
     is cut by the clock, and the report says so. The final training takes the seconds that are left.
 
     Attributes:
-        architecture: The one that was given, in its space's string form; None where it is searched, or a baseline's.
+        architecture: The one that was given, in its space's string form; None where it is chosen.
         flip: Whether mirrored images keep their label on this dataset, measured; only then are they mirrored.
         precision: Of the passes of search and training, measured: the faster one. What is judged is in float32.
         resolution: Side of the images in pixels, which may be below the data's own on a short budget.

@@ -101,6 +101,10 @@ def test_number_of_architectures_counts_unordered_pairs(space):
     assert space.num_architectures == float(math.prod(per_node) ** 2)
 
 
+def test_the_published_cells_are_those_of_the_paper():
+    assert SPACE.published() == SPACE.parse(DARTS_V2)
+
+
 def test_distinct_predecessors_is_a_rule_of_its_own():
     base, darts = SPACE.parse(BASE_CIFAR), SPACE.parse(DARTS_V2)
     assert SPACE.is_valid(base)

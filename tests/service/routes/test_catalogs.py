@@ -11,6 +11,7 @@ def test_every_search_space_shows_its_decisions(shared_service):
     for view in listed:
         space = SPACES[view["name"]]
         assert [name for name, _ in view["decisions"]] == [decision.name for decision in space.decisions]
+        assert space.parse(view["published"]) == space.published()
         assert shared_service.client.get(f"/v1/search-spaces/{view['name']}").json() == view
 
 

@@ -67,7 +67,9 @@ def make_attempt(store: FolderStore, digits_zip: Path) -> MakeAttempt:
         store.put_bytes(layout.dataset_archive(sha256), data)
         report = check_archive(archive, ArchiveLimits()).report
         store.put_bytes(layout.dataset_report(sha256), report.model_dump_json().encode())
-        defaults = {"prior": "none", "budget_s": 12.0, "num_workers": 0}
+        # Without a prior only a search in the supernet searches.
+        search = "adapt" if "prior" in options else "supernet"
+        defaults = {"prior": "none", "search": search, "budget_s": 12.0, "num_workers": 0}
         attempt = AttemptRequest(
             adaptation_id="a1",
             attempt=number,

@@ -16,6 +16,7 @@ from search_spaces.network import Network
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 from search_spaces.standalone.predict import Classifier
+from workers.adapt.adaptation import PUBLISHED
 from workers.adapt.attempt import run_attempt
 from workers.adapt.card import write_card
 from workers.adapt.choice import inherited_network, predict
@@ -238,6 +239,28 @@ def test_an_architecture_that_is_given_is_trained_on_the_priors_weights_and_noth
     from_prior, fresh = inherited
     assert all(torch.equal(from_prior[name], value) for name, value in loc.items())
     assert not any(torch.equal(fresh[name], value) for name, value in loc.items() if value.ndim > 1)
+
+
+def test_without_a_prior_the_published_architecture_is_trained_unless_a_limit_forbids_it(
+    store: FolderStore, make_attempt: MakeAttempt
+) -> None:
+    space = SPACES["nas_bench_201"]
+    _, metrics = run(store, make_attempt(search="adapt", budget_s=8.0))
+    assert metrics.architecture == space.format(space.published())
+    assert metrics.verdict == PUBLISHED
+    assert (metrics.candidates, metrics.searching_helped) == ((), None)
+    assert "too short" not in metrics.budget_note
+    _, within = run(store, make_attempt(number=2, search="adapt", budget_s=12.0, max_params=metrics.cost.params - 1))
+    assert within.cost.params < metrics.cost.params
+    assert within.candidates
+
+
+def test_the_supernet_can_be_searched_whatever_a_priors_trials_say(
+    store: FolderStore, make_attempt: MakeAttempt
+) -> None:
+    key = make_attempt(search="supernet", prior="nas_bench_201-v3", budget_s=25.0)
+    run(store, key)
+    assert Plan.model_validate_json(store.get_bytes(f"{key}/plan.json")).num_search_steps > 0
 
 
 @pytest.mark.parametrize(("name", "num_layers"), [("darts", 120), ("mobile", 20)])

@@ -1,5 +1,6 @@
 import pytest
 
+from search_spaces.architecture import Architecture
 from search_spaces.errors import InvalidArchitectureError, InvalidOptionError, UnknownNameError
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
@@ -10,6 +11,7 @@ from workers.adapt.plan import (
     check_request,
     choose_macro,
     choose_resolution,
+    fixed_architecture,
     make_plan,
 )
 from workers.contracts.adaptations import AdaptationRequest
@@ -106,7 +108,24 @@ def test_an_architecture_that_is_given_is_checked_before_anything_is_trained() -
             given(text, search)
 
 
-@pytest.mark.parametrize("search", ["adapt", "prior_mode", "random", "given"])
+def test_without_a_prior_nothing_is_searched_unless_the_supernet_is_asked_for() -> None:
+    published = SPACES["nas_bench_201"].published()
+    cost = SPACES["nas_bench_201"].cost(published, MACRO)
+
+    def fixed(**options: object) -> tuple[Architecture | None, bool]:
+        request = AdaptationRequest.model_validate({"prior": "none", **options})
+        plan = make_plan(
+            request, MACRO, SIZES, SPEED, remaining_s=60, flip=True, precision="float32", doubt=1.0, reads=False
+        )
+        return fixed_architecture(request, MACRO), plan.num_search_steps > 0 and plan.race_steps > 0
+
+    assert fixed() == fixed(max_params=cost.params) == fixed(max_macs=cost.macs) == (published, False)
+    assert fixed(max_params=cost.params - 1) == fixed(max_macs=cost.macs - 1) == (None, True)
+    assert fixed(search="supernet") == fixed(prior="p") == fixed(search="supernet", prior="p") == (None, True)
+    assert fixed(search="random") == fixed(search="prior_mode", prior="p") == (None, False)
+
+
+@pytest.mark.parametrize("search", ["adapt", "supernet", "prior_mode", "random", "given"])
 @pytest.mark.parametrize("remaining_s", [0.0, 3.0, 20.0, 55.0, 3600.0])
 def test_a_plan_never_spends_more_than_is_left(search: str, remaining_s: float) -> None:
     request = AdaptationRequest.model_validate({"search": search, "prior": "p"})
@@ -116,7 +135,7 @@ def test_a_plan_never_spends_more_than_is_left(search: str, remaining_s: float) 
     spent_s = plan.search_s + plan.choice_s + plan.race_s + plan.train_s
     assert spent_s <= max(0.0, remaining_s - plan.export_s) + 1e-6
     assert plan.max_train_steps >= MIN_TRAIN_STEPS
-    if search != "adapt":
+    if search not in ("adapt", "supernet"):
         assert plan.num_search_steps == plan.num_candidates == 0
 
 

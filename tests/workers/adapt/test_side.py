@@ -68,7 +68,7 @@ def chosen(timed: list[tuple[Architecture, int]], monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(side_module, "_step_seconds", step_s)
         monkeypatch.setattr(side_module, "faster_precision", lambda *_: "float32")
         monkeypatch.setattr(side_module, "export_seconds", lambda num_layers: BASE_EXPORT_S if num_layers > 5 else 0.0)
-        asked = AdaptationRequest.model_validate(request)
+        asked = AdaptationRequest.model_validate({"prior": "p" if with_prior else "none", **request})
         prior = PRIOR if with_prior else None
         device = torch.device("cpu")
         return choose_side(asked, MACRO, prior, sides, report(splits), device, lambda: BASE_EXPORT_S + free_s)
@@ -136,7 +136,7 @@ def test_the_priors_mode_is_timed_within_the_limits(
     assert SPACE.cost(within, MACRO).macs == least
 
 
-@pytest.mark.parametrize("options", [{"with_prior": False}, {"search": "random"}])
+@pytest.mark.parametrize("options", [{"with_prior": False, "search": "supernet"}, {"search": "random"}])
 def test_without_a_likely_architecture_one_of_median_cost_is_timed(
     options: dict[str, object], chosen: Callable[..., int], timed: list[tuple[Architecture, int]]
 ) -> None:
@@ -146,6 +146,13 @@ def test_without_a_likely_architecture_one_of_median_cost_is_timed(
     assert SPACE.cost(arch, MACRO).macs > SPACE.minimum_cost(MACRO).macs
 
 
+def test_without_a_prior_the_published_architecture_is_timed(
+    chosen: Callable[..., int], timed: list[tuple[Architecture, int]]
+) -> None:
+    chosen(1.0, with_prior=False)
+    assert [arch for arch, _ in timed] == [SPACE.published()]
+
+
 def test_the_given_architecture_is_timed(chosen: Callable[..., int], timed: list[tuple[Architecture, int]]) -> None:
     chosen(1.0, search="given", architecture=CELL)
 
@@ -153,7 +160,7 @@ def test_the_given_architecture_is_timed(chosen: Callable[..., int], timed: list
 
 
 def test_a_real_step_takes_longer_at_more_pixels() -> None:
-    asked, device = AdaptationRequest(), torch.device("cpu")
+    asked, device = AdaptationRequest(prior="p"), torch.device("cpu")
     slow, fast = (
         choose_side(asked, MACRO, PRIOR, SIDES, report(), device, lambda seconds=seconds: BASE_EXPORT_S + seconds)
         for seconds in (0.0, 10_000.0)
