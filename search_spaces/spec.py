@@ -179,7 +179,7 @@ class SearchSpace(Protocol):
         """Return valid architectures among which are one of least params and one of least macs, in any skeleton."""
 
     def published(self) -> Architecture:
-        """Return an architecture that its authors found good on images of many kinds: what to train knowing nothing."""
+        """Return a plain architecture of published cells or blocks: what is trained where nothing is known."""
 
     def minimum_cost(self, macro: Macro) -> Cost:
         """Return the smallest params and the smallest macs over all valid architectures, each on its own."""

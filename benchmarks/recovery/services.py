@@ -187,7 +187,7 @@ def adaptation_form(*, seed: int = 0, archive: bytes | None = None, budget_s: in
     """Return the request of an adaptation to a dataset that comes along; sent again, it makes nothing more."""
     return {
         "headers": {"Idempotency-Key": uuid.uuid4().hex},
-        "data": {"prior": "none", "seed": str(seed), "budget_s": str(budget_s)},
+        "data": {"prior": "none", "search": "supernet", "seed": str(seed), "budget_s": str(budget_s)},
         "files": {"dataset": ("shapes.zip", archive or small_zip(), "application/zip")},
     }
 

@@ -62,7 +62,9 @@ def tell(results: Results) -> Told:
 BENCHMARK: Final = Benchmark(
     name="adapt",
     title="What a minute buys on CIFAR-10",
-    about="A prior adapted (named below), against its mode, a random cell, no prior, and images at 32 pixels.",
+    about="A prior adapted (named below), against its mode, a random cell, no prior, and images at 32 pixels. "
+    "Without a prior the space's published cell is trained (`no_prior`), or one is searched from random weights "
+    "(`searched_from_scratch`).",
     files="adapt.json",
     command="make bench-adapt",
     asked={"prior": "a minute with the prior is better than without"},

@@ -131,7 +131,9 @@ def _fill(data_dir: Path, num_records: int) -> tuple[str, dict[str, Sequence[str
     dataset, _ = DatasetRecords(database).add(
         name="pets", sha256=sha256, num_bytes=len(archive), report=report, owner=LOCAL_OWNER
     )
-    request = AdaptationRequest(dataset_id=dataset.id, prior="none", budget_s=LONG_BUDGET_S).model_dump(mode="json")
+    request = AdaptationRequest(
+        dataset_id=dataset.id, prior="none", search="supernet", budget_s=LONG_BUDGET_S
+    ).model_dump(mode="json")
     result = view.result.model_dump(mode="json") if view.result else None
     artifacts = [one.model_dump(mode="json", exclude={"href"}) for one in view.artifacts] * 8
     ids: dict[str, list[str]] = {"SUCCEEDED": [], "QUEUED": []}

@@ -16,7 +16,7 @@ from search_spaces.spec import Cost, Decision, Depth, Macro, least
 DEFAULT_NUM_CHANNELS: Final = 16
 DEFAULT_NUM_CELLS: Final = 1
 CHEAPEST_BLOCK: Final = "mbconv_k3_e3"
-# MBConv3 3x3 of MnasNet (Tan et al., CVPR 2019), all the way. MobileNetV2's expansion of 6 learns more slowly.
+# MBConv3 3x3, one of MnasNet's (Tan et al., CVPR 2019), all the way. MobileNetV2's expansion of 6 learns more slowly.
 PUBLISHED_BLOCK: Final = "mbconv_k3_e3"
 FORM: Final = "+".join(["|op|op|op|"] * NUM_STAGES)
 NODE_LABELS: Final = ("in", "1", "2", "out")

@@ -55,7 +55,7 @@ def adapt(
     search: Annotated[
         Search | None,
         typer.Option(
-            help="adapt: what promises most; supernet: by its posterior in there; or a baseline by the same code: "
+            help="adapt: what promises most; supernet: search there in any case; or a baseline by the same code: "
             "the prior's mode, a random architecture, or the given one. adapt if absent, given with --architecture.",
             show_default=False,
         ),

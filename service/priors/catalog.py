@@ -118,7 +118,7 @@ class PriorCatalog:
                 "unknown prior",
                 got=prior_id,
                 expected=f"one of {known}, or 'none'",
-                todo="Name a known prior, or 'none' to search from random weights.",
+                todo="Name a known prior, or 'none' to begin with random weights.",
             ) from None
 
     def default_for(self, search_space: str, *, owner: str) -> str | None:
@@ -126,9 +126,14 @@ class PriorCatalog:
         return self._records.default_for(search_space, owner=owner) or bundled_default(search_space)
 
     def promote(self, prior_id: str, *, owner: str) -> PriorView:
-        """Make a prior the default of its space, and return it. Raises as `get`."""
-        space = self.get(prior_id, owner=owner).card.search_space
-        self._records.promote(prior_id, search_space=space, owner=owner)
+        """Make a prior the default of its space, and return it.
+
+        Raises:
+            InvalidPriorError: It has no weights that an adaptation could begin at. And as `get`.
+        """
+        card = self.get(prior_id, owner=owner).card
+        card.require_weights()
+        self._records.promote(prior_id, search_space=card.search_space, owner=owner)
         return self.view(prior_id, owner=owner)
 
     def promotions(

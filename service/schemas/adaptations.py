@@ -98,11 +98,12 @@ class SpaceView(Contract):
 
     Attributes:
         published: The architecture that is trained where there is no prior, in the space's string form.
+            None: the service is older than that.
     """
 
     name: str
     title: str
     decisions: tuple[tuple[str, tuple[str, ...]], ...]
     num_architectures: float
-    published: str
+    published: str | None = None
     default_prior: str | None = None

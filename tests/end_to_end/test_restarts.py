@@ -8,7 +8,7 @@ from workers.contracts.adaptations import AdaptationRequest
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(900)]
 
-REQUEST = AdaptationRequest(prior="none", budget_s=15)
+REQUEST = AdaptationRequest(prior="none", search="supernet", budget_s=15)
 
 
 def test_a_killed_service_finds_its_ray_and_its_job_again(serve, digits_zip):

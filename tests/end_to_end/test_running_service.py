@@ -14,7 +14,8 @@ from workers.contracts.artifacts import MEDIA_TYPES
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(900)]
 
-SHORT = AdaptationRequest(prior="none", budget_s=10, num_workers=0)
+# A search: more of the job's ways than a training alone.
+SHORT = AdaptationRequest(prior="none", search="supernet", budget_s=10, num_workers=0)
 
 
 def test_a_posted_zip_becomes_a_network_that_can_be_fetched(served, digits_zip, tmp_path):

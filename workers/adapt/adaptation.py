@@ -16,7 +16,15 @@ from workers.adapt.data import TaskData
 from workers.adapt.final import TrainedNetwork, accuracy_on, train_network
 from workers.adapt.knowledge import Knowledge
 from workers.adapt.limits import Feasible, Limits
-from workers.adapt.plan import NUM_FINALISTS, Speed, affordable_steps, export_seconds, fixed_architecture, make_plan
+from workers.adapt.plan import (
+    NUM_FINALISTS,
+    Speed,
+    affordable_steps,
+    export_seconds,
+    given_architecture,
+    make_plan,
+    takes_published,
+)
 from workers.adapt.race import race, thrifty_modes
 from workers.adapt.reporter import Reporter
 from workers.adapt.search import contract
@@ -41,8 +49,12 @@ SHORTLIST: Final = 8
 LEAD: Final = 0.25
 NEAR: Final = 1.0
 PUBLISHED: Final = (
-    "Without a prior the space's published architecture was trained: searches from random weights have found none that "
-    "is better. Ask for search 'supernet' to search all the same."
+    "Without a prior nothing is searched unless search 'supernet' is asked for: the space's published architecture was "
+    "trained."
+)
+OVER_LIMIT: Final = (
+    "Without a prior nothing is searched unless search 'supernet' is asked for: the space's published architecture is "
+    "over a limit, so what makes most of the limits was trained."
 )
 NONE_FITS: Final = "No network that the prior has learned is within the limits: what makes most of them was trained."
 
@@ -52,8 +64,8 @@ class Adaptation:
 
     Attributes:
         plan: What will be done.
-        reference: The architecture that is given, or published; else the prior's mode within the limits; where there is
-            no prior, or for the random baseline, one drawn uniformly.
+        reference: The architecture that is given, or published, or what takes that one's place; else the prior's mode
+            within the limits; for the random baseline, or a search without a prior, one drawn uniformly.
         is_searched: Whether the posterior is contracted in the supernet, as far as the seconds go.
         num_search_steps: Steps that the search took.
         num_learned: Images that the final training learns from: most of those that choices were made by, too.
@@ -80,7 +92,9 @@ class Adaptation:
         # What the first head is fitted on, and to beat: the prior's mode within the limits. Without a prior, and for
         # the random baseline, an architecture drawn uniformly. One that is fixed needs no other.
         is_random = prior is None or request.search == "random"
-        fixed = fixed_architecture(request, macro)
+        fixed = given_architecture(request)
+        if takes_published(request):
+            fixed = self.feasible.this_or_largest(self.space.published())
         self.reference: Architecture = fixed or (
             self._random_architecture() if is_random else self.feasible.mode(logits_EO)
         )
@@ -117,7 +131,9 @@ class Adaptation:
             case "adapt" if self.knowledge is not None:
                 return self._choose_by_trials(self.knowledge)
             case "adapt" if not self.is_searched:
-                return _unsearched(self.reference, PUBLISHED)
+                return _unsearched(
+                    self.reference, PUBLISHED if self.reference == self.space.published() else OVER_LIMIT
+                )
             case "adapt" | "supernet":
                 return self._search()
 

@@ -15,8 +15,7 @@ def write_card(metrics: Metrics) -> str:
     lines = [
         f"# Model card: {table_text(request.name or metrics.adaptation_id)}",
         "",
-        f"An image classifier for {metrics.plan['num_classes']} classes, made by ArchPrior: its architecture was "
-        "chosen, and its weights were trained, for one dataset.",
+        f"An image classifier for {metrics.plan['num_classes']} classes, made by ArchPrior for one dataset.",
         "",
         "| what | value |",
         "|---|---|",
@@ -53,7 +52,7 @@ def write_card(metrics: Metrics) -> str:
         "",
         "## What it learned from",
         "",
-        f"{metrics.num_train:,} images to train on and {metrics.num_query:,} held out to choose by, of the dataset "
+        f"{metrics.num_train:,} images to train on and {metrics.num_query:,} held out, of the dataset "
         f"with SHA-256 `{metrics.dataset_sha256}`{_learned(metrics)}; {metrics.skipped_images:,} unreadable ones were "
         "left out. Whoever posted it knows its terms: heed them before you pass the network on.",
         "",

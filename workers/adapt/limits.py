@@ -117,7 +117,18 @@ class Feasible:
         Raises:
             LimitUnreachableError: None does.
         """
-        arch = self._fitting_mode(logits_EO) or self._largest(self._let_in(logits_EO))
+        return self._fitting_mode(logits_EO) or self._most(self._let_in(logits_EO))
+
+    def this_or_largest(self, arch: Architecture) -> Architecture:
+        """Return an architecture if it fits; else the one that makes most of the limits, or one of the cheapest.
+
+        Raises:
+            LimitUnreachableError: None does.
+        """
+        return arch if self.fits(arch) else self._most(uniform_logits(self._space))
+
+    def _most(self, logits_EO: Tensor) -> Architecture:
+        arch = self._largest(logits_EO)
         if arch is not None:
             return arch
         # What is cheapest of all can owe it to decisions that only together save anything.

@@ -92,7 +92,7 @@ def check_request(request: AdaptationRequest, report: DatasetReport, card: Prior
 
     Raises:
         UnknownNameError: No such search space.
-        InvalidPriorError: The prior belongs to another search space.
+        InvalidPriorError: The prior belongs to another search space, or has no weights to begin at.
         InvalidOptionError: The prior's mode is asked for without a prior; or `given` without an architecture, or an
             architecture without `given`.
         InvalidArchitectureError: The given one cannot be read, or is not valid.
@@ -107,6 +107,8 @@ def check_request(request: AdaptationRequest, report: DatasetReport, card: Prior
             expected=card.search_space,
             todo="Name a prior of this search space, or 'none'.",
         )
+    if card is not None:
+        card.require_weights()
     if request.search == "prior_mode" and card is None:
         raise InvalidOptionError(
             "search 'prior_mode' without a prior",
@@ -149,25 +151,13 @@ def given_architecture(request: AdaptationRequest) -> Architecture | None:
     return lookup(SPACES, request.search_space, kind="search space").parse(request.architecture)
 
 
-def fixed_architecture(request: AdaptationRequest, macro: Macro) -> Architecture | None:
-    """Return what is trained without a look at the data; None where it is chosen, or a baseline's.
-
-    It is the given one, or, where there is no prior to go by, the space's published one, if that is within the limits.
+def takes_published(request: AdaptationRequest) -> bool:
+    """Return whether the space's published architecture is trained, or what fits in its place: `adapt` has no prior.
 
     Args:
         request: What was asked; `prior` is resolved.
-        macro: The skeleton.
-
-    Raises:
-        InvalidOptionError: `given` without an architecture, or an architecture without `given`.
-        InvalidArchitectureError: The space cannot read it.
     """
-    given = given_architecture(request)
-    if given is not None or request.search != "adapt" or (request.prior or NO_PRIOR) != NO_PRIOR:
-        return given
-    space = SPACES[request.search_space]
-    published = space.published()
-    return None if any(_exceeded(space.cost(published, macro), request)) else published
+    return request.search == "adapt" and (request.prior or NO_PRIOR) == NO_PRIOR
 
 
 def check_limits(smallest: Cost, request: AdaptationRequest) -> None:
@@ -253,7 +243,8 @@ def make_plan(
         remaining_s: Seconds of the budget that are left.
         flip: Whether mirroring keeps labels.
         precision: Of the passes.
-        doubt: Mean entropy of the prior's decisions in units of the uniform's, 0 to 1. Without a prior it is 1.
+        doubt: Mean entropy of the prior's decisions in units of the uniform's, 0 to 1. Without a prior it is 1, and so
+            it counts where the supernet is asked for.
         reads: Whether the prior's trials foretell who is good on this dataset: nothing is searched in the supernet.
     """
     export_s, free_s = _divided(sizes, speed, remaining_s)
@@ -263,9 +254,10 @@ def make_plan(
     early_side = half if half >= LEAST_EARLY_SIDE and epochs < FEW_EPOCHS else macro.image_size
     search_s = choice_s = 0.0
     num_search_steps = num_candidates = 0
-    is_chosen = request.search in ("adapt", "supernet") and fixed_architecture(request, macro) is None
+    is_chosen = request.search in ("adapt", "supernet") and not takes_published(request)
     if is_chosen:
         shares = (0.0 if reads else SEARCH_SHARE, CHOICE_SHARE)
+        doubt = 1.0 if request.search == "supernet" else doubt
         search_s, choice_s = (share * math.sqrt(doubt) * free_s for share in shares)
         one_step_s = speed.search_step_s + NUM_ARCH_SAMPLES * speed.path_s / CHOICE_EVERY
         one_step_s *= step_work(early_side, macro.image_size)

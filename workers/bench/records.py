@@ -3,11 +3,15 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Final
 
 from workers.bench.runs import Run
 from workers.contracts.adaptations import AdaptationRequest, Failure
 from workers.contracts.artifacts import Metrics
 from workers.contracts.base import Contract, StoredContract
+
+# Goes up whenever the same request comes to ask for something else, as `adapt` without a prior did.
+MEANING: Final = 2
 
 
 class Outcome(Contract):
@@ -88,7 +92,7 @@ class Order:
     def fingerprint(self) -> str:
         """A hash of all that decides what is asked; not of the code, which the outcome tells."""
         request = self.request.model_dump(mode="json")
-        parts = [request, self.dataset_sha256, self.prior_sha256, self.threads]
+        parts = [MEANING, request, self.dataset_sha256, self.prior_sha256, self.threads]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -24,11 +24,12 @@ class AdaptationRequest(Contract):
         search_space: Name of a search space.
         prior: Id of a meta-prior, or `none` to begin with random weights. Absent: the one of the
             space that was promoted last, else the bundled one, else `none`.
-        search: `adapt` does what promises most: it goes by the prior's trials, or contracts the posterior of a prior
-            that made none, or trains the space's published architecture where there is no prior. `supernet` contracts
-            the posterior in any case. `prior_mode` takes the prior's most likely architecture and `random` one drawn
-            uniformly, both then trained like any other: the baselines. `given` trains the one that `architecture`
-            names, from the prior's weights, or from random ones without a prior.
+        search: `adapt` does what promises most: it goes by the prior's trials of inherited weights, or contracts the
+            posterior of a prior that made none, or without a prior trains the space's published architecture, or what
+            makes most of the limits where that is over one. `supernet` contracts the posterior in any case.
+            `prior_mode` takes the prior's most likely architecture and `random` one drawn uniformly, both then trained
+            like any other: the baselines. `given` trains the one that `architecture` names, from the prior's weights,
+            or from random ones without a prior.
         architecture: With `given`, and only then: in the space's string form.
         budget_s: Seconds from staging to manifest, over all attempts.
         max_params: Largest number of parameters of the exported network.
@@ -124,7 +125,7 @@ class Plan(StoredContract):
     is cut by the clock, and the report says so. The final training takes the seconds that are left.
 
     Attributes:
-        architecture: The one that was given, in its space's string form; None where it is chosen.
+        architecture: The one that was given, in its space's string form; None where none was.
         flip: Whether mirrored images keep their label on this dataset, measured; only then are they mirrored.
         precision: Of the passes of search and training, measured: the faster one. What is judged is in float32.
         resolution: Side of the images in pixels, which may be below the data's own on a short budget.

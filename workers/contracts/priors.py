@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from search_spaces.registry import SPACES
 from workers.contracts.base import Contract, StoredContract
+from workers.contracts.errors import InvalidPriorError
 from workers.contracts.loss_model import TrialFindings
 
 PRIOR_ID: Final = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
@@ -74,6 +75,20 @@ class PriorCard(StoredContract):
         for learned in self.data:
             found.setdefault(learned.name, []).append(learned.terms)
         return {name: "; ".join(dict.fromkeys(terms)) for name, terms in found.items()}
+
+    def require_weights(self) -> None:
+        """Raise `InvalidPriorError` where it was made for its trials with fresh weights alone: no weights were learned.
+
+        A meta-run takes a step at least.
+        """
+        has_fresh_trials = self.trials is not None and self.trials.config.weights == "fresh"
+        if has_fresh_trials and self.num_steps <= 1 and self.parent is None:
+            raise InvalidPriorError(
+                f"prior {self.id} has learned no weights: it foretells which architecture to train from scratch",
+                got=f"{self.num_steps} step of learning",
+                expected="a prior with weights to begin at",
+                todo="Name another prior, or 'none'; `archprior recommend` goes by this one.",
+            )
 
     @model_validator(mode="after")
     def _options_of_the_space(self) -> Self:

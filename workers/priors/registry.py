@@ -81,7 +81,7 @@ class PriorRegistry:
             "unknown prior",
             got=prior_id,
             expected=f"one of {known}, or 'none'",
-            todo="Name a known prior, or 'none' to search from random weights.",
+            todo="Name a known prior, or 'none' to begin with random weights.",
         )
 
 

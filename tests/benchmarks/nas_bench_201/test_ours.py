@@ -45,7 +45,7 @@ def test_a_plan_for_the_choice_alone_takes_all_the_seconds() -> None:
     sizes = SplitSizes(train=49_000, query=1000, test=0)
     macro = replace(MACRO, num_cells=1)
     plan = make_plan(
-        AdaptationRequest(),
+        AdaptationRequest(search="supernet"),
         macro,
         sizes,
         speed,

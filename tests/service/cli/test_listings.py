@@ -16,7 +16,7 @@ def test_spaces_as_json(run_cli, last_json):
     assert views.keys() == SPACES.keys()
     for name, view in views.items():
         assert len(view.decisions) == SPACES[name].num_decisions
-        assert SPACES[name].is_valid(SPACES[name].parse(view.published))
+        assert SPACES[name].is_valid(SPACES[name].parse(view.published or ""))
         assert view.default_prior in {None, *bundled_cards()}
 
 

@@ -115,6 +115,16 @@ def test_a_limit_that_no_architecture_meets_is_refused_with_the_smallest(shared_
     refused(response, 422, "limit_unreachable")
 
 
+def test_a_prior_that_has_no_weights_to_begin_at_is_refused(shared_service):
+    asked = {"dataset_id": shared_service.dataset["id"], "prior": "nas_bench_201-deep"}
+    asks = (
+        shared_service.client.post("/v1/adaptations", json=asked),
+        shared_service.client.post("/v1/priors/nas_bench_201-deep/promote"),
+    )
+    for response in asks:
+        assert "archprior recommend" in refused(response, 422, "invalid_prior")["todo"]
+
+
 def test_a_given_architecture_is_kept_with_the_request_and_over_a_limit_refused_with_its_cost(shared_service):
     asked = {"dataset_id": shared_service.dataset["id"], "prior": "none", "search": "given", "architecture": CELL}
     view = shared_service.adapt(**asked)

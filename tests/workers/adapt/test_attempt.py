@@ -16,7 +16,7 @@ from search_spaces.network import Network
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 from search_spaces.standalone.predict import Classifier
-from workers.adapt.adaptation import PUBLISHED
+from workers.adapt.adaptation import OVER_LIMIT, PUBLISHED
 from workers.adapt.attempt import run_attempt
 from workers.adapt.card import write_card
 from workers.adapt.choice import inherited_network, predict
@@ -241,21 +241,22 @@ def test_an_architecture_that_is_given_is_trained_on_the_priors_weights_and_noth
     assert not any(torch.equal(fresh[name], value) for name, value in loc.items() if value.ndim > 1)
 
 
-def test_without_a_prior_the_published_architecture_is_trained_unless_a_limit_forbids_it(
+def test_without_a_prior_the_published_architecture_is_trained_or_what_makes_most_of_a_limit_below_it(
     store: FolderStore, make_attempt: MakeAttempt
 ) -> None:
     space = SPACES["nas_bench_201"]
     _, metrics = run(store, make_attempt(search="adapt", budget_s=8.0))
-    assert metrics.architecture == space.format(space.published())
-    assert metrics.verdict == PUBLISHED
-    assert (metrics.candidates, metrics.searching_helped) == ((), None)
-    assert "too short" not in metrics.budget_note
-    _, within = run(store, make_attempt(number=2, search="adapt", budget_s=12.0, max_params=metrics.cost.params - 1))
-    assert within.cost.params < metrics.cost.params
-    assert within.candidates
+    assert (metrics.architecture, metrics.verdict) == (space.format(space.published()), PUBLISHED)
+    limit = metrics.cost.params - 1
+    _, within = run(store, make_attempt(number=2, search="adapt", budget_s=8.0, max_params=limit))
+    assert within.verdict == OVER_LIMIT
+    assert 0.75 * limit < within.cost.params <= limit
+    for one in (metrics, within):
+        assert (one.candidates, one.searching_helped) == ((), None)
+        assert "too short" not in one.budget_note
 
 
-def test_the_supernet_can_be_searched_whatever_a_priors_trials_say(
+def test_the_supernet_is_searched_where_that_is_asked_for_although_trials_would_choose(
     store: FolderStore, make_attempt: MakeAttempt
 ) -> None:
     key = make_attempt(search="supernet", prior="nas_bench_201-v3", budget_s=25.0)
@@ -270,6 +271,8 @@ def test_the_other_spaces_go_the_same_way(
     _, metrics = run(store, make_attempt(search_space=name, budget_s=15.0, resolution=16))
     space = SPACES[name]
     assert space.is_valid(space.parse(metrics.architecture))
+    _, plain = run(store, make_attempt(number=2, search="adapt", search_space=name, budget_s=15.0, resolution=16))
+    assert space.parse(plain.architecture) == space.published()
     # The export of many layers takes longer, and as much is set aside for it.
     assert metrics.plan["export_s"] > export_seconds(num_layers)
 

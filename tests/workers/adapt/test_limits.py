@@ -95,3 +95,17 @@ def test_below_all_that_a_prior_has_learned_the_mode_makes_most_of_the_limit(spa
         taken.append((space.cost(arch, MACRO).params - low) / (limit - low))
     assert max(taken) <= 1
     assert min(taken) > 0.5, taken
+
+
+def test_an_architecture_over_a_limit_gives_way_to_what_makes_most_of_it(space_name: str) -> None:
+    space = SPACES[space_name]
+    published = space.published()
+    cost = space.cost(published, MACRO)
+    assert Feasible(space, MACRO, Limits()).this_or_largest(published) == published
+    assert Feasible(space, MACRO, Limits(max_macs=cost.macs)).this_or_largest(published) == published
+    limits = Limits(max_macs=cost.macs - 1)
+    instead = Feasible(space, MACRO, limits).this_or_largest(published)
+    assert 0.8 * cost.macs < space.cost(instead, MACRO).macs < cost.macs
+    least = space.minimum_cost(MACRO)
+    with pytest.raises(LimitUnreachableError):
+        Feasible(space, MACRO, Limits(max_params=least.params - 1)).this_or_largest(published)

@@ -1,6 +1,5 @@
 import pytest
 
-from search_spaces.architecture import Architecture
 from search_spaces.errors import InvalidArchitectureError, InvalidOptionError, UnknownNameError
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
@@ -11,13 +10,13 @@ from workers.adapt.plan import (
     check_request,
     choose_macro,
     choose_resolution,
-    fixed_architecture,
     make_plan,
 )
 from workers.contracts.adaptations import AdaptationRequest
 from workers.contracts.datasets import DatasetReport
 from workers.contracts.errors import InvalidDatasetError, InvalidPriorError, LimitUnreachableError
 from workers.contracts.priors import MacroSpec, PriorCard
+from workers.priors.registry import bundled_cards
 
 SPEED = Speed(search_step_s=0.02, path_s=0.01, candidate_s=0.2, train_step_s=0.05, forward_s=1e-4, export_s=5.0)
 SIZES = SplitSizes(train=5000, query=500, test=1000)
@@ -79,6 +78,11 @@ def test_requests_that_cannot_end_well_are_refused_with_the_way_out() -> None:
         check_request(AdaptationRequest(search_space="nasnet"), report(), None)
     with pytest.raises(InvalidPriorError, match="belongs to search space darts"):
         check_request(AdaptationRequest(), report(), card("darts"))
+    deep = bundled_cards()["nas_bench_201-deep"]
+    with pytest.raises(InvalidPriorError, match=r"has learned no weights.*archprior recommend"):
+        check_request(AdaptationRequest(prior=deep.id), report(), deep)
+    for learned in ({"num_steps": 2}, {"parent": "nas_bench_201-v3"}):
+        check_request(AdaptationRequest(prior=deep.id), report(), deep.model_copy(update=learned))
     with pytest.raises(InvalidOptionError, match="without a prior"):
         check_request(AdaptationRequest(search="prior_mode", prior="none"), report(), None)
     with pytest.raises(LimitUnreachableError, match=r"at least \d+"):
@@ -109,20 +113,18 @@ def test_an_architecture_that_is_given_is_checked_before_anything_is_trained() -
 
 
 def test_without_a_prior_nothing_is_searched_unless_the_supernet_is_asked_for() -> None:
-    published = SPACES["nas_bench_201"].published()
-    cost = SPACES["nas_bench_201"].cost(published, MACRO)
-
-    def fixed(**options: object) -> tuple[Architecture | None, bool]:
-        request = AdaptationRequest.model_validate({"prior": "none", **options})
+    def is_searched(doubt: float = 1.0, **options: object) -> bool:
+        request = AdaptationRequest.model_validate(options)
         plan = make_plan(
-            request, MACRO, SIZES, SPEED, remaining_s=60, flip=True, precision="float32", doubt=1.0, reads=False
+            request, MACRO, SIZES, SPEED, remaining_s=60, flip=True, precision="float32", doubt=doubt, reads=False
         )
-        return fixed_architecture(request, MACRO), plan.num_search_steps > 0 and plan.race_steps > 0
+        assert (plan.num_search_steps > 0) == (plan.num_candidates > 0)
+        return plan.num_search_steps > 0 and plan.race_steps > 0
 
-    assert fixed() == fixed(max_params=cost.params) == fixed(max_macs=cost.macs) == (published, False)
-    assert fixed(max_params=cost.params - 1) == fixed(max_macs=cost.macs - 1) == (None, True)
-    assert fixed(search="supernet") == fixed(prior="p") == fixed(search="supernet", prior="p") == (None, True)
-    assert fixed(search="random") == fixed(search="prior_mode", prior="p") == (None, False)
+    assert not any(is_searched(prior=prior) for prior in ("none", None))
+    assert is_searched(prior="p")
+    assert not is_searched(prior="p", doubt=0.0)
+    assert all(is_searched(search="supernet", prior=prior, doubt=0.0) for prior in ("none", "p"))
 
 
 @pytest.mark.parametrize("search", ["adapt", "supernet", "prior_mode", "random", "given"])
