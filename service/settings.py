@@ -36,7 +36,8 @@ class Settings(BaseSettings):
         ray_token_path: File that holds it, in place of `ray_token`; Ray's own variable.
         dashboard_url: Where people reach that cluster's dashboard. Absent: at `ray_address`.
         ray_num_cpus: CPUs of the local Ray. Absent: all of this machine.
-        max_submitted_jobs: Adaptations that run at once; the others stay QUEUED. Absent: as many as find CPUs.
+        max_submitted_jobs: Adaptations that are handed to Ray at once; the others stay QUEUED. They run as far as Ray
+            finds CPUs for them, up to four for each worker. Absent: as many as find CPUs.
         max_meta_runs: Meta-runs that learn at once, and comparisons that run at once; the others stay QUEUED.
         max_attempts: Attempts before a job that keeps failing without a word counts as failed; those that the cluster
             lost do not count. Of a meta-run, those since its last new checkpoint.

@@ -209,7 +209,7 @@ def _origin(benchmark: Benchmark, file: File) -> str:
     parts = [
         f"[{file.name}]({RESULTS_LINK}/{file.name})",
         f"`{benchmark.command}`",
-        f"ran as `{origin.command}`" if origin.command else "",
+        f"was called then `{origin.command}`" if origin.command else "",
         f"{machine.cpus} CPUs{f' ({machine.processor})' if machine.processor else ''}" if machine.cpus else "",
         f"{machine.threads} threads" if machine.threads else "",
         f"{machine.memory_gb:g} GB" if machine.memory_gb else "",

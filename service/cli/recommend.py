@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # The bundled prior whose trials began with fresh weights.
 PRIOR: Final = "nas_bench_201-deep"
+# Of a dataset's description: how long will be trained.
+LENGTH: Final = "training_steps"
 
 
 class TriedView(Contract):
@@ -70,11 +72,11 @@ def recommend(
             expected="trials with fresh weights",
             todo="Learn one by `archprior meta-train` with trials.weights 'fresh', or use `archprior adapt`.",
         )
-    if train_steps is not None and len(set(card.trials.config.num_steps_shares)) == 1:
+    if train_steps is not None and LENGTH not in card.trials.chooses.context:
         raise InvalidOptionError(
-            f"--train-steps: prior {card.id} made trials of one length, and cannot tell what changes with it",
+            f"--train-steps: the trials of prior {card.id} show no effect of the length of a training",
             got=train_steps,
-            todo="Leave it out, or learn a prior with several trials.num_steps_shares.",
+            todo="Leave it out, or learn a prior with more trials, of several trials.num_steps_shares.",
         )
     import torch  # takes seconds, and comes with what follows
 

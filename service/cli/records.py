@@ -46,6 +46,8 @@ def tell_adaptation(view: AdaptationView, *, as_json: bool) -> None:
     _show(view)
     if view.error is not None:
         stdout().print(f"error: {view.error.detail or view.error.title}", markup=False, soft_wrap=True)
+        if view.error.todo:
+            stdout().print(view.error.todo, markup=False, soft_wrap=True)
 
 
 def _show(*views: AdaptationView) -> None:

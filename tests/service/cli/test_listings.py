@@ -58,6 +58,16 @@ def test_an_unknown_id_is_an_error(run_cli, last_json, running, command):
     assert result.stderr == "error: no such adaptation: nobody\n"
 
 
+def test_the_status_of_one_that_failed_says_what_to_do(run_cli, last_json, running, archive, tmp_path):
+    run_cli("adapt", archive, "--server", running, "--name", "fails", "--out", tmp_path / "out", "--quiet")
+    failed = last_json(run_cli("list", "--server", running, "--state", "FAILED", "--json"))["items"]
+    told = [
+        run_cli("status", one["id"], "--server", running).stdout for one in failed if one["request"]["name"] == "fails"
+    ]
+    assert told
+    assert all("Raise --max-params." in text for text in told)
+
+
 @pytest.mark.parametrize("arguments", [(), ("no-such-command",), ("adapt",), ("inspect",)])
 def test_usage_errors_exit_with_2(run_cli, arguments):
     result = run_cli(*arguments)
