@@ -9,6 +9,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from benchmarks.results_page.reading import Interval
 
@@ -85,6 +86,9 @@ def draw_curves(panels: Mapping[str, Sequence[Curve]], x_label: str, y_label: st
             x, y, error = zip(*curve.points, strict=True)
             axes.errorbar(x, y, yerr=error, color=f"C{number}", marker="o", capsize=3, label=curve.label)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_title(name)
         axes.set_xlabel(x_label)
         axes.grid(visible=True, alpha=0.3)
