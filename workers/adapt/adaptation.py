@@ -16,15 +16,7 @@ from workers.adapt.data import TaskData
 from workers.adapt.final import TrainedNetwork, accuracy_on, train_network
 from workers.adapt.knowledge import Knowledge
 from workers.adapt.limits import Feasible, Limits
-from workers.adapt.plan import (
-    NUM_FINALISTS,
-    Speed,
-    affordable_steps,
-    export_seconds,
-    given_architecture,
-    make_plan,
-    takes_published,
-)
+from workers.adapt.plan import NUM_FINALISTS, Speed, affordable_steps, export_seconds, make_plan
 from workers.adapt.race import race, thrifty_modes
 from workers.adapt.reporter import Reporter
 from workers.adapt.search import contract
@@ -92,9 +84,7 @@ class Adaptation:
         # What the first head is fitted on, and to beat: the prior's mode within the limits. Without a prior, and for
         # the random baseline, an architecture drawn uniformly. One that is fixed needs no other.
         is_random = prior is None or request.search == "random"
-        fixed = given_architecture(request)
-        if takes_published(request):
-            fixed = self.feasible.this_or_largest(self.space.published())
+        fixed = self.feasible.fixed(request)
         self.reference: Architecture = fixed or (
             self._random_architecture() if is_random else self.feasible.mode(logits_EO)
         )

@@ -18,7 +18,9 @@ from torch import Tensor
 
 from search_spaces.architecture import Architecture
 from search_spaces.spec import Cost, Macro, SearchSpace
+from workers.adapt.plan import given_architecture, takes_published
 from workers.bayes.relaxation import sample_choices
+from workers.contracts.adaptations import AdaptationRequest
 from workers.contracts.errors import LimitUnreachableError
 from workers.priors.model import possible_options, uniform_logits
 
@@ -126,6 +128,21 @@ class Feasible:
             LimitUnreachableError: None does.
         """
         return arch if self.fits(arch) else self._most(uniform_logits(self._space))
+
+    def fixed(self, request: AdaptationRequest) -> Architecture | None:
+        """Return what is trained without a look at the data: the given or published one; None where one is chosen.
+
+        Args:
+            request: What was asked, with these limits; `prior` is resolved.
+
+        Raises:
+            InvalidOptionError: `given` without an architecture, or an architecture without `given`.
+            InvalidArchitectureError: The space cannot read the given one.
+            LimitUnreachableError: Nothing is within the limits.
+        """
+        return (
+            self.this_or_largest(self._space.published()) if takes_published(request) else given_architecture(request)
+        )
 
     def _most(self, logits_EO: Tensor) -> Architecture:
         arch = self._largest(logits_EO)

@@ -17,7 +17,7 @@ from search_spaces.network import Network, build_network
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 from workers.adapt.limits import Feasible, Limits
-from workers.adapt.plan import BATCH_SIZE, RESOLUTIONS, export_seconds, given_architecture, takes_published
+from workers.adapt.plan import BATCH_SIZE, RESOLUTIONS, export_seconds
 from workers.adapt.start import mean_seconds, num_layers
 from workers.bayes.distributions import MetaPrior
 from workers.bayes.randomness import slot_generator
@@ -101,13 +101,11 @@ def _num_train(report: DatasetReport) -> int:
 
 def _typical(request: AdaptationRequest, macro: Macro, prior: MetaPrior | None) -> Architecture:
     """Return what is likely to be trained: the given or published one, the prior's mode, or one of median cost."""
-    given = given_architecture(request)
-    if given is not None:
-        return given
     space = SPACES[request.search_space]
     feasible = Feasible(space, macro, Limits(max_params=request.max_params, max_macs=request.max_macs))
-    if takes_published(request):
-        return feasible.this_or_largest(space.published())
+    fixed = feasible.fixed(request)
+    if fixed is not None:
+        return fixed
     if prior is not None and request.search != "random":
         return feasible.mode(prior.arch_logits)
     generator = slot_generator(request.seed, 0, 0, "side")
