@@ -36,9 +36,9 @@ def train_network(
     on_step: Callable[[int, float], None],
     on_point: Callable[[int], None] = lambda _: None,
 ) -> TrainedNetwork:
-    """Train with SGD; the rate rises, then falls along a cosine over the steps or the seconds, whichever run out first.
+    """Train; the rates rise, then fall along a cosine over the steps or the seconds, whichever run out first.
 
-    So the rate has reached zero when the time is up, however slow the machine turned out to be. The first two thirds
+    So they have reached zero when the time is up, however slow the machine turned out to be. The first two thirds
     see images at the plan's early resolution: progressive resizing, as in fast.ai's entry to DAWNBench (2018).
 
     Args:

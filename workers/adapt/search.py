@@ -131,7 +131,7 @@ def _weights_step(
     # Which parameters have a gradient follows from the path, which all ranks share.
     reached = [p for p in parameters if p.grad is not None]
     group.average([p.grad for p in reached if p.grad is not None])
-    step_if_finite(optimizer, torch.nn.utils.clip_grad_norm_(reached, CLIP))
+    step_if_finite(torch.nn.utils.clip_grad_norm_(reached, CLIP), optimizer)
     return float(loss.detach())
 
 

@@ -60,6 +60,8 @@ class MetaConfig(StoredContract):
         inner_weight_kl, inner_arch_kl: lambda_w and lambda_z of the inner objective.
         weight_scale: sigma of the prior over weights, before it is learned (`gaussian`) or for good (`delta`).
         lr: Peak rate on the prior's weights: linear rise over `lr_rise_steps`, then a cosine to zero at `num_steps`.
+        muon_lr: Peak rate of Muon on the kernels that mix channels, on the same schedule. 0: they learn by SGD at `lr`,
+            as all other weights do.
         arch_lr: Rate on the prior's option logits, and on the scales of gaussian weights (Adam). 0: they stay, and
             weights learn along one path a slot.
         arch_entropy: Nats of loss that a nat of a decision's entropy is worth: keeps the choices from being surer than
@@ -111,6 +113,7 @@ class MetaConfig(StoredContract):
     inner_arch_kl: float = Field(0.0, ge=0)
     weight_scale: float = Field(0.1, gt=0)
     lr: float = Field(0.1, gt=0)
+    muon_lr: float = Field(0.0, ge=0)
     lr_rise_steps: int = Field(200, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)

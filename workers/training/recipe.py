@@ -1,7 +1,7 @@
 """How a network is trained, wherever one is: for a moment in a trial or a race, and in the end.
 
-One recipe for all three, so that what is judged is what will be exported: SGD with Nesterov's momentum, a rate that
-rises, then falls along a cosine to zero, weight decay on matrices, gradients clipped.
+One recipe for all three, so that what is judged is what will be exported: Muon for kernels that mix channels, SGD with
+Nesterov's momentum for all else, rates that rise, then fall along a cosine to zero, gradients clipped.
 """
 
 import math
@@ -14,10 +14,13 @@ from torch import Tensor
 
 from search_spaces.network import Network
 from workers.contracts.base import Precision
+from workers.training.muon import Muon, mixes_channels
 from workers.training.precision import passes_in
 
 LR: Final = 0.05
+MUON_LR: Final = 0.045
 MOMENTUM: Final = 0.9
+# Of what SGD trains and has two dimensions or more: shrinking a batch norm's scale or a bias regularizes nothing.
 WEIGHT_DECAY: Final = 5e-4
 RISE: Final = 0.05
 CLIP: Final = 5.0
@@ -34,12 +37,14 @@ class Trainer:
     def __init__(self, network: Network, precision: Precision = "float32") -> None:
         self._network, self._precision = network.train(), precision
         self._parameters = list(network.parameters())
-        # Weight decay on matrices only: shrinking a batch norm's scale or a bias regularizes nothing.
+        others = [p for p in self._parameters if not mixes_channels(p)]
         groups = [
-            {"params": [p for p in self._parameters if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
-            {"params": [p for p in self._parameters if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for p in others if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
+            {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        self._optimizer = torch.optim.SGD(groups, lr=LR, momentum=MOMENTUM, nesterov=True)
+        sgd = torch.optim.SGD(groups, lr=LR, momentum=MOMENTUM, nesterov=True)
+        muon = Muon([p for p in self._parameters if mixes_channels(p)], lr=MUON_LR, momentum=MOMENTUM)
+        self._peaks = {sgd: LR, muon: MUON_LR}
 
     def step(
         self,
@@ -56,29 +61,34 @@ class Trainer:
         Args:
             images: Normalized [N, 3, R, R].
             labels: [N].
-            progress: Share of the training that is done, 0 to 1: decides the rate.
+            progress: Share of the training that is done, 0 to 1: decides the rates.
             average: Replaces gradients by their means over those that train together.
         """
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate(progress)
-        self._optimizer.zero_grad(set_to_none=True)
+        for optimizer, peak in self._peaks.items():
+            for group in optimizer.param_groups:
+                group["lr"] = peak * share_of_peak(progress)
+            optimizer.zero_grad(set_to_none=True)
         with passes_in(self._precision, images.device):
             logits_NK = self._network(images)
         loss = F.cross_entropy(logits_NK.float(), labels)
         loss.backward()
         average([p.grad for p in self._parameters if p.grad is not None])
-        step_if_finite(self._optimizer, torch.nn.utils.clip_grad_norm_(self._parameters, CLIP))
+        step_if_finite(torch.nn.utils.clip_grad_norm_(self._parameters, CLIP), *self._peaks)
         return float(loss.detach())
 
 
-def rate(progress: float) -> float:
-    """Return the learning rate when a share of the training is done: a linear rise, then a cosine to zero."""
-    return LR * min(1.0, progress / RISE + 0.01) * 0.5 * (1 + math.cos(math.pi * progress))
+def share_of_peak(progress: float) -> float:
+    """Return the share of its peak that a rate has when a share of the training is done.
+
+    A linear rise, then a cosine to zero.
+    """
+    return min(1.0, progress / RISE + 0.01) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def step_if_finite(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
+def step_if_finite(norm: Tensor, *optimizers: torch.optim.Optimizer) -> None:
     """Take the step; where the gradient's norm is not finite, leave it out and forget the momentum."""
-    if bool(torch.isfinite(norm)):
-        optimizer.step()
-    else:
-        optimizer.state.clear()
+    for optimizer in optimizers:
+        if bool(torch.isfinite(norm)):
+            optimizer.step()
+        else:
+            optimizer.state.clear()

@@ -30,14 +30,15 @@ META_CONFIG = """{"schema_version":1,"search_space":"nas_bench_201","macro":{"sk
         "path_sampling":"independent","mode_share":0.0,"choice_share":0.0,"label_smoothing":0.0,"num_support":128,
         "num_query":128,"num_inner_steps":4,"inner_lr":0.01,"inner_head_lr":0.1,"inner_arch_lr":0.0,
         "inner_scale_lr":0.0,"num_arch_samples":2,"temperature":1.0,"weight_kl":0.0,"arch_kl":0.0,
-        "inner_weight_kl":0.0,"inner_arch_kl":0.0,"weight_scale":0.1,"lr":0.1,"lr_rise_steps":200,
-        "momentum":0.9,"weight_decay":0.0001,"arch_lr":0.02,"arch_entropy":0.0,"clip":5.0,"flip":true,"precision":"float32",
+        "inner_weight_kl":0.0,"inner_arch_kl":0.0,"weight_scale":0.1,"lr":0.1,"muon_lr":0.0,
+        "lr_rise_steps":200,"momentum":0.9,"weight_decay":0.0001,"arch_lr":0.02,"arch_entropy":0.0,"clip":5.0,"flip":true,"precision":"float32",
         "trials":null,"evaluate_every":500,"checkpoint_every":500}"""
 
 # Of a configuration, as they stand in it; older ones lack them.
 NEWER_OPTIONS = (
     '"architectures":[],',
     '"path_sampling":"independent","mode_share":0.0,"choice_share":0.0,"label_smoothing":0.0,',
+    '"muon_lr":0.0,',
     '"arch_entropy":0.0,',
     '"trials":null,',
 )

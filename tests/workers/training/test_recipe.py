@@ -9,7 +9,8 @@ from torch import Tensor
 
 from search_spaces.network import Network, build_network
 from search_spaces.registry import SPACES
-from workers.training.recipe import LR, RISE, WEIGHT_DECAY, Trainer, rate
+from workers.training.muon import mixes_channels
+from workers.training.recipe import LR, RISE, WEIGHT_DECAY, Trainer, share_of_peak
 
 SPACE = SPACES["nas_bench_201"]
 IMAGES = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -23,11 +24,11 @@ def network() -> Network:
     return build_network(arch, macro, generator=torch.Generator().manual_seed(0))
 
 
-def test_the_rate_rises_then_falls_to_zero() -> None:
-    assert 0 < rate(0.0) < 0.05 * LR
-    assert rate(RISE) == pytest.approx(LR * 0.5 * (1 + math.cos(math.pi * RISE)))
-    assert rate(0.5) == pytest.approx(LR / 2)
-    assert rate(1.0) == 0
+def test_rates_rise_then_fall_to_zero() -> None:
+    assert 0 < share_of_peak(0.0) < 0.05
+    assert share_of_peak(RISE) == pytest.approx(0.5 * (1 + math.cos(math.pi * RISE)))
+    assert share_of_peak(0.5) == pytest.approx(0.5)
+    assert share_of_peak(1.0) == 0
 
 
 def test_steps_lower_the_loss(network: Network) -> None:
@@ -36,7 +37,7 @@ def test_steps_lower_the_loss(network: Network) -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_only_matrices_decay(network: Network) -> None:
+def test_only_the_classifiers_matrix_decays(network: Network) -> None:
     def no_gradient(gradients: list[Tensor]) -> None:
         for gradient in gradients:
             gradient.zero_()
@@ -44,7 +45,9 @@ def test_only_matrices_decay(network: Network) -> None:
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     Trainer(network).step(IMAGES, LABELS, 0.5, average=no_gradient)
     for name, p in network.named_parameters():
-        shrunk = before[name] * (1 - rate(0.5) * WEIGHT_DECAY * 1.9) if p.ndim > 1 else before[name]
+        decays = p.ndim > 1 and not mixes_channels(p)
+        assert decays == (name == "classifier.weight")
+        shrunk = before[name] * (1 - 0.5 * LR * WEIGHT_DECAY * 1.9) if decays else before[name]
         torch.testing.assert_close(p.detach(), shrunk)
 
 

@@ -19,6 +19,7 @@ from workers.bayes.relaxation import entropy_gradient
 from workers.contracts.errors import CheckpointMismatchError, NewerFormatError
 from workers.contracts.meta_config import MetaConfig
 from workers.priors.model import HEAD_NAMES, fresh_prior, full_macro, options_of, possible_options, ruled_out
+from workers.training.muon import Muon, mixes_channels
 
 CHECKPOINT = "checkpoint.pt"
 # Of that file; one that says none is of version 1.
@@ -73,8 +74,15 @@ class MetaState:
         self._arch_logits = logits_EO.requires_grad_()
         self._loc = {name: value.clone().requires_grad_() for name, value in {**fresh.loc, **heads}.items()}
         self._log_scale = {name: value.clone().requires_grad_() for name, value in fresh.log_scale.items()}
+        self._kernels = [name for name, value in self._loc.items() if config.muon_lr and mixes_channels(value)]
         self._weights_optimizer = torch.optim.SGD(
-            self._loc.values(), lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0
+            [value for name, value in self._loc.items() if name not in self._kernels],
+            lr=config.lr,
+            momentum=config.momentum,
+            nesterov=config.momentum > 0,
+        )
+        self._kernel_optimizer = Muon(
+            [self._loc[name] for name in self._kernels], lr=config.muon_lr, momentum=config.momentum
         )
         self._choice_optimizer = torch.optim.Adam([self._arch_logits, *self._log_scale.values()], lr=config.arch_lr)
 
@@ -102,9 +110,13 @@ class MetaState:
     @property
     def lr(self) -> float:
         """The rate on the weights at this step."""
+        return self.config.lr * self._share_of_lr
+
+    @property
+    def _share_of_lr(self) -> float:
         config = self.config
         rise = min(1.0, (self.step + 1) / max(1, config.lr_rise_steps))
-        return config.lr * rise * 0.5 * (1 + math.cos(math.pi * self.step / config.num_steps))
+        return rise * 0.5 * (1 + math.cos(math.pi * self.step / config.num_steps))
 
     def apply(self, mean: MeanGradient) -> StepLog:
         """Take one optimizer step along an aggregated gradient, clipped per group.
@@ -114,13 +126,17 @@ class MetaState:
         """
         groups = {key.partition("/")[0] for key in mean.arrays}
         arrays, norms = clip_per_group(mean.arrays, dict.fromkeys(groups, self.config.clip))
-        decay = self.config.weight_decay
+        config = self.config
         for name, parameter in self._loc.items():
             gradient = arrays.get(f"loc/{name}")
-            parameter.grad = None if gradient is None else gradient.add(parameter.detach(), alpha=decay)
-        for group in self._weights_optimizer.param_groups:
-            group["lr"] = self.lr
-        self._weights_optimizer.step()
+            if gradient is not None and name not in self._kernels:
+                gradient = gradient.add(parameter.detach(), alpha=config.weight_decay)
+            parameter.grad = gradient
+        optimizers = {self._weights_optimizer: config.lr, self._kernel_optimizer: config.muon_lr}
+        for optimizer, lr in optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = lr * self._share_of_lr
+            optimizer.step()
         if not self.warming_up:
             self._arch_logits.grad = self._slope_of_choices(arrays["arch_logits"])
             for name, scale in self._log_scale.items():
@@ -156,6 +172,7 @@ class MetaState:
                 "loc": {name: value.detach() for name, value in self._loc.items()},
                 "log_scale": {name: value.detach() for name, value in self._log_scale.items()},
                 "weights_optimizer": self._weights_optimizer.state_dict(),
+                "kernel_optimizer": self._kernel_optimizer.state_dict(),
                 "choice_optimizer": self._choice_optimizer.state_dict(),
             },
             partial,
@@ -186,6 +203,8 @@ class MetaState:
         _fill(self._loc, saved["loc"], path)
         _fill(self._log_scale, saved["log_scale"], path)
         self._weights_optimizer.load_state_dict(saved["weights_optimizer"])
+        if self._kernels:
+            self._kernel_optimizer.load_state_dict(saved["kernel_optimizer"])
         self._choice_optimizer.load_state_dict(saved["choice_optimizer"])
         self.step = saved["step"]
 

@@ -19,9 +19,11 @@ def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.parametrize("muon_lr", [0.0, 0.02])
 def test_a_run_resumed_from_its_checkpoint_is_the_same_bit_for_bit(
-    config: MetaConfig, classes: ClassImages, tmp_path: Path
+    muon_lr: float, config: MetaConfig, classes: ClassImages, tmp_path: Path
 ) -> None:
+    config = config.model_copy(update={"muon_lr": muon_lr})
     whole = meta_train(config, classes, classes, tmp_path / "whole")
     for pause in (1, 4, 5, 9):
         parts = meta_train(config, classes, classes, tmp_path / "parts", num_steps=pause)
@@ -56,6 +58,22 @@ def test_the_choices_stay_uniform_during_the_warm_up_and_learn_after_it(
     assert torch.equal(before, torch.zeros(6, 5))
     after = meta_train(config, classes, None, tmp_path).prior.arch_logits
     assert not torch.equal(before, after)
+
+
+def test_muon_changes_how_kernels_learn_and_at_its_own_rate(
+    config: MetaConfig, classes: ClassImages, tmp_path: Path
+) -> None:
+    def learned(muon_lr: float) -> Mapping[str, Tensor]:
+        chosen = config.model_copy(update={"muon_lr": muon_lr, "lr_rise_steps": 0})
+        return meta_train(chosen, classes, None, tmp_path / str(muon_lr), num_steps=1).prior.loc
+
+    start = MetaState(config, classes.class_names).prior.loc
+    by_sgd, slow, fast = learned(0.0), learned(0.01), learned(0.02)
+    other = {name for name in start if not torch.equal(by_sgd[name], fast[name])}
+    assert other
+    assert all(start[name].ndim == 4 for name in other)
+    for name in other:
+        torch.testing.assert_close(fast[name] - start[name], 2 * (slow[name] - start[name]))
 
 
 def test_losses_fall_while_the_heads_stay(config: MetaConfig, classes: ClassImages, tmp_path: Path) -> None:

@@ -1,0 +1,68 @@
+"""Steps with singular values near one."""
+
+import pytest
+import torch
+from torch import nn
+
+from search_spaces.network import build_network
+from search_spaces.registry import SPACES
+from workers.training.muon import Muon, mixes_channels, orthogonal
+
+
+def drawn(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("shape", [(2, 16, 144), (1, 64, 16), (3, 8, 8)])
+def test_singular_values_come_near_one_and_their_vectors_stay(shape: tuple[int, int, int]) -> None:
+    matrices = drawn(*shape)
+    u, values, v = torch.linalg.svd(matrices, full_matrices=False)
+    found = torch.diagonal(u.mT @ orthogonal(matrices) @ v.mT, dim1=1, dim2=2)
+    large = found[values > 0.1 * values[:, :1]]
+    assert 0.6 < float(large.min()) <= float(large.max()) < 1.3
+    torch.testing.assert_close(u @ torch.diag_embed(found) @ v, orthogonal(matrices), atol=1e-4, rtol=0)
+
+
+def test_it_agrees_with_torchs_own() -> None:
+    ours, theirs = nn.Parameter(drawn(8, 3, 3, 3)), nn.Parameter(drawn(8, 27))
+    optimizers = Muon([ours], lr=0.1, momentum=0.9), torch.optim.Muon([theirs], lr=0.1, momentum=0.9, weight_decay=0.0)
+    before = theirs.detach().clone()
+    for seed in range(3):
+        gradient = torch.randn(8, 27, generator=torch.Generator().manual_seed(seed))
+        ours.grad, theirs.grad = gradient.view_as(ours).clone(), gradient.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    moved = float((theirs.detach() - before).norm())
+    assert float((ours.detach().flatten(1) - theirs.detach()).norm()) < 0.02 * moved
+
+
+def test_matrices_of_one_shape_do_not_mix() -> None:
+    def after(gradients: list[torch.Tensor]) -> list[torch.Tensor]:
+        parameters = [nn.Parameter(torch.zeros(4, 6)) for _ in gradients]
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient.clone()
+        Muon(parameters, lr=0.1).step()
+        return [parameter.detach() for parameter in parameters]
+
+    gradients = list(drawn(2, 4, 6))
+    together = after(gradients)
+    torch.testing.assert_close(together, [after([gradient])[0] for gradient in gradients])
+
+
+def test_what_has_no_gradient_stays_and_decay_shrinks() -> None:
+    idle, decaying = nn.Parameter(drawn(4, 6)), nn.Parameter(drawn(4, 6))
+    decaying.grad = torch.zeros(4, 6)
+    Muon([idle, decaying], lr=0.1, weight_decay=0.5).step()
+    torch.testing.assert_close(idle.detach(), drawn(4, 6))
+    torch.testing.assert_close(decaying.detach(), 0.95 * drawn(4, 6))
+
+
+def test_kernels_from_several_channels_are_its_matrices() -> None:
+    space = SPACES["darts"]
+    network = build_network(space.published(), space.default_macro(num_classes=3, image_size=16))
+    chosen = {name: p.shape for name, p in network.named_parameters() if mixes_channels(p)}
+    assert chosen
+    assert all(len(shape) == 4 and shape[1] > 1 for shape in chosen.values())
+    left = [p for p in network.parameters() if not mixes_channels(p)]
+    assert any(p.ndim == 4 for p in left)
+    assert network.classifier.weight.shape == next(p for p in left if p.ndim == 2).shape
