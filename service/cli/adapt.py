@@ -76,6 +76,10 @@ def adapt(
         int | None,
         typer.Option(help="Side that images are resized to; by data and seconds if absent.", show_default=False),
     ] = None,
+    num_channels: Annotated[
+        int | None,
+        typer.Option(help="Width of the network without a prior; a prior has its own.", show_default=False),
+    ] = None,
     num_workers: Annotated[
         int, typer.Option(help="Workers of the Ray Train group; 0 trains in the job's process.")
     ] = DEFAULTS.num_workers,
@@ -95,7 +99,7 @@ def adapt(
             name=name, search_space=search_space, prior=None if own_prior else prior,
             search=search or ("given" if architecture else DEFAULTS.search), architecture=architecture,
             budget_s=budget_s, max_params=max_params, max_macs=max_macs, resolution=resolution,
-            num_workers=num_workers, seed=seed,
+            num_channels=num_channels, num_workers=num_workers, seed=seed,
         )  # fmt: skip
     except ValidationError as error:
         raise as_invalid_option("this cannot be asked for", error) from error

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from search_spaces.architecture import Architecture
@@ -94,7 +94,7 @@ def check_request(request: AdaptationRequest, report: DatasetReport, card: Prior
         UnknownNameError: No such search space.
         InvalidPriorError: The prior belongs to another search space, or has no weights to begin at.
         InvalidOptionError: The prior's mode is asked for without a prior; or `given` without an architecture, or an
-            architecture without `given`.
+            architecture without `given`; or the prior's weights have another width.
         InvalidArchitectureError: The given one cannot be read, or is not valid.
         LimitUnreachableError: No architecture is within the limits, or the given one is not; names the cost.
         InvalidDatasetError: So many images do not fit into memory at that resolution.
@@ -109,6 +109,7 @@ def check_request(request: AdaptationRequest, report: DatasetReport, card: Prior
         )
     if card is not None:
         card.require_weights()
+        _check_width(request, card)
     if request.search == "prior_mode" and card is None:
         raise InvalidOptionError(
             "search 'prior_mode' without a prior",
@@ -130,6 +131,16 @@ def check_request(request: AdaptationRequest, report: DatasetReport, card: Prior
     check_limits(space.minimum_cost(macro), request)
     if given is not None:
         _check_given(space.cost(given, macro), request)
+
+
+def _check_width(request: AdaptationRequest, card: PriorCard) -> None:
+    if request.num_channels not in (None, card.macro.num_channels):
+        raise InvalidOptionError(
+            f"num_channels: the weights of prior {card.id} have another width",
+            got=request.num_channels,
+            expected=str(card.macro.num_channels),
+            todo="Leave num_channels out, or begin without a prior ('none').",
+        )
 
 
 def given_architecture(request: AdaptationRequest) -> Architecture | None:
@@ -211,7 +222,8 @@ def choose_macro(request: AdaptationRequest, report: DatasetReport, card: PriorC
     side = choose_resolution(request, report)
     num_classes = len(report.classes)
     if card is None:
-        return space.default_macro(num_classes=num_classes, image_size=side)
+        macro = space.default_macro(num_classes=num_classes, image_size=side)
+        return replace(macro, num_channels=request.num_channels or macro.num_channels)
     return Macro(
         skeleton=card.macro.skeleton,
         num_channels=card.macro.num_channels,

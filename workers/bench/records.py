@@ -10,8 +10,8 @@ from workers.contracts.adaptations import AdaptationRequest, Failure
 from workers.contracts.artifacts import Metrics
 from workers.contracts.base import Contract, StoredContract
 
-# Goes up whenever the same request comes to ask for something else, as `adapt` without a prior did.
-MEANING: Final = 2
+# Goes up whenever the same request comes to ask for something else, as when Muon came to train the networks.
+MEANING: Final = 3
 
 
 class Outcome(Contract):

@@ -67,6 +67,7 @@ class Arm(Contract):
     max_params: int | None = Field(None, ge=1)
     max_macs: int | None = Field(None, ge=1)
     resolution: int | None = Field(None, ge=8, le=256)
+    num_channels: int | None = Field(None, ge=4, le=256)
     reference: Name | None = None
     budgets_s: Budgets | None = None
     datasets: tuple[Name, ...] | None = None
@@ -86,6 +87,7 @@ class Arm(Contract):
             max_params=self.max_params,
             max_macs=self.max_macs,
             resolution=self.resolution,
+            num_channels=self.num_channels,
             num_workers=0,
             seed=seed,
         )

@@ -35,6 +35,8 @@ class AdaptationRequest(Contract):
         max_params: Largest number of parameters of the exported network.
         max_macs: Largest number of multiply-accumulates for one image.
         resolution: Side of the square that images are resized to. Absent: chosen from the data and the seconds.
+        num_channels: Width of the network's first stage where it has no prior: with one it is the prior's. Absent: the
+            space's usual one.
         num_workers: Workers of the Ray Train group; 0 trains in the job's own process.
         seed: Of everything random.
     """
@@ -49,6 +51,7 @@ class AdaptationRequest(Contract):
     max_params: int | None = Field(None, ge=1)
     max_macs: int | None = Field(None, ge=1)
     resolution: int | None = Field(None, ge=8, le=256)
+    num_channels: int | None = Field(None, ge=4, le=256)
     num_workers: int = Field(1, ge=0, le=64)
     seed: int = Field(0, ge=0, lt=2**31)
 

@@ -73,6 +73,17 @@ def test_the_skeleton_is_the_priors_where_there_is_one() -> None:
     assert (with_prior.num_channels, with_prior.num_cells, with_prior.num_classes) == (24, 2, 3)
 
 
+def test_the_width_is_as_asked_where_there_is_no_prior() -> None:
+    assert choose_macro(AdaptationRequest(prior="none"), report(), None).num_channels == 16
+    assert choose_macro(AdaptationRequest(prior="none", num_channels=40), report(), None).num_channels == 40
+
+
+def test_a_width_that_a_prior_does_not_have_is_refused() -> None:
+    check_request(AdaptationRequest(num_channels=24), report(), card())
+    with pytest.raises(InvalidOptionError, match=r"num_channels.*got 16.*expected 24.*begin without a prior"):
+        check_request(AdaptationRequest(num_channels=16), report(), card())
+
+
 def test_requests_that_cannot_end_well_are_refused_with_the_way_out() -> None:
     with pytest.raises(UnknownNameError, match="darts, mobile, nas_bench_201"):
         check_request(AdaptationRequest(search_space="nasnet"), report(), None)

@@ -57,7 +57,9 @@ META_REQUEST = (
 REQUEST_BEFORE_GIVEN = """{"dataset_id":"d","name":null,"search_space":"nas_bench_201","prior":"none","search":"adapt",
         "budget_s":60.0,"max_params":null,"max_macs":null,"resolution":null,"num_workers":1,"seed":0}"""
 
-REQUEST = REQUEST_BEFORE_GIVEN.replace('"budget_s"', '"architecture":null,"budget_s"')
+REQUEST = REQUEST_BEFORE_GIVEN.replace('"budget_s"', '"architecture":null,"budget_s"').replace(
+    '"num_workers"', '"num_channels":null,"num_workers"'
+)
 
 METRICS_BEFORE_CARDS = (
     """{"schema_version":1,"adaptation_id":"a","attempt":1,"request":"""
@@ -240,6 +242,7 @@ def test_requests_and_plans_from_before_an_architecture_could_be_given_are_read(
     attempt = AttemptRequest.from_stored(attempt_of(REQUEST_BEFORE_GIVEN).encode(), "request.json")
 
     assert (attempt.request.search, attempt.request.architecture) == ("adapt", None)
+    assert attempt.request.num_channels is None
     plan = Plan.model_validate_json(PLAN_BEFORE_GIVEN)
     assert (plan.architecture, plan.precision) == (None, "float32")
 
