@@ -207,7 +207,6 @@ def plan_of(space: str, macro: Macro, batch: int, way: Way, data: TaskData, seed
         num_cells=macro.num_cells,
         num_classes=macro.num_classes,
         resolution=macro.image_size,
-        early_resolution=macro.image_size,
         num_train=len(data.support),
         num_query=len(data.query),
         num_test=len(data.test),

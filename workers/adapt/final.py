@@ -7,14 +7,12 @@ from typing import Final
 from search_spaces.network import Network, recalibrate
 from workers.adapt.choice import calibration_batches, predict
 from workers.adapt.data import Part, SupportStream
-from workers.adapt.plan import step_work
 from workers.adapt.sync import Group
 from workers.bayes.randomness import slot_generator
 from workers.contracts.adaptations import Plan
 from workers.training.recipe import Trainer
 
 NUM_CURVE_POINTS: Final = 6
-EARLY_SHARE: Final = 2 / 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +36,7 @@ def train_network(
 ) -> TrainedNetwork:
     """Train; the rates rise, then fall along a cosine over the steps or the seconds, whichever run out first.
 
-    So they have reached zero when the time is up, however slow the machine turned out to be. The first two thirds
-    see images at the plan's early resolution: progressive resizing, as in fast.ai's entry to DAWNBench (2018).
+    So they have reached zero when the time is up, however slow the machine turned out to be.
 
     Args:
         network: Inherited weights; changed in place.
@@ -58,13 +55,11 @@ def train_network(
         generator=slot_generator(plan.seed, 1, group.rank, purpose),
     )
     trainer = Trainer(network, plan.precision)
-    step, work, next_point = 0, 0.0, 1
-    while (progress := group.agree(max(work / plan.max_train_steps, share_of_time()))) < 1.0:
-        side = plan.early_resolution if progress < EARLY_SHARE else plan.resolution
-        images, labels = stream.next(side)
+    step, next_point = 0, 1
+    while (progress := group.agree(max(step / plan.max_train_steps, share_of_time()))) < 1.0:
+        images, labels = stream.next(plan.resolution)
         loss = trainer.step(images, labels, progress, average=group.average)
         step += 1
-        work += step_work(side, plan.resolution)
         on_step(step, loss)
         if progress * NUM_CURVE_POINTS >= next_point:
             next_point += 1

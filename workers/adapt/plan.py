@@ -38,11 +38,6 @@ MIN_TRAIN_STEPS: Final = 120
 CHOICE_EVERY: Final = 4
 NUM_ARCH_SAMPLES: Final = 4
 MAX_CANDIDATES: Final = 64
-# With fewer epochs than this at the full side, early steps see images of half the side: a quarter of the pixels.
-FEW_EPOCHS: Final = 10
-LEAST_EARLY_SIDE: Final = 16
-# What a step at half the side costs of one at the full side: a quarter, and what does not shrink with the images.
-EARLY_STEP_WORK: Final = 0.3
 # Export, reload and upload, beside the passes over held-out and test images: of any network, and of each of its layers.
 # Seconds: 42 exports of a network of NAS-Bench-201 with 46 layers took 2.8 to 5.0, passes included, 3.2 in the median;
 # one of DARTS with 190 layers took 11.8 CPU seconds; the first in a new installation takes 5.9. Half of it is ONNX.
@@ -261,9 +256,6 @@ def make_plan(
     """
     export_s, free_s = _divided(sizes, speed, remaining_s)
     steps_per_epoch = _steps_per_epoch(request, sizes)
-    epochs = free_s / speed.train_step_s / steps_per_epoch
-    half = macro.image_size // 2
-    early_side = half if half >= LEAST_EARLY_SIDE and epochs < FEW_EPOCHS else macro.image_size
     search_s = choice_s = 0.0
     num_search_steps = num_candidates = 0
     is_chosen = request.search in ("adapt", "supernet") and not takes_published(request)
@@ -272,7 +264,6 @@ def make_plan(
         doubt = 1.0 if request.search == "supernet" else doubt
         search_s, choice_s = (share * math.sqrt(doubt) * free_s for share in shares)
         one_step_s = speed.search_step_s + NUM_ARCH_SAMPLES * speed.path_s / CHOICE_EVERY
-        one_step_s *= step_work(early_side, macro.image_size)
         num_search_steps = min(int(search_s / one_step_s), MAX_SEARCH_EPOCHS * steps_per_epoch)
         num_candidates = min(int(choice_s / speed.candidate_s), MAX_CANDIDATES)
         search_s, choice_s = num_search_steps * one_step_s, num_candidates * speed.candidate_s
@@ -295,7 +286,6 @@ def make_plan(
         num_cells=macro.num_cells,
         num_classes=macro.num_classes,
         resolution=macro.image_size,
-        early_resolution=early_side,
         num_train=sizes.train,
         num_query=sizes.query,
         num_test=sizes.test,
@@ -349,8 +339,3 @@ def _steps_per_epoch(request: AdaptationRequest, sizes: SplitSizes) -> int:
 
 def _most_steps(request: AdaptationRequest, sizes: SplitSizes) -> int:
     return max(MIN_TRAIN_STEPS, MAX_TRAIN_EPOCHS * _steps_per_epoch(request, sizes))
-
-
-def step_work(side: int, full_side: int) -> float:
-    """Return what a step on images of `side` pixels costs, in steps at the full side."""
-    return 1.0 if side == full_side else EARLY_STEP_WORK

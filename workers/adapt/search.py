@@ -93,11 +93,11 @@ def contract(
     tilted_EO = feasible.tilt(logits_EO.detach(), draws)
     paths = feasible.paths(tilted_EO, draws)
     for step in range(plan.num_search_steps):
-        batch = stream.next(plan.early_resolution)
+        batch = stream.next(plan.resolution)
         loss = _weights_step(supernet, parameters, next(paths), batch, optimizer, group, plan.precision)
         if (step + 1) % plan.choice_every == 0:
-            size = at_once(query_batch, plan.early_resolution)
-            query = _draw_query(data.query, size, plan.early_resolution, query_draws)
+            size = at_once(query_batch, plan.resolution)
+            query = _draw_query(data.query, size, plan.resolution, query_draws)
             _choices_step(supernet, logits_EO, tilted_EO, prior_logits_EO, query, plan, choice_optimizer, draws, group)
             tilted_EO = feasible.tilt(logits_EO.detach(), draws)
             paths = feasible.paths(tilted_EO, draws)

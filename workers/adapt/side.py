@@ -1,4 +1,4 @@
-"""At which side an adaptation learns, in pixels: the largest one at which its seconds afford enough epochs.
+"""At which side an adaptation learns, in pixels: the largest one at which its seconds afford enough steps.
 
 A quarter of the pixels are about a quarter of the seconds on a CPU: on a short budget, four looks at small images teach
 more than one at large ones. `docs/adaptations.md` says what was measured.
@@ -28,8 +28,10 @@ from workers.priors.model import uniform_logits
 from workers.tasks.split_sizes import HELD_OUT_SHARE, query_fraction
 from workers.training.precision import faster_precision, passes_in
 
-# Epochs that a side takes before it is better than the next smaller one; from 32 on as many as there.
-ENOUGH_EPOCHS: Final = {16: 0.0, 24: 4.0, 32: 40.0}
+# What a side takes before it is as good as the next smaller one; from 32 on as much as there. Either is enough: of many
+# images not every one has to be seen, and of a few there is no more to see.
+ENOUGH_STEPS: Final = {16: 0, 24: 150, 32: 1200}
+ENOUGH_EPOCHS: Final = {16: 0.0, 24: 1.5, 32: 8.0}
 NUM_TIMED_STEPS: Final = 2
 # Drawn where no architecture is likely before the others, to time the one of median cost.
 NUM_DRAWN: Final = 15
@@ -56,7 +58,7 @@ def choose_side(
     device: torch.device,
     remaining_s: Callable[[], float],
 ) -> int:
-    """Return the largest side at which the seconds afford enough epochs, or the least of all.
+    """Return the largest side at which the seconds afford enough steps or epochs, or the least of all.
 
     Steps are timed before anything is decoded, from the least side up, on noise.
 
@@ -81,8 +83,9 @@ def choose_side(
     export_s = export_seconds(num_layers(network))
     for side in sides[1:]:
         step_s = _step_seconds(network, _noise(side, size, device), precision)
-        epochs = max(0.0, remaining_s() - export_s) / step_s / steps_per_epoch
-        if epochs < ENOUGH_EPOCHS.get(side, max(ENOUGH_EPOCHS.values())):
+        steps = max(0.0, remaining_s() - export_s) / step_s
+        like = min(side, max(ENOUGH_STEPS))
+        if steps < min(ENOUGH_STEPS[like], ENOUGH_EPOCHS[like] * steps_per_epoch):
             break
         chosen = side
     return chosen

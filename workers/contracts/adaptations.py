@@ -132,14 +132,13 @@ class Plan(StoredContract):
         flip: Whether mirrored images keep their label on this dataset, measured; only then are they mirrored.
         precision: Of the passes of search and training, measured: the faster one. What is judged is in float32.
         resolution: Side of the images in pixels, which may be below the data's own on a short budget.
-        early_resolution: Side in pixels during the search and the first part of the final training: half of
-            `resolution` where the budget affords only a few epochs at the full one.
+        early_resolution: Of plans from before all steps saw one side: that of the first ones. None since.
         num_search_steps: Steps on the weights along paths drawn from the posterior; 0 where nothing is searched.
         choice_every: Search steps between two steps on the option logits.
         num_arch_samples: Architectures that each step on the logits compares.
         num_candidates: Architectures drawn for the choice, beside the prior's mode.
         race_steps: Steps of the race that the most likely architecture takes; cheaper ones take more. 0: no race.
-        max_train_steps: Most steps of the final training, counted in those at full resolution; the clock may end it.
+        max_train_steps: Most steps of the final training; the clock may end it.
         search_s, choice_s, race_s, train_s, export_s: Seconds set aside.
     """
 
@@ -153,7 +152,7 @@ class Plan(StoredContract):
     num_cells: int
     num_classes: int
     resolution: int
-    early_resolution: int
+    early_resolution: int | None = None
     num_train: int
     num_query: int
     num_test: int

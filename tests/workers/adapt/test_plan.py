@@ -179,21 +179,3 @@ def test_images_that_do_not_fit_into_memory_are_refused_with_a_resolution_that_d
     with pytest.raises(InvalidDatasetError, match="resolution of 84 or less"):
         check_request(AdaptationRequest(resolution=256), many, None)
     check_request(AdaptationRequest(resolution=84), many, None)
-
-
-def test_small_budgets_see_small_images_first_and_large_ones_do_not() -> None:
-    sides = [
-        make_plan(
-            AdaptationRequest(prior="p"),
-            MACRO,
-            SIZES,
-            SPEED,
-            remaining_s=s,
-            flip=True,
-            precision="float32",
-            doubt=0.5,
-            reads=False,
-        ).early_resolution
-        for s in (30, 3000)
-    ]
-    assert sides == [16, 32]

@@ -11,7 +11,7 @@ from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 from workers.adapt import side as side_module
 from workers.adapt.plan import BASE_EXPORT_S, BATCH_SIZE
-from workers.adapt.side import ENOUGH_EPOCHS, choose_side, possible_sides
+from workers.adapt.side import ENOUGH_EPOCHS, ENOUGH_STEPS, choose_side, possible_sides
 from workers.bayes.randomness import slot_generator
 from workers.contracts.adaptations import AdaptationRequest
 from workers.contracts.datasets import DatasetReport, SplitName
@@ -78,7 +78,7 @@ def chosen(timed: list[tuple[Architecture, int]], monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(
     ("epochs", "expected"),
-    [(ENOUGH_EPOCHS[32] + 1, 32), (ENOUGH_EPOCHS[32] - 1, 24), (ENOUGH_EPOCHS[24], 24), (1.0, 16), (0.01, 16)],
+    [(ENOUGH_EPOCHS[32] + 1, 32), (ENOUGH_EPOCHS[32] - 1, 24), (ENOUGH_EPOCHS[24], 24), (0.8, 16), (0.01, 16)],
 )
 def test_the_largest_side_with_enough_epochs_or_the_least(
     epochs: float, expected: int, chosen: Callable[..., int]
@@ -95,13 +95,20 @@ def test_larger_sides_take_as_many_epochs(chosen: Callable[..., int]) -> None:
 def test_nothing_is_timed_beyond_the_first_side_that_is_too_dear(
     chosen: Callable[..., int], timed: list[tuple[Architecture, int]]
 ) -> None:
-    assert chosen(1.0) == 16
+    assert chosen(0.8) == 16
     assert [side for _, side in timed] == [24]
 
 
 def test_where_pixels_cost_nothing_none_are_given_up(chosen: Callable[..., int]) -> None:
     assert chosen(ENOUGH_EPOCHS[32] + 1, flat=True) == 32
     assert chosen(ENOUGH_EPOCHS[24] + 1, flat=True) == 24
+
+
+def test_of_many_images_so_many_steps_are_enough(chosen: Callable[..., int]) -> None:
+    for steps, side in ((1.01 * ENOUGH_STEPS[32], 32), (0.99 * ENOUGH_STEPS[32], 24)):
+        assert chosen(steps / STEPS_PER_EPOCH, splits={"train": 1_000_000}) == side
+    for steps, side in ((1.01 * ENOUGH_STEPS[24], 24), (0.99 * ENOUGH_STEPS[24], 16)):
+        assert chosen(steps / STEPS_PER_EPOCH * (24 / 32) ** 2, splits={"train": 1_000_000}) == side
 
 
 def test_workers_share_an_epoch(chosen: Callable[..., int]) -> None:
@@ -128,9 +135,9 @@ def test_the_sides_are_those_between_the_priors_and_the_datas() -> None:
 def test_the_priors_mode_is_timed_within_the_limits(
     chosen: Callable[..., int], timed: list[tuple[Architecture, int]]
 ) -> None:
-    chosen(1.0)
+    chosen(0.5)
     least = SPACE.minimum_cost(MACRO).macs
-    chosen(1.0, max_macs=least)
+    chosen(0.5, max_macs=least)
     (mode, _), (within, _) = timed
     assert mode == mode_of(PRIOR, SPACE)
     assert SPACE.cost(within, MACRO).macs == least
@@ -140,7 +147,7 @@ def test_the_priors_mode_is_timed_within_the_limits(
 def test_without_a_likely_architecture_one_of_median_cost_is_timed(
     options: dict[str, object], chosen: Callable[..., int], timed: list[tuple[Architecture, int]]
 ) -> None:
-    chosen(1.0, **options)
+    chosen(0.5, **options)
 
     ((arch, _),) = timed
     assert SPACE.cost(arch, MACRO).macs > SPACE.minimum_cost(MACRO).macs
@@ -149,12 +156,12 @@ def test_without_a_likely_architecture_one_of_median_cost_is_timed(
 def test_without_a_prior_the_published_architecture_is_timed(
     chosen: Callable[..., int], timed: list[tuple[Architecture, int]]
 ) -> None:
-    chosen(1.0, with_prior=False)
+    chosen(0.5, with_prior=False)
     assert [arch for arch, _ in timed] == [SPACE.published()]
 
 
 def test_the_given_architecture_is_timed(chosen: Callable[..., int], timed: list[tuple[Architecture, int]]) -> None:
-    chosen(1.0, search="given", architecture=CELL)
+    chosen(0.5, search="given", architecture=CELL)
 
     assert [SPACE.format(arch) for arch, _ in timed] == [CELL]
 
