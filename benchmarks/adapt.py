@@ -68,7 +68,7 @@ def main() -> int:
                     [sys.executable, "-m", "benchmarks.adapt", "--one", arm, str(seed), *flags],
                     check=True,
                     cwd=ROOT,
-                    env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},  # as the service's Ray has it
+                    env={**os.environ, "GOMP_SPINCOUNT": "1000"},  # as the service's Ray has it
                 )
             runs[arm].append(json.loads(path.read_text()))
             print(f"seed {seed} {arm}: {runs[arm][-1]['accuracy']:.4f} in {runs[arm][-1]['total_s']} s", flush=True)

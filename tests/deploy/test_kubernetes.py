@@ -141,7 +141,7 @@ def test_variables_are_settings_of_the_service_of_its_store_of_ray_or_of_aws(fol
     objects = built(folder)
     for pod, container in own(objects):
         for name in environment(objects, container):
-            known = name in fields | store | AWS | {"OMP_WAIT_POLICY"} or name.startswith("RAY_")
+            known = name in fields | store | AWS | {"GOMP_SPINCOUNT"} or name.startswith("RAY_")
             assert known, f"{pod.name} sets {name}"
 
 

@@ -37,7 +37,7 @@ class RayExecutor:
             runtime_env={
                 "env_vars": {
                     "OMP_NUM_THREADS": str(threads),
-                    "OMP_WAIT_POLICY": "PASSIVE",
+                    "GOMP_SPINCOUNT": "1000",
                     FOLDER_VARIABLE: str(folder.cache),
                 }
             },

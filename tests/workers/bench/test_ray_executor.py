@@ -32,7 +32,7 @@ def test_runs_are_apart_from_each_other(folder: BenchFolder) -> None:
                 raise ZeroDivisionError("by zero")
             case "killed":
                 os.kill(os.getpid(), 9)
-        told = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "ARCHPRIOR_CACHE_DIR")}
+        told = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "GOMP_SPINCOUNT", "ARCHPRIOR_CACHE_DIR")}
         return template.model_copy(update={"code": str(os.getpid()), "budget_note": store_url, "verdict": str(told)})
 
     arms = ("good", "refused", "good", "buggy", "killed", "good")
@@ -48,7 +48,7 @@ def test_runs_are_apart_from_each_other(folder: BenchFolder) -> None:
     for outcome in good:
         assert outcome.budget_note == folder.store_url
         assert outcome.verdict == str(
-            {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "ARCHPRIOR_CACHE_DIR": str(folder.cache)}
+            {"OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "1000", "ARCHPRIOR_CACHE_DIR": str(folder.cache)}
         )
     refused, buggy, killed = (by_number[number] for number in (1, 3, 4))
     assert refused == Failure(code="invalid_prior", what="the prior is not whole", got="half", todo="Make it again.")
