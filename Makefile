@@ -29,7 +29,7 @@ lint: install
 types: install
 	$(BIN)/mypy
 
-# Threads of torch that wait give up their CPU: tests run several processes on two cores. Two at a time, a file of tests
+# Threads of torch that wait give up their CPU at once: tests run several processes on two cores. Two at a time, a file of tests
 # in one of them; then those that start a Ray.
 unit: install
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -m 'not alone' --numprocesses 2 --dist loadfile --durations=15 --ignore tests/cluster

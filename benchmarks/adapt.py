@@ -27,6 +27,7 @@ from typing import Final
 from scipy import stats
 
 from workers.priors.registry import DEFAULTS
+from workers.training.threads import WAITING
 
 ROOT: Final = Path(__file__).parents[1]
 DATA: Final = Path(os.environ.get("ARCHPRIOR_SHARED_DATA", ROOT.parent / "shared" / "data"))
@@ -68,7 +69,7 @@ def main() -> int:
                     [sys.executable, "-m", "benchmarks.adapt", "--one", arm, str(seed), *flags],
                     check=True,
                     cwd=ROOT,
-                    env={**os.environ, "GOMP_SPINCOUNT": "1000"},  # as the service's Ray has it
+                    env={**os.environ, **WAITING},  # as the service's Ray has it
                 )
             runs[arm].append(json.loads(path.read_text()))
             print(f"seed {seed} {arm}: {runs[arm][-1]['accuracy']:.4f} in {runs[arm][-1]['total_s']} s", flush=True)

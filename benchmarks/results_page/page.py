@@ -50,7 +50,10 @@ them. Change nothing here by hand; why something was not reached is told in
 [reasons.json](../benchmarks/results_page/reasons.json).
 
 **The data.** The CIFAR-10 and the ImageNet-32 of these measurements are JPEG copies (quality 75): compare numbers with
-each other, not with published ones. Emoji, glyphs, MNIST, Fashion-MNIST and digits are lossless."""
+each other, not with published ones. Emoji, glyphs, MNIST, Fashion-MNIST and digits are lossless.
+
+**The training.** What was measured before 2026-12-01 trained all weights by SGD; since then kernels learn by
+[Muon](../benchmarks/priors/experiments.md#muon), and two threads take half the time that they took."""
 ASKED: Final = """\
 The questions are those that the project set itself before it measured. Reached: `yes` or `no` where a threshold was
 set, `in the mean only` where an interval reaches over it, `shown` where numbers were asked for and no threshold."""

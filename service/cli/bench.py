@@ -23,6 +23,7 @@ from workers.bench.folder import BenchFolder, write_whole
 from workers.bench.records import RunRecord
 from workers.bench.runs import Run, chosen_runs
 from workers.bench.suite import Suite
+from workers.training.threads import WAITING
 
 if TYPE_CHECKING:
     from workers.bench.campaign import Told
@@ -34,7 +35,7 @@ RAY_SETTINGS: Final = {
     "RAY_AUTH_MODE": "token",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "GOMP_SPINCOUNT": "1000",
+    **WAITING,
 }
 
 

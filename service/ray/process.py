@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from service.ray import processes
 from workers.contracts.base import StoredContract
 from workers.contracts.errors import NewerFormatError
+from workers.training.threads import WAITING
 
 REMEMBERED: Final = "ray.json"
 LOOPBACK: Final = "127.0.0.1"
@@ -30,10 +31,7 @@ TUNING: Final = {
     "RAY_enable_worker_prestart": "1",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Turns that a thread of torch waits for another before it gives up its CPU. By default it takes milliseconds, which
-    # loses a lot where other processes want the CPUs too; without any, two threads are slower than one: on an idle
-    # machine a step of the default network took 48 ms with one, 72 with two that do not wait, 32 with two as here.
-    "GOMP_SPINCOUNT": "1000",
+    **WAITING,
     # On SIGTERM a node with a running job would wait half a minute for it.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     # Off, Ray takes 127.0.0.1 for the node's address as it is told; on, it listens on every interface.

@@ -22,6 +22,7 @@ import yaml
 from service.settings import Settings
 from tests.deploy.manifests import BUILDS, KUBECTL, KUBERNETES, ROOT, Object, Pod, build, of_kind, pods
 from workers.store.options import PREFIX, S3Options
+from workers.training.threads import WAITING
 
 VERSION = "1.34"
 OVERLAYS = ("overlays/local", "overlays/cloud")
@@ -141,7 +142,7 @@ def test_variables_are_settings_of_the_service_of_its_store_of_ray_or_of_aws(fol
     objects = built(folder)
     for pod, container in own(objects):
         for name in environment(objects, container):
-            known = name in fields | store | AWS | {"GOMP_SPINCOUNT"} or name.startswith("RAY_")
+            known = name in fields | store | AWS | set(WAITING) or name.startswith("RAY_")
             assert known, f"{pod.name} sets {name}"
 
 
@@ -160,6 +161,7 @@ def test_the_service_accepts_its_variables(folder: str, monkeypatch: pytest.Monk
 def test_variables_are_those_of_docker_compose() -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     data = named(built("overlays/local"), "ConfigMap", "archprior-environment")["data"]
+    assert WAITING.items() <= data.items()
     # Secrets are said otherwise, and here a node that is to go is drained.
     otherwise = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"}
     otherwise |= {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"}

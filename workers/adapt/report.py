@@ -80,7 +80,7 @@ def write_report(metrics: Metrics, drawing: str) -> str:
         "",
         "| what | value |",
         "|---|---|",
-        *(f"| plan: {key} | {table_text(str(value))} |" for key, value in metrics.plan.items()),
+        *(f"| plan: {key} | {table_text(str(value))} |" for key, value in metrics.plan.items() if value is not None),
         *(f"| {library} | {version} |" for library, version in metrics.versions.items()),
         "",
     ]

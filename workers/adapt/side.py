@@ -17,7 +17,7 @@ from search_spaces.network import Network, build_network
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 from workers.adapt.limits import Feasible, Limits
-from workers.adapt.plan import BATCH_SIZE, RESOLUTIONS, export_seconds
+from workers.adapt.plan import BATCH_SIZE, MIN_TRAIN_STEPS, RESOLUTIONS, export_seconds
 from workers.adapt.start import mean_seconds, num_layers
 from workers.bayes.distributions import MetaPrior
 from workers.bayes.randomness import slot_generator
@@ -29,7 +29,7 @@ from workers.tasks.split_sizes import HELD_OUT_SHARE, query_fraction
 from workers.training.precision import faster_precision, passes_in
 
 # What a side takes before it is as good as the next smaller one; from 32 on as much as there. Either is enough: of many
-# images not every one has to be seen, and of a few there is no more to see.
+# images not every one has to be seen, and of fewer there is less to see; of a few, as many as any training has.
 ENOUGH_STEPS: Final = {16: 0, 24: 150, 32: 1200}
 ENOUGH_EPOCHS: Final = {16: 0.0, 24: 1.5, 32: 8.0}
 NUM_TIMED_STEPS: Final = 2
@@ -85,7 +85,7 @@ def choose_side(
         step_s = _step_seconds(network, _noise(side, size, device), precision)
         steps = max(0.0, remaining_s() - export_s) / step_s
         like = min(side, max(ENOUGH_STEPS))
-        if steps < min(ENOUGH_STEPS[like], ENOUGH_EPOCHS[like] * steps_per_epoch):
+        if steps < min(ENOUGH_STEPS[like], max(MIN_TRAIN_STEPS, ENOUGH_EPOCHS[like] * steps_per_epoch)):
             break
         chosen = side
     return chosen

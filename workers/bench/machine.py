@@ -9,7 +9,13 @@ from typing import Final
 
 LIBRARIES: Final = ("archprior", "torch", "numpy", "ray")
 # Read by libraries when they are imported.
-VARIABLES: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_AUTH_MODE")
+VARIABLES: Final = (
+    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
+    "OMP_NUM_THREADS",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER",
+    "RAY_AUTH_MODE",
+)
 
 
 def describe(command: str) -> dict[str, object]:

@@ -14,6 +14,7 @@ from workers.bench.records import Order, Outcome
 from workers.bench.runs import Run
 from workers.contracts.adaptations import Failure
 from workers.tasks.node_cache import FOLDER_VARIABLE
+from workers.training.threads import WAITING
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Orders and outcomes are small."""
@@ -37,7 +38,7 @@ class RayExecutor:
             runtime_env={
                 "env_vars": {
                     "OMP_NUM_THREADS": str(threads),
-                    "GOMP_SPINCOUNT": "1000",
+                    **WAITING,
                     FOLDER_VARIABLE: str(folder.cache),
                 }
             },

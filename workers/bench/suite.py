@@ -67,7 +67,7 @@ class Arm(Contract):
     max_params: int | None = Field(None, ge=1)
     max_macs: int | None = Field(None, ge=1)
     resolution: int | None = Field(None, ge=8, le=256)
-    num_channels: int | None = Field(None, ge=4, le=256)
+    num_channels: int | None = Field(None, ge=4, le=128)
     reference: Name | None = None
     budgets_s: Budgets | None = None
     datasets: tuple[Name, ...] | None = None

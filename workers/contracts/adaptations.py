@@ -51,7 +51,7 @@ class AdaptationRequest(Contract):
     max_params: int | None = Field(None, ge=1)
     max_macs: int | None = Field(None, ge=1)
     resolution: int | None = Field(None, ge=8, le=256)
-    num_channels: int | None = Field(None, ge=4, le=256)
+    num_channels: int | None = Field(None, ge=4, le=128)
     num_workers: int = Field(1, ge=0, le=64)
     seed: int = Field(0, ge=0, lt=2**31)
 

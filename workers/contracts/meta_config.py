@@ -61,7 +61,8 @@ class MetaConfig(StoredContract):
         weight_scale: sigma of the prior over weights, before it is learned (`gaussian`) or for good (`delta`).
         lr: Peak rate on the prior's weights: linear rise over `lr_rise_steps`, then a cosine to zero at `num_steps`.
         muon_lr: Peak rate of Muon on the kernels that mix channels, on the same schedule. 0: they learn by SGD at `lr`,
-            as all other weights do.
+            as all other weights do. Muon's steps are of one length: such kernels do not decay, and what staleness would
+            discount is not shorter, so it goes with `synchronous` only.
         arch_lr: Rate on the prior's option logits, and on the scales of gaussian weights (Adam). 0: they stay, and
             weights learn along one path a slot.
         arch_entropy: Nats of loss that a nat of a decision's entropy is worth: keeps the choices from being surer than
@@ -164,6 +165,8 @@ class MetaConfig(StoredContract):
             raise ValueError("arch_lr: the scales of gaussian weights learn at it too: set it above 0")
         if self.family == "delta" and self.inner_scale_lr > 0:
             raise ValueError("inner_scale_lr: the delta family has no scales to move")
+        if self.muon_lr and self.mode == "asynchronous":
+            raise ValueError("muon_lr: its steps do not shrink with staleness: set mode synchronous, or leave it out")
         if self.rule == "unrolled" and self.estimator != "relaxed":
             raise ValueError("rule unrolled: needs the relaxed estimator, whose gradient is exact for common noise")
         return self

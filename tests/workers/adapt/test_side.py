@@ -10,7 +10,7 @@ from search_spaces.network import Network
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 from workers.adapt import side as side_module
-from workers.adapt.plan import BASE_EXPORT_S, BATCH_SIZE
+from workers.adapt.plan import BASE_EXPORT_S, BATCH_SIZE, MIN_TRAIN_STEPS
 from workers.adapt.side import ENOUGH_EPOCHS, ENOUGH_STEPS, choose_side, possible_sides
 from workers.bayes.randomness import slot_generator
 from workers.contracts.adaptations import AdaptationRequest
@@ -22,20 +22,23 @@ MACRO = Macro(num_channels=4, num_cells=1, num_classes=2, image_size=32)
 SIDES = (16, 24, 32)
 PRIOR = fresh_prior(SPACE.name, MACRO, slot_generator(0, 0, 0, "weights"), weight_scale=0.1)
 CELL = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|"
-# Of a thousand images 30 % are held out: ten steps and a bit are an epoch.
-STEPS_PER_EPOCH = 700 / BATCH_SIZE
+NUM_IMAGES = 8200
 
 
 def report(splits: dict[SplitName, int] | None = None) -> DatasetReport:
     return DatasetReport(
         classes=("a", "b"),
-        num_images=(500, 500),
+        num_images=(NUM_IMAGES // 2, NUM_IMAGES // 2),
         splits=splits or {},
         median_size=32,
         min_size=32,
         max_size=32,
-        modes={"RGB": 1000},
+        modes={"RGB": NUM_IMAGES},
     )
+
+
+# About ninety: what is enough of these images is told in epochs.
+STEPS_PER_EPOCH = side_module._num_train(report()) / BATCH_SIZE
 
 
 @pytest.fixture
@@ -111,6 +114,12 @@ def test_of_many_images_so_many_steps_are_enough(chosen: Callable[..., int]) -> 
         assert chosen(steps / STEPS_PER_EPOCH * (24 / 32) ** 2, splits={"train": 1_000_000}) == side
 
 
+def test_of_few_images_a_shortest_training_is_enough(chosen: Callable[..., int]) -> None:
+    for steps, side in ((1.01 * MIN_TRAIN_STEPS, 32), (0.99 * MIN_TRAIN_STEPS, 24)):
+        assert chosen(steps / STEPS_PER_EPOCH, splits={"train": 100}) == side
+    assert chosen(0.5 * MIN_TRAIN_STEPS / STEPS_PER_EPOCH, splits={"train": 100}) == 16
+
+
 def test_workers_share_an_epoch(chosen: Callable[..., int]) -> None:
     assert chosen(0.75 * ENOUGH_EPOCHS[32]) == 24
     assert chosen(0.75 * ENOUGH_EPOCHS[32], num_workers=2) == 32
@@ -118,9 +127,9 @@ def test_workers_share_an_epoch(chosen: Callable[..., int]) -> None:
 
 def test_an_epoch_is_of_the_images_to_learn_from(chosen: Callable[..., int]) -> None:
     near = 0.75 * ENOUGH_EPOCHS[32]
-    assert chosen(near, splits={"train": 400, "val": 300, "test": 300}) == 32
-    assert chosen(near, splits={"train": 400, "test": 600}) == 32
-    assert chosen(near, splits={"train": 1000}) == 24
+    assert chosen(near, splits={"train": 3280, "val": 2460, "test": 2460}) == 32
+    assert chosen(near, splits={"train": 3280, "test": 4920}) == 32
+    assert chosen(near, splits={"train": NUM_IMAGES}) == 24
 
 
 def test_the_sides_are_those_between_the_priors_and_the_datas() -> None:

@@ -29,6 +29,7 @@ OTHER = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|nor_con
         ({"arch_lr": 0.0, "family": "gaussian"}, "arch_lr: the scales of gaussian weights"),
         ({"trials": {"num_steps_shares": [0.5]}}, "num_steps_shares: the longest trials"),
         ({"trials": {"num_tasks": 4, "num_steps_shares": [1.0, 0.5, 0.1]}}, "at most one for every two of num_tasks"),
+        ({"mode": "asynchronous", "muon_lr": 0.02}, "muon_lr: its steps do not shrink with staleness"),
         ({"mode_share": 1.0}, "mode_share"),
         ({"choice_share": 1.0}, "choice_share"),
         ({"label_smoothing": 1.0}, "label_smoothing"),

@@ -57,12 +57,23 @@ def test_what_has_no_gradient_stays_and_decay_shrinks() -> None:
     torch.testing.assert_close(decaying.detach(), 0.95 * drawn(4, 6))
 
 
+@pytest.mark.parametrize("size", [1e-20, 1.0, 1e15])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_has_hardly_any_rank_gives_finite_steps(size: float, rank: int) -> None:
+    matrix = size * rank * drawn(1, 8, 1) @ drawn(1, 1, 27)
+    step = orthogonal(matrix)
+    assert bool(step.isfinite().all())
+    largest = float(torch.linalg.matrix_norm(step, 2).max())
+    # Zero stays zero, and what is as small as nothing is not blown up to a step.
+    assert largest == 0 if not rank else largest < 1.3
+    assert rank == 0 or size < 1 or largest > 0.6
+
+
 def test_kernels_from_several_channels_are_its_matrices() -> None:
-    space = SPACES["darts"]
+    space = SPACES["mobile"]
     network = build_network(space.published(), space.default_macro(num_classes=3, image_size=16))
-    chosen = {name: p.shape for name, p in network.named_parameters() if mixes_channels(p)}
-    assert chosen
-    assert all(len(shape) == 4 and shape[1] > 1 for shape in chosen.values())
-    left = [p for p in network.parameters() if not mixes_channels(p)]
-    assert any(p.ndim == 4 for p in left)
-    assert network.classifier.weight.shape == next(p for p in left if p.ndim == 2).shape
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    depthwise = [module for module in convolutions if module.groups > 1]
+    assert depthwise
+    chosen = {id(p) for p in network.parameters() if mixes_channels(p)}
+    assert chosen == {id(module.weight) for module in convolutions if module.groups == 1}

@@ -57,6 +57,11 @@ def test_a_step_without_a_finite_gradient_changes_nothing(network: Network) -> N
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     trainer.step(IMAGES * math.inf, LABELS, 0.5)
     assert all(torch.equal(p, before[name]) for name, p in network.named_parameters())
+    # The momentum is forgotten: what follows is what a new trainer would do.
+    twin = copy.deepcopy(network)
+    trainer.step(IMAGES, LABELS, 0.5)
+    Trainer(twin).step(IMAGES, LABELS, 0.5)
+    torch.testing.assert_close(dict(network.named_parameters()), dict(twin.named_parameters()))
 
 
 def test_in_mixed_precision_weights_learn_much_the_same_and_stay_float32(network: Network) -> None:

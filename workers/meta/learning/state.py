@@ -74,7 +74,7 @@ class MetaState:
         self._arch_logits = logits_EO.requires_grad_()
         self._loc = {name: value.clone().requires_grad_() for name, value in {**fresh.loc, **heads}.items()}
         self._log_scale = {name: value.clone().requires_grad_() for name, value in fresh.log_scale.items()}
-        self._kernels = [name for name, value in self._loc.items() if config.muon_lr and mixes_channels(value)]
+        self._kernels = {name for name, value in self._loc.items() if config.muon_lr and mixes_channels(value)}
         self._weights_optimizer = torch.optim.SGD(
             [value for name, value in self._loc.items() if name not in self._kernels],
             lr=config.lr,
@@ -82,7 +82,9 @@ class MetaState:
             nesterov=config.momentum > 0,
         )
         self._kernel_optimizer = Muon(
-            [self._loc[name] for name in self._kernels], lr=config.muon_lr, momentum=config.momentum
+            [value for name, value in self._loc.items() if name in self._kernels],
+            lr=config.muon_lr,
+            momentum=config.momentum,
         )
         self._choice_optimizer = torch.optim.Adam([self._arch_logits, *self._log_scale.values()], lr=config.arch_lr)
 
@@ -131,6 +133,8 @@ class MetaState:
             gradient = arrays.get(f"loc/{name}")
             if gradient is not None and name not in self._kernels:
                 gradient = gradient.add(parameter.detach(), alpha=config.weight_decay)
+            elif gradient is not None and not gradient.any():
+                gradient = None  # of an op that no path ran: Muon would go on as far as ever, where SGD coasts
             parameter.grad = gradient
         optimizers = {self._weights_optimizer: config.lr, self._kernel_optimizer: config.muon_lr}
         for optimizer, lr in optimizers.items():

@@ -19,10 +19,11 @@ from workers.meta.trials.trial import Trial, Workshop, draw_task, run_trial
 from workers.tasks.distribution import RawTask
 from workers.training.abreast import as_many_as_fit
 from workers.training.budget import Budget
+from workers.training.recipe import RECIPE
 
 TRIALS: Final = "trials.jsonl"
 RUN: Final = "trials.sha256"
-"""Hash of the configuration and the weights that the trials are of, and of how architectures are drawn."""
+"""Hash of the configuration and the weights that the trials are of, and of how networks are drawn and trained."""
 # Counts the ways in which architectures of trials with fresh weights have been drawn: no run mixes them.
 FRESH_PLAN: Final = "2"
 
@@ -86,7 +87,7 @@ def _maker(
 
 def _keep_run(shop: Workshop, out: Path) -> None:
     """Note what trials were made with, and refuse to add others to them."""
-    digest = hashlib.sha256(shop.config.model_dump_json().encode())
+    digest = hashlib.sha256(RECIPE.encode() + shop.config.model_dump_json().encode())
     if shop.trials.weights == "fresh":
         digest.update(FRESH_PLAN.encode())
     for name, value in sorted(shop.prior.to_arrays().items()):

@@ -13,6 +13,7 @@ from workers.meta.flat import Flat
 from workers.meta.trials.plan import Place
 from workers.meta.trials.trial import Trial
 from workers.store.protocol import Store
+from workers.training.recipe import RECIPE
 
 logger = logging.getLogger("archprior.meta")
 
@@ -42,7 +43,9 @@ class KeptTrials:
 
     def __init__(self, store: Store, prefix: str, prior: Flat) -> None:
         self._store, self._prefix = store, prefix
-        self._prior_sha256 = hashlib.sha256(prior.layout.encode() + prior.values.tobytes()).hexdigest()
+        self._prior_sha256 = hashlib.sha256(
+            RECIPE.encode() + prior.layout.encode() + prior.values.tobytes()
+        ).hexdigest()
         self._by_task: dict[int, list[Trial]] = defaultdict(list)
 
     def read(self) -> Mapping[Place, Trial]:

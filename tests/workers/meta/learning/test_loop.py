@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from search_spaces.registry import SPACES
+from workers.bayes.aggregate import MeanGradient
 from workers.contracts.errors import CheckpointMismatchError, DivergedError, InvalidDatasetError
 from workers.contracts.meta_config import MetaConfig
 from workers.meta.learning.loop import LOG, meta_train
@@ -74,6 +75,24 @@ def test_muon_changes_how_kernels_learn_and_at_its_own_rate(
     assert all(start[name].ndim == 4 for name in other)
     for name in other:
         torch.testing.assert_close(fast[name] - start[name], 2 * (slow[name] - start[name]))
+
+
+def test_a_kernel_that_no_path_ran_stays_where_it_was(config: MetaConfig, classes: ClassImages) -> None:
+    state = MetaState(config.model_copy(update={"muon_lr": 0.02, "lr_rise_steps": 0}), classes.class_names)
+    before = {name: value.clone() for name, value in state.prior.loc.items()}
+    kernels = [name for name, value in before.items() if value.ndim == 4]
+    ran, idle = kernels[:2]
+
+    def step(*with_gradient: str) -> None:
+        arrays = {f"loc/{name}": torch.zeros_like(value) for name, value in before.items()}
+        arrays |= {f"loc/{name}": torch.ones_like(before[name]) for name in with_gradient}
+        state.apply(MeanGradient(arrays=arrays, loss=1.0, num_slots=1, num_examples=1))
+
+    step(ran, idle)
+    once = state.prior.loc[idle].clone()
+    assert not torch.equal(once, before[idle])
+    step(ran)
+    assert torch.equal(state.prior.loc[idle], once)
 
 
 def test_losses_fall_while_the_heads_stay(config: MetaConfig, classes: ClassImages, tmp_path: Path) -> None:
