@@ -34,37 +34,35 @@ class Muon(torch.optim.Optimizer):
         lr: Length of a step, of about its largest singular value; times the root of rows over columns where columns are
             fewer.
         momentum: Nesterov's.
-        weight_decay: Share of `lr` by which weights shrink at each step.
     """
 
-    def __init__(
-        self, parameters: Iterable[Tensor], *, lr: float, momentum: float = 0.9, weight_decay: float = 0.0
-    ) -> None:
+    def __init__(self, parameters: Iterable[Tensor], *, lr: float, momentum: float = 0.9) -> None:
         # torch takes no empty list, but an empty group.
-        super().__init__([{"params": list(parameters)}], {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        super().__init__([{"params": list(parameters)}], {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
+    def step(self) -> None:  # type: ignore[override]  # torch's takes a closure; no caller here evaluates a loss twice
         """Take one step; matrices of one shape share the arithmetic."""
         for group in self.param_groups:
-            of_shape: dict[tuple[int, int], list[Tensor]] = {}
+            of_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     rows = parameter.shape[0]
-                    of_shape.setdefault((rows, parameter.numel() // rows), []).append(parameter)
-            for (rows, columns), parameters in of_shape.items():
-                directions = [self._direction(p, group["momentum"]).reshape(rows, columns) for p in parameters]
+                    direction = self._direction(parameter, parameter.grad, group["momentum"])
+                    matrices = of_shape.setdefault((rows, parameter.numel() // rows), [])
+                    matrices.append((parameter, direction))
+            for (rows, columns), matrices in of_shape.items():
+                steps = orthogonal(torch.stack([direction.reshape(rows, columns) for _, direction in matrices]))
                 lr = group["lr"] * max(1.0, rows / columns) ** 0.5
-                for parameter, step in zip(parameters, orthogonal(torch.stack(directions)), strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                for (parameter, _), step in zip(matrices, steps, strict=True):
                     parameter.sub_(step.view_as(parameter), alpha=lr)
 
-    def _direction(self, parameter: Tensor, momentum: float) -> Tensor:
+    def _direction(self, parameter: Tensor, gradient: Tensor, momentum: float) -> Tensor:
         state = self.state[parameter]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
-        buffer: Tensor = state["momentum_buffer"].mul_(momentum).add_(parameter.grad)
-        return parameter.grad.add(buffer, alpha=momentum)  # type: ignore[union-attr]
+        buffer: Tensor = state["momentum_buffer"].mul_(momentum).add_(gradient)
+        return gradient.add(buffer, alpha=momentum)
 
 
 def orthogonal(matrices_NRC: Tensor) -> Tensor:
