@@ -17,7 +17,8 @@ from workers.adapt.data import Part, TaskData, at_once
 from workers.tasks.batches import to_batch
 
 EVAL_BATCH: Final = 256
-CALIBRATION_BATCHES: Final = 1
+# For a candidate's statistics of batch norm; what is exported takes more.
+CALIBRATION_IMAGES: Final = 256
 CHOICE_IMAGES: Final = 500
 # Chance that the only one of two equals seems better by more than one standard error.
 ONE_SIDED: Final = 1 - NormalDist().cdf(1.0)
@@ -53,9 +54,9 @@ class Choice:
     verdict: str
 
 
-def calibration_batches(support: Part) -> Iterator[Tensor]:
-    """Yield a few batches of the support, spread over it, for the statistics of batch norm."""
-    wanted = min(len(support), EVAL_BATCH * CALIBRATION_BATCHES)
+def calibration_batches(support: Part, number: int = CALIBRATION_IMAGES) -> Iterator[Tensor]:
+    """Yield so many images of the support, spread over it, in batches for the statistics of batch norm."""
+    wanted = min(len(support), number)
     index = torch.linspace(0, len(support) - 1, wanted).long().to(support.labels.device)
     # Parts of like size: each weighs the same in the statistics, whatever its number of images.
     for part in index.tensor_split(-(-wanted // at_once(EVAL_BATCH, support.images.shape[1]))):

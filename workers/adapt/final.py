@@ -7,6 +7,7 @@ from typing import Final
 from search_spaces.network import Network, recalibrate
 from workers.adapt.choice import calibration_batches, predict
 from workers.adapt.data import Part, SupportStream
+from workers.adapt.plan import EXPORT_CALIBRATION_IMAGES
 from workers.adapt.sync import Group
 from workers.bayes.randomness import slot_generator
 from workers.contracts.adaptations import Plan
@@ -64,7 +65,7 @@ def train_network(
         if progress * NUM_CURVE_POINTS >= next_point:
             next_point += 1
             on_point(step)
-    recalibrate(network, calibration_batches(support))
+    recalibrate(network, calibration_batches(support, EXPORT_CALIBRATION_IMAGES))
     network.eval()
     on_point(step)
     return TrainedNetwork(network=network, num_steps=step)

@@ -35,6 +35,8 @@ MAX_SEARCH_EPOCHS: Final = 20
 # a few images is a step.
 MAX_TRAIN_EPOCHS: Final = 60
 MIN_TRAIN_STEPS: Final = 120
+# For the exported network's statistics of batch norm.
+EXPORT_CALIBRATION_IMAGES: Final = 1024
 CHOICE_EVERY: Final = 4
 NUM_ARCH_SAMPLES: Final = 4
 MAX_CANDIDATES: Final = 64
@@ -328,8 +330,9 @@ def export_seconds(num_layers: int) -> float:
 
 
 def _divided(sizes: SplitSizes, speed: Speed, remaining_s: float) -> tuple[float, float]:
-    """Return the seconds of the export, with its passes over held-out and test images, and what they leave."""
-    export_s = speed.export_s + speed.forward_s * (sizes.test + 2 * sizes.query)
+    """Return the seconds of the export, with its passes over images, and what they leave."""
+    num_passed = sizes.test + 2 * sizes.query + min(sizes.train, EXPORT_CALIBRATION_IMAGES)
+    export_s = speed.export_s + speed.forward_s * num_passed
     return export_s, max(0.0, remaining_s - export_s)
 
 

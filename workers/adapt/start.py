@@ -13,7 +13,7 @@ from search_spaces.architecture import Architecture
 from search_spaces.network import build_network
 from search_spaces.spec import Macro
 from search_spaces.supernet import Supernet, build_supernet
-from workers.adapt.choice import CALIBRATION_BATCHES, CHOICE_IMAGES, EVAL_BATCH
+from workers.adapt.choice import CALIBRATION_IMAGES, CHOICE_IMAGES
 from workers.adapt.data import Part, TaskData, at_once
 from workers.adapt.plan import BATCH_SIZE, Speed, export_seconds
 from workers.adapt.search import QUERY_BATCH, path_loss
@@ -147,7 +147,7 @@ def measure_speed(
         search_step_s=search_step_s,
         # A path costs its share of the typical forward pass.
         path_s=forward_s * len(query) * search_step_s / train_step_s,
-        candidate_s=BUILD_S + forward_s * (CHOICE_IMAGES + EVAL_BATCH * CALIBRATION_BATCHES),
+        candidate_s=BUILD_S + forward_s * (CHOICE_IMAGES + CALIBRATION_IMAGES),
         train_step_s=train_step_s,
         forward_s=forward_s,
         export_s=export_seconds(num_layers(build_network(typical, supernet.macro, generator=torch.Generator()))),
