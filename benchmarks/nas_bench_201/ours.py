@@ -18,7 +18,7 @@ from workers.adapt.adaptation import Adaptation
 from workers.adapt.data import TaskData
 from workers.adapt.knowledge import Knowledge
 from workers.adapt.limits import Feasible, Limits
-from workers.adapt.plan import BATCH_SIZE, export_seconds
+from workers.adapt.plan import export_seconds
 from workers.adapt.recommend import recommend
 from workers.adapt.reporter import Reporter
 from workers.adapt.sync import Group
@@ -53,7 +53,7 @@ def _recommended(job: Job, data: TaskData, budget: Budget, card: PriorCard, find
     macro = full_macro(card.macro, num_classes=len(data.classes), image_size=max(card.resolutions))
     feasible = Feasible(SPACE, macro, Limits(max_macs=_cap(job, macro)))
     num_examples = min(NUM_TRAINING_IMAGES, len(data.support) + len(data.query))
-    num_steps = job.epochs * num_examples // BATCH_SIZE
+    num_steps = job.epochs * num_examples // findings.config.batch_size
     knowledge = Knowledge.of(findings, data, SPACE, macro, num_steps=num_steps, num_examples=num_examples)
     found = recommend(knowledge, data, feasible, budget, seed=job.seed)
     return one(found.architecture, len(found.tried), f"prior {card.id}, {len(found.tried)} tried")

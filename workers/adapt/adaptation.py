@@ -16,7 +16,15 @@ from workers.adapt.data import TaskData
 from workers.adapt.final import TrainedNetwork, accuracy_on, train_network
 from workers.adapt.knowledge import Knowledge
 from workers.adapt.limits import Feasible, Limits
-from workers.adapt.plan import NUM_FINALISTS, Speed, affordable_steps, export_seconds, make_plan
+from workers.adapt.plan import (
+    NUM_FINALISTS,
+    Speed,
+    affordable_images,
+    batch_size,
+    export_calibration_images,
+    export_seconds,
+    make_plan,
+)
 from workers.adapt.race import race, thrifty_modes
 from workers.adapt.reporter import Reporter
 from workers.adapt.search import contract
@@ -92,7 +100,8 @@ class Adaptation:
             request.search_space, macro, prior, data, self.reference, request.seed, arch_logits=logits_EO
         )
         self.has_prior = prior is not None
-        faster = choose_precision(self.start.supernet, data, self.reference)
+        self._batch_size = batch_size(request, len(data.support), macro.image_size)
+        faster = choose_precision(self.start.supernet, data, self.reference, self._batch_size)
         self._precision: Precision = "bfloat16" if group.agree(float(faster == "bfloat16")) > 0 else "float32"
         speed = self._measure_speed(timed=fixed)
         self.knowledge = None
@@ -162,6 +171,7 @@ class Adaptation:
             self.group,
             purpose="final",
             share_of_time=lambda: (self.budget.elapsed_s - since_s) / train_s,
+            num_calibrated=export_calibration_images(self.macro.image_size),
             on_step=on_step,
             on_point=on_point,
         )
@@ -297,14 +307,18 @@ class Adaptation:
         tilted_EO = self.feasible.tilt(self.start.arch_logits, self._draws)
         paths = self.feasible.paths(tilted_EO, self._draws)
         along = [timed] if timed else [next(paths) for _ in range(NUM_TIMED_PATHS)]
-        measured = measure_speed(self.start.supernet, self.data, self.reference, along, self._precision)
+        measured = measure_speed(
+            self.start.supernet, self.data, self.reference, along, self._precision, self._batch_size
+        )
         # Speeds differ between ranks; rank 0's hold, so that all make the same plan.
         return Speed(**{name: self.group.agree(value) for name, value in asdict(measured).items()})
 
     def _read(self, findings: TrialFindings, request: AdaptationRequest, speed: Speed) -> Knowledge:
         """Return what the prior's trials say of this dataset, and of a training as long as the budget affords."""
         remaining_s = self.group.agree(self.budget.remaining_s)
-        num_steps = affordable_steps(request, self.data.sizes, speed, remaining_s)
+        num_images = affordable_images(request, self.macro, self.data.sizes, speed, remaining_s)
+        # The trials' steps, as the budget's are of other numbers of images.
+        num_steps = max(1, num_images // min(findings.config.batch_size, len(self.data.support)))
         macs = self.space.cost(self.reference, self.macro).macs
         return Knowledge.of(
             findings,

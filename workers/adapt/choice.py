@@ -14,11 +14,10 @@ from search_spaces.architecture import Architecture
 from search_spaces.network import Network, build_network, inherit, recalibrate
 from search_spaces.spec import Macro
 from workers.adapt.data import Part, TaskData, at_once
+from workers.adapt.plan import CALIBRATION_IMAGES
 from workers.tasks.batches import to_batch
 
 EVAL_BATCH: Final = 256
-# For a candidate's statistics of batch norm; what is exported takes more.
-CALIBRATION_IMAGES: Final = 256
 CHOICE_IMAGES: Final = 500
 # Chance that the only one of two equals seems better by more than one standard error.
 ONE_SIDED: Final = 1 - NormalDist().cdf(1.0)

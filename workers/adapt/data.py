@@ -8,12 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.adapt.plan import SplitSizes
+from workers.adapt.plan import SIDE_OF_FULL_BATCHES, SplitSizes
 from workers.tasks.batches import augment, to_batch
 from workers.tasks.split import NO_REPEATS, Repeats
 
-# Of how many pixels a side batches without gradients are as large as asked; of larger images they are smaller.
-SIDE_OF_FULL_BATCHES: Final = 32
 # One of so many images that choices were made by is held out to the end.
 WATCHED: Final = 4
 

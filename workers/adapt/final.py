@@ -7,7 +7,7 @@ from typing import Final
 from search_spaces.network import Network, recalibrate
 from workers.adapt.choice import calibration_batches, predict
 from workers.adapt.data import Part, SupportStream
-from workers.adapt.plan import EXPORT_CALIBRATION_IMAGES
+from workers.adapt.plan import CALIBRATION_IMAGES
 from workers.adapt.sync import Group
 from workers.bayes.randomness import slot_generator
 from workers.contracts.adaptations import Plan
@@ -32,6 +32,7 @@ def train_network(
     *,
     purpose: str,
     share_of_time: Callable[[], float],
+    num_calibrated: int = CALIBRATION_IMAGES,
     on_step: Callable[[int, float], None],
     on_point: Callable[[int], None] = lambda _: None,
 ) -> TrainedNetwork:
@@ -46,6 +47,7 @@ def train_network(
         group: Ranks that average their gradients.
         purpose: Names the draws of images: other purposes, other draws.
         share_of_time: Share of the seconds for training that has passed, 0 to 1 and beyond.
+        num_calibrated: Images of the support, at most, that the statistics of batch norm are of.
         on_step: Told step and loss.
         on_point: Told the step a few times on the way, and at the end, when the network is in evaluation mode.
     """
@@ -65,7 +67,7 @@ def train_network(
         if progress * NUM_CURVE_POINTS >= next_point:
             next_point += 1
             on_point(step)
-    recalibrate(network, calibration_batches(support, EXPORT_CALIBRATION_IMAGES))
+    recalibrate(network, calibration_batches(support, num_calibrated))
     network.eval()
     on_point(step)
     return TrainedNetwork(network=network, num_steps=step)

@@ -19,7 +19,11 @@ from workers.contracts.priors import PriorCard
 RESOLUTIONS: Final = (16, 24, 32, 48, 64)
 # A larger side costs its square; below this budget images are shrunk to 32.
 LONG_BUDGET_S: Final = 300.0
-BATCH_SIZE: Final = 64
+# Images of a step, of all workers together, but so many of each at least.
+BATCH_SIZE: Final = 128
+LEAST_BATCH_SIZE: Final = 64
+# Of more pixels a side fewer images are passed at once: they take memory and time.
+SIDE_OF_FULL_BATCHES: Final = 32
 # More threads than this do not make a step on small images faster.
 MAX_CPUS_PER_WORKER: Final = 4
 # Shares of what is left after staging and export, where the choices are uniform; the surer a prior, the less.
@@ -35,9 +39,11 @@ MAX_SEARCH_EPOCHS: Final = 20
 # a few images is a step.
 MAX_TRAIN_EPOCHS: Final = 60
 MIN_TRAIN_STEPS: Final = 120
-# For the exported network's statistics of batch norm.
+# For the statistics of batch norm, of a candidate and of what is exported.
+CALIBRATION_IMAGES: Final = 256
 EXPORT_CALIBRATION_IMAGES: Final = 1024
-CHOICE_EVERY: Final = 4
+# Images that the weights learn from between two steps on the choices.
+CHOICE_EVERY: Final = 256
 NUM_ARCH_SAMPLES: Final = 4
 MAX_CANDIDATES: Final = 64
 # Export, reload and upload, beside the passes over held-out and test images: of any network, and of each of its layers.
@@ -256,8 +262,10 @@ def make_plan(
             it counts where the supernet is asked for.
         reads: Whether the prior's trials foretell who is good on this dataset: nothing is searched in the supernet.
     """
-    export_s, free_s = _divided(sizes, speed, remaining_s)
-    steps_per_epoch = _steps_per_epoch(request, sizes)
+    export_s, free_s = _divided(macro, sizes, speed, remaining_s)
+    steps_per_epoch = _steps_per_epoch(request, macro, sizes)
+    of_each = batch_size(request, sizes.train, macro.image_size)
+    choice_every = CHOICE_EVERY // max(LEAST_BATCH_SIZE, of_each)
     search_s = choice_s = 0.0
     num_search_steps = num_candidates = 0
     is_chosen = request.search in ("adapt", "supernet") and not takes_published(request)
@@ -265,17 +273,18 @@ def make_plan(
         shares = (0.0 if reads else SEARCH_SHARE, CHOICE_SHARE)
         doubt = 1.0 if request.search == "supernet" else doubt
         search_s, choice_s = (share * math.sqrt(doubt) * free_s for share in shares)
-        one_step_s = speed.search_step_s + NUM_ARCH_SAMPLES * speed.path_s / CHOICE_EVERY
+        one_step_s = speed.search_step_s + NUM_ARCH_SAMPLES * speed.path_s / choice_every
         num_search_steps = min(int(search_s / one_step_s), MAX_SEARCH_EPOCHS * steps_per_epoch)
         num_candidates = min(int(choice_s / speed.candidate_s), MAX_CANDIDATES)
         search_s, choice_s = num_search_steps * one_step_s, num_candidates * speed.candidate_s
     race_steps = 0
     if is_chosen:
         race_steps = int(RACE_SHARE * free_s / NUM_FINALISTS / speed.train_step_s)
-        race_steps = min(race_steps, MAX_RACE_EPOCHS * steps_per_epoch) if race_steps >= MIN_RACE_STEPS else 0
+        most = max(MIN_RACE_STEPS, MAX_RACE_EPOCHS * steps_per_epoch)
+        race_steps = min(race_steps, most) if race_steps >= MIN_RACE_STEPS else 0
     race_s = NUM_FINALISTS * race_steps * speed.train_step_s
     train_s = max(0.0, free_s - search_s - choice_s - race_s)
-    max_train_steps = _most_steps(request, sizes)
+    max_train_steps = _most_steps(request, macro, sizes)
     train_s = min(train_s, max_train_steps * speed.train_step_s)
     return Plan(
         search_space=request.search_space,
@@ -292,11 +301,11 @@ def make_plan(
         num_query=sizes.query,
         num_test=sizes.test,
         num_workers=request.num_workers,
-        batch_size=min(BATCH_SIZE, max(2, sizes.train)),
+        batch_size=of_each,
         flip=flip,
         precision=precision,
         num_search_steps=num_search_steps,
-        choice_every=CHOICE_EVERY,
+        choice_every=choice_every,
         num_arch_samples=NUM_ARCH_SAMPLES,
         num_candidates=num_candidates,
         race_steps=race_steps,
@@ -311,17 +320,38 @@ def make_plan(
     )
 
 
-def affordable_steps(request: AdaptationRequest, sizes: SplitSizes, speed: Speed, remaining_s: float) -> int:
-    """Return the steps of the final training if nothing were searched, at least 1.
+def batch_size(request: AdaptationRequest, num_train: int, side: int) -> int:
+    """Return of how many images one worker's step is, at least two.
 
     Args:
         request: What was asked.
+        num_train: Images to learn from.
+        side: In pixels, to learn at.
+    """
+    shared = BATCH_SIZE // max(1, request.num_workers) if side <= SIDE_OF_FULL_BATCHES else 0
+    return min(max(LEAST_BATCH_SIZE, shared), max(2, num_train))
+
+
+def affordable_images(
+    request: AdaptationRequest, macro: Macro, sizes: SplitSizes, speed: Speed, remaining_s: float
+) -> int:
+    """Return how many images the final training would look at if nothing were searched: those of a step at least.
+
+    Args:
+        request: What was asked.
+        macro: From `choose_macro`.
         sizes: Of the split.
         speed: As measured.
         remaining_s: Seconds of the budget that are left.
     """
-    _, free_s = _divided(sizes, speed, remaining_s)
-    return max(1, min(int(free_s / speed.train_step_s), _most_steps(request, sizes)))
+    _, free_s = _divided(macro, sizes, speed, remaining_s)
+    num_steps = max(1, min(int(free_s / speed.train_step_s), _most_steps(request, macro, sizes)))
+    return num_steps * _images_per_step(request, macro, sizes)
+
+
+def export_calibration_images(side: int) -> int:
+    """Return of how many images at most, of a side in pixels, the exported network has its statistics."""
+    return EXPORT_CALIBRATION_IMAGES if side <= SIDE_OF_FULL_BATCHES else CALIBRATION_IMAGES
 
 
 def export_seconds(num_layers: int) -> float:
@@ -329,16 +359,20 @@ def export_seconds(num_layers: int) -> float:
     return BASE_EXPORT_S + LAYER_EXPORT_S * num_layers
 
 
-def _divided(sizes: SplitSizes, speed: Speed, remaining_s: float) -> tuple[float, float]:
+def _divided(macro: Macro, sizes: SplitSizes, speed: Speed, remaining_s: float) -> tuple[float, float]:
     """Return the seconds of the export, with its passes over images, and what they leave."""
-    num_passed = sizes.test + 2 * sizes.query + min(sizes.train, EXPORT_CALIBRATION_IMAGES)
+    num_passed = sizes.test + 2 * sizes.query + min(sizes.train, export_calibration_images(macro.image_size))
     export_s = speed.export_s + speed.forward_s * num_passed
     return export_s, max(0.0, remaining_s - export_s)
 
 
-def _steps_per_epoch(request: AdaptationRequest, sizes: SplitSizes) -> int:
-    return max(1, -(-sizes.train // (BATCH_SIZE * max(1, request.num_workers))))
+def _images_per_step(request: AdaptationRequest, macro: Macro, sizes: SplitSizes) -> int:
+    return batch_size(request, sizes.train, macro.image_size) * max(1, request.num_workers)
 
 
-def _most_steps(request: AdaptationRequest, sizes: SplitSizes) -> int:
-    return max(MIN_TRAIN_STEPS, MAX_TRAIN_EPOCHS * _steps_per_epoch(request, sizes))
+def _steps_per_epoch(request: AdaptationRequest, macro: Macro, sizes: SplitSizes) -> int:
+    return max(1, -(-sizes.train // _images_per_step(request, macro, sizes)))
+
+
+def _most_steps(request: AdaptationRequest, macro: Macro, sizes: SplitSizes) -> int:
+    return max(MIN_TRAIN_STEPS, MAX_TRAIN_EPOCHS * _steps_per_epoch(request, macro, sizes))

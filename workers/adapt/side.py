@@ -1,4 +1,4 @@
-"""At which side an adaptation learns, in pixels: the largest one at which its seconds afford enough steps.
+"""At which side an adaptation learns, in pixels: the largest one at which its seconds afford enough looks at images.
 
 A quarter of the pixels are about a quarter of the seconds on a CPU: on a short budget, four looks at small images teach
 more than one at large ones. `docs/adaptations.md` says what was measured.
@@ -17,7 +17,7 @@ from search_spaces.network import Network, build_network
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 from workers.adapt.limits import Feasible, Limits
-from workers.adapt.plan import BATCH_SIZE, MIN_TRAIN_STEPS, RESOLUTIONS, export_seconds
+from workers.adapt.plan import LEAST_BATCH_SIZE, MIN_TRAIN_STEPS, RESOLUTIONS, batch_size, export_seconds
 from workers.adapt.start import mean_seconds, num_layers
 from workers.bayes.distributions import MetaPrior
 from workers.bayes.randomness import slot_generator
@@ -28,9 +28,9 @@ from workers.priors.model import uniform_logits
 from workers.tasks.split_sizes import HELD_OUT_SHARE, query_fraction
 from workers.training.precision import faster_precision, passes_in
 
-# What a side takes before it is as good as the next smaller one; from 32 on as much as there. Either is enough: of many
-# images not every one has to be seen, and of fewer there is less to see; of a few, as many as any training has.
-ENOUGH_STEPS: Final = {16: 0, 24: 150, 32: 1200}
+# Looks at images that a side takes before it is as good as the next smaller one; from 32 on as many as there. Either is
+# enough: of many images not every one has to be seen, and of fewer there is less to see; of a few, as any training has.
+ENOUGH_IMAGES: Final = {16: 0, 24: 9_600, 32: 76_800}
 ENOUGH_EPOCHS: Final = {16: 0.0, 24: 1.5, 32: 8.0}
 NUM_TIMED_STEPS: Final = 2
 # Drawn where no architecture is likely before the others, to time the one of median cost.
@@ -58,7 +58,7 @@ def choose_side(
     device: torch.device,
     remaining_s: Callable[[], float],
 ) -> int:
-    """Return the largest side at which the seconds afford enough steps or epochs, or the least of all.
+    """Return the largest side at which the seconds afford enough looks at images, or the least of all.
 
     Steps are timed before anything is decoded, from the least side up, on noise.
 
@@ -77,15 +77,16 @@ def choose_side(
     num_train = _num_train(report)
     arch = _typical(request, macro, prior)
     network = build_network(arch, macro, generator=slot_generator(0, 0, 0, "side")).to(device).train()
-    steps_per_epoch = num_train / min(BATCH_SIZE, num_train) / max(1, request.num_workers)
-    size = min(BATCH_SIZE, num_train)
+    size = batch_size(request, num_train, sides[1])
     precision = faster_precision(partial(_step, network, _noise(sides[1], max(2, size // 2), device)), device)
     export_s = export_seconds(num_layers(network))
     for side in sides[1:]:
+        size = batch_size(request, num_train, side)
         step_s = _step_seconds(network, _noise(side, size, device), precision)
-        steps = max(0.0, remaining_s() - export_s) / step_s
-        like = min(side, max(ENOUGH_STEPS))
-        if steps < min(ENOUGH_STEPS[like], max(MIN_TRAIN_STEPS, ENOUGH_EPOCHS[like] * steps_per_epoch)):
+        num_images = max(0.0, remaining_s() - export_s) / step_s * size * max(1, request.num_workers)
+        like = min(side, max(ENOUGH_IMAGES))
+        shortest = MIN_TRAIN_STEPS * min(LEAST_BATCH_SIZE, num_train)
+        if num_images < min(ENOUGH_IMAGES[like], max(shortest, ENOUGH_EPOCHS[like] * num_train)):
             break
         chosen = side
     return chosen

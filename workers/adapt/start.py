@@ -13,9 +13,9 @@ from search_spaces.architecture import Architecture
 from search_spaces.network import build_network
 from search_spaces.spec import Macro
 from search_spaces.supernet import Supernet, build_supernet
-from workers.adapt.choice import CALIBRATION_IMAGES, CHOICE_IMAGES
+from workers.adapt.choice import CHOICE_IMAGES
 from workers.adapt.data import Part, TaskData, at_once
-from workers.adapt.plan import BATCH_SIZE, Speed, export_seconds
+from workers.adapt.plan import CALIBRATION_IMAGES, Speed, export_seconds
 from workers.adapt.search import QUERY_BATCH, path_loss
 from workers.bayes.distributions import MetaPrior
 from workers.bayes.heads import fit_ridge_head
@@ -96,10 +96,10 @@ def _flip_is_harmless(supernet: Supernet, mode: Architecture, query: Part) -> bo
     return lost - gained <= FLIP_TOLERANCE * len(part) + math.sqrt(lost + gained)
 
 
-def choose_precision(supernet: Supernet, data: TaskData, typical: Architecture) -> Precision:
+def choose_precision(supernet: Supernet, data: TaskData, typical: Architecture, batch_size: int) -> Precision:
     """Return in which precision steps of training take less time here; leaves the weights as they were."""
-    size = min(BATCH_SIZE // 2, len(data.support))
-    batch = to_batch(data.support.images[:size], data.resolution), data.support.labels[:size]
+    first = data.support.first(max(2, batch_size // 2))
+    batch = to_batch(first.images, data.resolution), first.labels
 
     def step(precision: Precision) -> None:
         path_loss(supernet, typical, *batch, precision).backward()
@@ -110,7 +110,12 @@ def choose_precision(supernet: Supernet, data: TaskData, typical: Architecture) 
 
 
 def measure_speed(
-    supernet: Supernet, data: TaskData, typical: Architecture, paths: list[Architecture], precision: Precision
+    supernet: Supernet,
+    data: TaskData,
+    typical: Architecture,
+    paths: list[Architecture],
+    precision: Precision,
+    batch_size: int,
 ) -> Speed:
     """Return how long each unit of work takes here; leaves the weights as they were.
 
@@ -120,9 +125,10 @@ def measure_speed(
         typical: What is likely to be trained in the end.
         paths: Drawn from the prior: what search steps are made of.
         precision: Of the passes of training and search.
+        batch_size: Images of a step of either.
     """
-    size = min(BATCH_SIZE, len(data.support))
-    batch = to_batch(data.support.images[:size], data.resolution), data.support.labels[:size]
+    first = data.support.first(batch_size)
+    batch = to_batch(first.images, data.resolution), first.labels
     query = data.query.first(at_once(QUERY_BATCH, data.resolution))
     query_batch = to_batch(query.images, data.resolution), query.labels
 
@@ -137,8 +143,8 @@ def measure_speed(
             path_loss(supernet, typical, *query_batch)
 
     device = data.support.labels.device
-    for first in (step(typical), forward):
-        first()  # also chooses kernels
+    for once in (step(typical), forward):
+        once()  # also chooses kernels
     train_step_s = mean_seconds([step(typical)] * 3, device)
     search_step_s = mean_seconds([step(arch) for arch in paths], device)
     forward_s = mean_seconds([forward] * 2, device) / len(query)

@@ -11,7 +11,7 @@ from workers.contracts.artifacts import Metrics
 from workers.contracts.base import Contract, StoredContract
 
 # Goes up whenever the same request comes to ask for something else, as when Muon came to train the networks.
-MEANING: Final = 3
+MEANING: Final = 4
 
 
 class Outcome(Contract):

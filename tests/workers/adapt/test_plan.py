@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from search_spaces.errors import InvalidArchitectureError, InvalidOptionError, UnknownNameError
@@ -7,6 +9,8 @@ from workers.adapt.plan import (
     MIN_TRAIN_STEPS,
     Speed,
     SplitSizes,
+    affordable_images,
+    batch_size,
     check_request,
     choose_macro,
     choose_resolution,
@@ -150,6 +154,53 @@ def test_a_plan_never_spends_more_than_is_left(search: str, remaining_s: float) 
     assert plan.max_train_steps >= MIN_TRAIN_STEPS
     if search not in ("adapt", "supernet"):
         assert plan.num_search_steps == plan.num_candidates == 0
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "num_train", "side", "expected"),
+    [(0, 5000, 32, 128), (1, 5000, 16, 128), (2, 5000, 32, 64), (8, 5000, 32, 64), (1, 5000, 48, 64), (1, 70, 32, 70)],
+)
+def test_workers_share_a_batch_but_each_has_enough_and_large_images_come_fewer_at_once(
+    num_workers: int, num_train: int, side: int, expected: int
+) -> None:
+    assert batch_size(AdaptationRequest(num_workers=num_workers), num_train, side) == expected
+
+
+@pytest.mark.parametrize(
+    ("train", "side", "calibrated"), [(300, 32, 300), (5000, 32, 1024), (5000, 24, 1024), (5000, 64, 256)]
+)
+def test_passes_of_the_exported_network_are_planned_with_the_export(train: int, side: int, calibrated: int) -> None:
+    plan = make_plan(
+        AdaptationRequest(prior="p"),
+        replace(MACRO, image_size=side),
+        replace(SIZES, train=train),
+        SPEED,
+        remaining_s=60,
+        flip=True,
+        precision="float32",
+        doubt=1.0,
+        reads=True,
+    )
+    num_passed = SIZES.test + 2 * SIZES.query + calibrated
+    assert plan.export_s == pytest.approx(SPEED.export_s + num_passed * SPEED.forward_s, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("train", "side", "num_workers", "steps_per_epoch", "choice_every"),
+    [(5000, 32, 1, 40, 2), (5000, 64, 1, 79, 4), (5000, 32, 2, 40, 4), (5000, 32, 4, 20, 4), (30, 32, 1, 2, 4)],
+)
+def test_steps_follow_from_the_images_that_all_workers_take(
+    train: int, side: int, num_workers: int, steps_per_epoch: int, choice_every: int
+) -> None:
+    request = AdaptationRequest(prior="p", num_workers=num_workers)
+    macro, sizes = replace(MACRO, image_size=side), replace(SIZES, train=train)
+    plan = make_plan(
+        request, macro, sizes, SPEED, remaining_s=1e6, flip=True, precision="float32", doubt=1.0, reads=False
+    )
+    assert (plan.max_train_steps, plan.choice_every) == (60 * steps_per_epoch, choice_every)
+    assert plan.race_steps == max(8, 2 * steps_per_epoch)
+    images_per_step = plan.batch_size * num_workers
+    assert affordable_images(request, macro, sizes, SPEED, 1e6) == plan.max_train_steps * images_per_step
 
 
 def test_the_surer_the_prior_the_less_is_searched() -> None:

@@ -10,8 +10,8 @@ from search_spaces.network import Network
 from search_spaces.registry import SPACES
 from search_spaces.spec import Macro
 from workers.adapt import side as side_module
-from workers.adapt.plan import BASE_EXPORT_S, BATCH_SIZE, MIN_TRAIN_STEPS
-from workers.adapt.side import ENOUGH_EPOCHS, ENOUGH_STEPS, choose_side, possible_sides
+from workers.adapt.plan import BASE_EXPORT_S, LEAST_BATCH_SIZE, MIN_TRAIN_STEPS
+from workers.adapt.side import ENOUGH_EPOCHS, ENOUGH_IMAGES, choose_side, possible_sides
 from workers.bayes.randomness import slot_generator
 from workers.contracts.adaptations import AdaptationRequest
 from workers.contracts.datasets import DatasetReport, SplitName
@@ -37,8 +37,8 @@ def report(splits: dict[SplitName, int] | None = None) -> DatasetReport:
     )
 
 
-# About ninety: what is enough of these images is told in epochs.
-STEPS_PER_EPOCH = side_module._num_train(report()) / BATCH_SIZE
+# So few that what is enough of them is told in epochs.
+NUM_TRAIN = side_module._num_train(report())
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Architecture, int]]:
 
 @pytest.fixture
 def chosen(timed: list[tuple[Architecture, int]], monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """What is chosen where the seconds afford so many epochs at 32 pixels and steps cost by the pixel."""
+    """What is chosen where the seconds afford so many epochs of NUM_TRAIN at 32 pixels, and pixels cost them."""
 
     def choose(
         epochs_at_32: float,
@@ -65,7 +65,7 @@ def chosen(timed: list[tuple[Architecture, int]], monkeypatch: pytest.MonkeyPatc
         def step_s(network: Network, images: torch.Tensor, precision: str) -> float:
             side = images.shape[-1]
             timed.append((network.architecture, side))
-            at_32 = free_s / epochs_at_32 / STEPS_PER_EPOCH
+            at_32 = free_s / epochs_at_32 / NUM_TRAIN * len(images)
             return at_32 if flat else at_32 * (side / 32) ** 2
 
         monkeypatch.setattr(side_module, "_step_seconds", step_s)
@@ -89,6 +89,15 @@ def test_the_largest_side_with_enough_epochs_or_the_least(
     assert chosen(epochs) == expected
 
 
+def test_between_the_shortest_training_and_what_is_always_enough_epochs_decide(chosen: Callable[..., int]) -> None:
+    side = 24
+    of_so_many: dict[SplitName, int] = {"train": 8000}
+    num_images = ENOUGH_EPOCHS[side] * side_module._num_train(report(of_so_many))
+    assert MIN_TRAIN_STEPS * LEAST_BATCH_SIZE < num_images < ENOUGH_IMAGES[side]
+    for images, expected in ((1.01 * num_images, side), (0.99 * num_images, 16)):
+        assert chosen(images / NUM_TRAIN * (side / 32) ** 2, splits=of_so_many) == expected
+
+
 def test_larger_sides_take_as_many_epochs(chosen: Callable[..., int]) -> None:
     sides = (16, 24, 32, 48, 64)
     assert chosen(4.1 * ENOUGH_EPOCHS[32], sides=sides) == 64
@@ -107,17 +116,19 @@ def test_where_pixels_cost_nothing_none_are_given_up(chosen: Callable[..., int])
     assert chosen(ENOUGH_EPOCHS[24] + 1, flat=True) == 24
 
 
-def test_of_many_images_so_many_steps_are_enough(chosen: Callable[..., int]) -> None:
-    for steps, side in ((1.01 * ENOUGH_STEPS[32], 32), (0.99 * ENOUGH_STEPS[32], 24)):
-        assert chosen(steps / STEPS_PER_EPOCH, splits={"train": 1_000_000}) == side
-    for steps, side in ((1.01 * ENOUGH_STEPS[24], 24), (0.99 * ENOUGH_STEPS[24], 16)):
-        assert chosen(steps / STEPS_PER_EPOCH * (24 / 32) ** 2, splits={"train": 1_000_000}) == side
+def test_of_many_images_so_many_are_enough(chosen: Callable[..., int]) -> None:
+    for images, side in ((1.01 * ENOUGH_IMAGES[32], 32), (0.99 * ENOUGH_IMAGES[32], 24)):
+        assert chosen(images / NUM_TRAIN, splits={"train": 1_000_000}) == side
+    for images, side in ((1.01 * ENOUGH_IMAGES[24], 24), (0.99 * ENOUGH_IMAGES[24], 16)):
+        assert chosen(images / NUM_TRAIN * (24 / 32) ** 2, splits={"train": 1_000_000}) == side
 
 
 def test_of_few_images_a_shortest_training_is_enough(chosen: Callable[..., int]) -> None:
-    for steps, side in ((1.01 * MIN_TRAIN_STEPS, 32), (0.99 * MIN_TRAIN_STEPS, 24)):
-        assert chosen(steps / STEPS_PER_EPOCH, splits={"train": 100}) == side
-    assert chosen(0.5 * MIN_TRAIN_STEPS / STEPS_PER_EPOCH, splits={"train": 100}) == 16
+    few: dict[SplitName, int] = {"train": 100}
+    shortest = MIN_TRAIN_STEPS * min(LEAST_BATCH_SIZE, side_module._num_train(report(few)))
+    for images, side in ((1.01 * shortest, 32), (0.99 * shortest, 24)):
+        assert chosen(images / NUM_TRAIN, splits=few) == side
+    assert chosen(0.5 * shortest / NUM_TRAIN, splits=few) == 16
 
 
 def test_workers_share_an_epoch(chosen: Callable[..., int]) -> None:
