@@ -14,6 +14,8 @@ from torch import Tensor
 COEFFICIENTS: Final = (3.4445, -4.7750, 2.0315)
 NUM_ITERATIONS: Final = 5
 EPS: Final = 1e-7
+# Of a matrix that has none: it shall learn, too.
+LEAST_SIZE: Final = 0.01
 
 
 def mixes_channels(parameter: Tensor) -> bool:
@@ -34,11 +36,15 @@ class Muon(torch.optim.Optimizer):
         lr: Length of a step, of about its largest singular value; times the root of rows over columns where columns are
             fewer.
         momentum: Nesterov's.
+        relative: Whether `lr` is a share of the matrix's own size, the root mean square of its singular values. What a
+            batch norm follows computes the same at any size, but learns the slower the larger it is.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], *, lr: float, momentum: float = 0.9) -> None:
+    def __init__(
+        self, parameters: Iterable[Tensor], *, lr: float, momentum: float = 0.9, relative: bool = False
+    ) -> None:
         # torch takes no empty list, but an empty group.
-        super().__init__([{"params": list(parameters)}], {"lr": lr, "momentum": momentum})
+        super().__init__([{"params": list(parameters)}], {"lr": lr, "momentum": momentum, "relative": relative})
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]  # torch's takes a closure; no caller here evaluates a loss twice
@@ -53,6 +59,8 @@ class Muon(torch.optim.Optimizer):
                     matrices.append((parameter, direction))
             for (rows, columns), matrices in of_shape.items():
                 steps = orthogonal(torch.stack([direction.reshape(rows, columns) for _, direction in matrices]))
+                if group["relative"]:
+                    steps = steps * sizes(torch.stack([parameter.reshape(rows, columns) for parameter, _ in matrices]))
                 lr = group["lr"] * max(1.0, rows / columns) ** 0.5
                 for (parameter, _), step in zip(matrices, steps, strict=True):
                     parameter.sub_(step.view_as(parameter), alpha=lr)
@@ -63,6 +71,14 @@ class Muon(torch.optim.Optimizer):
             state["momentum_buffer"] = torch.zeros_like(parameter)
         buffer: Tensor = state["momentum_buffer"].mul_(momentum).add_(gradient)
         return gradient.add(buffer, alpha=momentum)
+
+
+def sizes(matrices_NRC: Tensor) -> Tensor:
+    """Return the root mean square of each matrix's singular values [N, 1, 1], for [N, R, C]."""
+    rank = min(matrices_NRC.shape[1:])
+    norms_N11: Tensor = torch.linalg.matrix_norm(matrices_NRC, keepdim=True)
+    found: Tensor = (norms_N11 / rank**0.5).clamp_min(LEAST_SIZE)
+    return found
 
 
 def orthogonal(matrices_NRC: Tensor) -> Tensor:

@@ -18,9 +18,10 @@ from workers.training.muon import Muon, mixes_channels
 from workers.training.precision import passes_in
 
 # Goes up when networks are trained in another way: trials of two ways are not mixed.
-RECIPE: Final = "2"
+RECIPE: Final = "3"
 LR: Final = 0.05
-MUON_LR: Final = 0.045
+# A share of a kernel's own size.
+MUON_LR: Final = 0.03
 MOMENTUM: Final = 0.9
 # Of what SGD trains and has two dimensions or more: shrinking a batch norm's scale or a bias regularizes nothing.
 WEIGHT_DECAY: Final = 5e-4
@@ -45,7 +46,7 @@ class Trainer:
             {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
         ]
         sgd = torch.optim.SGD(groups, lr=LR, momentum=MOMENTUM, nesterov=True)
-        muon = Muon([p for p in self._parameters if mixes_channels(p)], lr=MUON_LR, momentum=MOMENTUM)
+        muon = Muon([p for p in self._parameters if mixes_channels(p)], lr=MUON_LR, momentum=MOMENTUM, relative=True)
         self._peaks = {sgd: LR, muon: MUON_LR}
 
     def step(

@@ -49,6 +49,23 @@ def test_matrices_of_one_shape_do_not_mix() -> None:
     torch.testing.assert_close(together, [after([gradient])[0] for gradient in gradients])
 
 
+def test_a_relative_step_is_a_share_of_the_matrix_and_a_matrix_of_zeros_learns() -> None:
+    def moved(size: float) -> torch.Tensor:
+        learning, other = (nn.Parameter(factor * size * drawn(4, 3, 2, 1)) for factor in (1.0, 5.0))
+        before = [parameter.detach().clone() for parameter in (learning, other)]
+        for parameter in (learning, other):
+            parameter.grad = drawn(4, 6).view_as(parameter)
+        Muon([learning, other], lr=0.1, relative=True).step()
+        steps = [(now.detach() - then).flatten(1) for now, then in zip((learning, other), before, strict=True)]
+        torch.testing.assert_close(steps[1], (5 if size else 1) * steps[0])
+        return steps[0]
+
+    own = torch.linalg.svdvals(drawn(4, 6)).square().mean().sqrt()
+    torch.testing.assert_close(moved(1.0), -0.1 * own * orthogonal(drawn(1, 4, 6))[0])
+    torch.testing.assert_close(moved(20.0), 20 * moved(1.0))
+    assert moved(0.0).norm() > 0
+
+
 def test_what_has_no_gradient_stays() -> None:
     idle, learning = nn.Parameter(drawn(4, 6)), nn.Parameter(drawn(4, 6))
     learning.grad = drawn(4, 6)
