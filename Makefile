@@ -95,7 +95,7 @@ BUDGET_CPU_S ?= 150
 bench-leave-one-out: install
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.priors.leave_one_out --budget-cpu-s $(BUDGET_CPU_S)
 
-# What more meta-training is worth: the bundled prior, and its parent's recipe shortened to an eighth ... a thirty-second.
+# What more meta-training is worth: the bundled prior, and its recipe shortened to an eighth ... a thirty-second.
 # Needs `make domains`.
 .PHONY: bench-meta-compute
 bench-meta-compute: install
@@ -146,21 +146,19 @@ bench-step-ranking: install
 
 # Suites of adaptations, hours long; each goes on where it was stopped (docs/bench.md). More options by BENCH='--only-seed 0'.
 .PHONY: bench-tasks bench-anytime bench-namesakes
-bench-tasks: prior-fixed-long
+bench-tasks: prior-fixed
 bench-namesakes: prior-namesakes-unmet prior-namesakes-met
 bench-tasks bench-anytime bench-namesakes: install $(SUITE_DATA)
 	$(BIN)/archprior bench benchmarks/suites/$(@:bench-%=%).json --out build/$@ --json \
 		--results benchmarks/results/$(@:bench-%=%).json $(BENCH)
 
-# The prior of the cell that bench-tasks compares with: it goes on from the same parent as the bundled one, for as many CPU
-# seconds (trials, which it does not need, apart), and learns for this cell only.
-FIXED := build/priors/fixed-long
-.PHONY: prior-fixed-long
-prior-fixed-long: prior-fixed
-	OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out $(FIXED) \
-		--config benchmarks/suites/fixed.json --parent build/priors/fixed $(FOUR_DOMAINS)
+# The prior of the cell that bench-tasks compares with: the recipe of the bundled one, for as many CPU seconds (trials, which
+# it does not need, apart), but for this cell only.
+.PHONY: prior-fixed
+prior-fixed: install
+	$(BIN)/archprior meta-train --threads 2 --out build/priors/fixed --config benchmarks/suites/fixed.json $(FOUR_DOMAINS)
 
-# The recipe of the bundled prior's parent, an eighth as long: without the classes that name what CIFAR-10 shows, and with.
+# One cell, 4,000 steps: without the classes that name what CIFAR-10 shows, and with.
 .PHONY: prior-namesakes-unmet prior-namesakes-met
 prior-namesakes-unmet: install
 	OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out build/priors/namesakes-unmet \
@@ -228,22 +226,13 @@ constraints:
 clean:
 	rm -rf build $(VENV) .mypy_cache .pytest_cache .ruff_cache
 
-# The bundled priors, from what `make domains` writes; each takes an hour or two of a core, and goes on from its checkpoint
+# The bundled priors, from what `make domains` writes; each takes an hour or two of two cores, and goes on from its checkpoint
 # when stopped.
-BUNDLED_PRIORS := prior-nas_bench_201-v3 prior-mobile-v1 prior-darts-v1
-.PHONY: $(BUNDLED_PRIORS) prior-fixed
+BUNDLED_PRIORS := prior-nas_bench_201-v4 prior-mobile-v1 prior-darts-v1
+.PHONY: $(BUNDLED_PRIORS)
 $(BUNDLED_PRIORS): prior-%: install
-	OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out build/priors/$* --config $(BUNDLED)/$*/config.json $(PARENT_OF_$*) \
-		$(FOUR_DOMAINS)
+	$(BIN)/archprior meta-train --threads 2 --out build/priors/$* --config $(BUNDLED)/$*/config.json $(FOUR_DOMAINS)
 	cp build/priors/$*/card.json build/priors/$*/prior.safetensors $(BUNDLED)/$*/
-
-# One cell learns first, alone; then seven others that have its convolutions learn beside it.
-PARENT_OF_nas_bench_201-v3 := --parent build/priors/fixed
-prior-nas_bench_201-v3: prior-fixed
-
-prior-fixed: install
-	OMP_NUM_THREADS=1 $(BIN)/archprior meta-train --out build/priors/fixed \
-		--config $(BUNDLED)/nas_bench_201-v3/parent.json $(FOUR_DOMAINS)
 
 # It foretells training from scratch in a skeleton as deep as NAS-Bench-201's: trials with fresh weights only.
 .PHONY: prior-nas_bench_201-deep

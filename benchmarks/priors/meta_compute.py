@@ -1,12 +1,10 @@
 """What more meta-training is worth: priors of one recipe that learned for a few steps, for more, and to its end.
 
-The end is a prior that is there, the recipe that of its run; of a prior that began from a parent the parent's, which
-lies beside it as `parent.json`: its steps are those of both runs then. The shorter ones learn from the same data, all
-parts of the recipe shortened alike, so that each ends with its rate at zero as the whole run does; they make no trials.
-All are judged on the same tasks of meta-validation classes, at the architecture that is the whole prior's mode:
-accuracy, negative log-likelihood and expected calibration error after 0, 4 and 16 inner steps. What a prior has more
-than the one before it is paired by task, with bootstrap intervals over tasks; they do not cover another seed of the
-learning.
+The end is a prior that is there, the recipe that of its run. The shorter ones learn from the same data, all parts of
+the recipe shortened alike, so that each ends with its rate at zero as the whole run does; they make no trials. All are
+judged on the same tasks of meta-validation classes, at the architecture that is the whole prior's mode: accuracy,
+negative log-likelihood and expected calibration error after 0, 4 and 16 inner steps. What a prior has more than the one
+before it is paired by task, with bootstrap intervals over tasks; they do not cover another seed of the learning.
 
 Resumes where it was stopped, and writes the results anew after each prior. What was learned is found again by its
 recipe: after a change of the code that learns, give another `--work`.
@@ -31,13 +29,11 @@ from benchmarks.priors.meta_training import compare, key_of
 from benchmarks.priors.meta_training_judge import Judge
 from search_spaces.errors import InvalidOptionError
 from search_spaces.registry import SPACES
-from service.cli.meta_runs.options import read_config
 from workers.contracts.meta_config import MetaConfig
 from workers.contracts.priors import LearnedFrom, PriorCard
 from workers.meta.learning.evaluation import QueryScores
 from workers.priors.registry import bundled_default, bundled_folder
 
-PARENT: Final = "parent.json"
 # How often tasks come from a domain; from the others once. As in the Makefile, where priors are made.
 WEIGHTS: Final[Mapping[str, float]] = {"imagenet32": 2.0, "mnist": 0.5}
 
@@ -79,7 +75,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
             "--tasks, --parts", got=options.parts, expected="at least one task, parts of 2 or more"
         )
     whole = learned_card(options.prior)
-    recipe = recipe_of(whole, options.prior)
+    recipe = recipe_of(whole)
     domains = learned_from(whole, learnable(options.domains, without=options.without or None))
     load = cache(partial(load_domains, domains, max(recipe.resolutions), WEIGHTS))
     same_data(whole.data, load().learned_from)
@@ -90,8 +86,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         for part in parts
         for config in [lengthened(recipe, max(1, recipe.num_steps // part))]
     ]
-    of_parent = recipe.num_steps if whole.parent else 0
-    runs = [*shorter, Learning(of_parent + whole.num_steps, options.prior)]
+    runs = [*shorter, Learning(whole.num_steps, options.prior)]
     cell = SPACES[recipe.search_space].parse(whole.mode)
     judge, machine = Judge(domains, options.tasks, recipe, cell), describe()
     curve: list[dict[str, object]] = []
@@ -140,20 +135,17 @@ class Learning:
     config: MetaConfig | None = None
 
 
-def recipe_of(whole: PriorCard, folder: Path) -> MetaConfig:
-    """Return the configuration that shorter runs take: of the run that began at fresh weights.
+def recipe_of(whole: PriorCard) -> MetaConfig:
+    """Return the configuration that shorter runs take.
 
     Raises:
-        InvalidOptionError: That run was another than its configuration says, or its parent's is not there.
+        InvalidOptionError: The prior's run was another than its configuration says, or began at a parent's weights.
     """
-    own, of_parent = MetaConfig.model_validate(whole.config), folder / PARENT
-    if whole.adjustments or own.mode != "synchronous" or whole.num_steps != own.num_steps:
-        expected = "a synchronous run to its end, without adjustments"
+    recipe = MetaConfig.model_validate(whole.config)
+    as_told = recipe.mode == "synchronous" and whole.num_steps == recipe.num_steps and not whole.adjustments
+    if whole.parent or not as_told:
+        expected = "a synchronous run from fresh weights to its end, without adjustments"
         raise InvalidOptionError(f"the recipe of {whole.id} cannot be shortened", expected=expected)
-    if whole.parent and not of_parent.is_file():
-        expected = f"the configuration of its parent {whole.parent} in {of_parent}"
-        raise InvalidOptionError(f"the recipe of {whole.id} cannot be shortened", expected=expected)
-    recipe = read_config(of_parent) if whole.parent else own
     return recipe.model_copy(update={"trials": None})
 
 

@@ -134,7 +134,7 @@ def put_nas201(
         "clock": "cpu",
         "seeds": seeds,
         "used_s": {"ours": 61.0, "naswot": 60.0, "most_params": 0.1},
-        "prior": "nas_bench_201-v3",
+        "prior": "nas_bench_201-v4",
         "caps": {
             cap: {
                 "max_macs": 1000,

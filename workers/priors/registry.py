@@ -22,7 +22,7 @@ TENSORS: Final = "prior.safetensors"
 DEFAULTS: Final[Mapping[str, str]] = {
     "darts": "darts-v1",
     "mobile": "mobile-v1",
-    "nas_bench_201": "nas_bench_201-v3",
+    "nas_bench_201": "nas_bench_201-v4",
 }
 _ID = re.compile(PRIOR_ID)
 

@@ -26,7 +26,7 @@ def test_a_cap_in_another_skeleton_admits_the_same_cells(macro, percent) -> None
     assert {cell for cell in examples if SPACE.cost(cell, macro).macs <= limit} == within & set(examples)
 
 
-@pytest.mark.parametrize("prior", [None, bundled_folder() / "nas_bench_201-v3"])
+@pytest.mark.parametrize("prior", [None, bundled_folder() / "nas_bench_201-v4"])
 def test_a_cell_within_the_cap_is_chosen(packed, tmp_path, prior) -> None:
     cap = cap_of(25)
     images = write_task(packed, tmp_path / "images")
@@ -37,7 +37,7 @@ def test_a_cell_within_the_cap_is_chosen(packed, tmp_path, prior) -> None:
     assert len(found.cells) == 1
     assert costs()[cell_of(found.cells[0])].macs <= cap.max_macs
     assert found.num_judged >= (prior is None)  # one that made trials may know without judging
-    assert found.note.startswith("prior none" if prior is None else "prior nas_bench_201-v3")
+    assert found.note.startswith("prior none" if prior is None else "prior nas_bench_201-v4")
 
 
 def test_a_plan_for_the_choice_alone_takes_all_the_seconds() -> None:

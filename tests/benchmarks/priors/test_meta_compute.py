@@ -73,17 +73,13 @@ def test_what_was_learned_and_judged_is_not_done_again(call: Callable[..., dict[
     assert again["curve"][0]["nll"] != first["curve"][0]["nll"]
 
 
-def test_of_a_prior_that_had_a_parent_the_recipe_of_the_parent_is_shortened(
-    call: Callable[..., dict[str, object]], tmp_path: Path
+@pytest.mark.parametrize("change", [{"parent": "another"}, {"num_steps": 9}])
+def test_a_run_that_its_configuration_does_not_tell_whole_is_not_shortened(
+    change: dict[str, object], call: Callable[..., dict[str, object]], tmp_path: Path
 ) -> None:
     path = tmp_path / "whole" / "card.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "parent": "another"}))
-    assert "parent.json" in call("--parts", "2", code=1)["error"]
-
-    (tmp_path / "whole" / "parent.json").write_text(json.dumps({**CONFIG, "num_steps": 20, "joint_steps": 20}))
-    found = call("--parts", "2", "5")
-    assert [point["num_steps"] for point in found["curve"]] == [4, 10, 20 + 10]
-    assert found["recipe"]["num_steps"] == 20
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert "from fresh weights to its end" in call("--parts", "2", code=1)["error"]
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_nothing_is_ranked_that_the_priors_trials_tried(
 
 
 def test_a_prior_that_leaves_little_open_is_refused(domains: Path, call: Callable[..., dict[str, object]]) -> None:
-    error = call(bundled_folder() / "nas_bench_201-v3", code=1)["error"]
+    error = call(bundled_folder() / "nas_bench_201-v4", code=1)["error"]
     assert "too few architectures" in error
     assert "got 8; expected at least 20" in error
 

@@ -42,7 +42,7 @@ def trials_where_depth_is_good_in_color(num_tasks: int = 12) -> list[Trial]:
 @pytest.fixture
 def prior(tmp_path: Path) -> Path:
     trials = trials_where_depth_is_good_in_color()
-    card = bundled_cards()["nas_bench_201-v3"]
+    card = bundled_cards()["nas_bench_201-v4"]
     changes = {"id": "tried", "trials": find(trials, CONFIG), "config": CONFIG.model_dump(mode="json")}
     (tmp_path / CARD).write_text(card.model_copy(update=changes).model_dump_json())
     (tmp_path / TRIALS).write_text("".join(map(trial_line, trials)))

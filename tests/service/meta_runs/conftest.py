@@ -61,7 +61,7 @@ class FakeMetaJob:
     def finish(self, prior_id: str | None = None, *, step: int = 100, complete: bool = True) -> None:
         """Leave a manifest, and the prior before it."""
         if prior_id is not None:
-            card = bundled_cards()["nas_bench_201-v3"].model_copy(update={"id": prior_id})
+            card = bundled_cards()["nas_bench_201-v4"].model_copy(update={"id": prior_id})
             self.store.put_bytes(f"{layout.prior(prior_id)}/card.json", card.model_dump_json().encode())
         choice = DatasetChoice(dataset_id="ds-1")
         metrics = MetaMetrics(

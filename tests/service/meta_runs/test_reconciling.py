@@ -54,7 +54,7 @@ def test_no_more_meta_runs_are_submitted_than_there_are_slots(reconciler_with, a
 def add_comparison(add_meta_run, database):
     """Returns a function that records a comparison."""
     PriorRecords(database).add("another-v1", search_space="nas_bench_201", **OWNER)
-    return lambda: add_meta_run(kind="compare", priors=("nas_bench_201-v3", "another-v1"))
+    return lambda: add_meta_run(kind="compare", priors=("nas_bench_201-v4", "another-v1"))
 
 
 def test_runs_that_learn_and_comparisons_take_no_slot_from_each_other(
@@ -142,7 +142,7 @@ def test_a_budget_that_ran_out_is_a_success(reconciler, running, meta_runs, meta
 
 def test_a_comparison_makes_no_prior(reconciler, add_meta_run, meta_runs, meta_job_of, database):
     PriorRecords(database).add("another-v1", search_space="nas_bench_201", **OWNER)
-    comparison = add_meta_run(kind="compare", priors=("nas_bench_201-v3", "another-v1"))
+    comparison = add_meta_run(kind="compare", priors=("nas_bench_201-v4", "another-v1"))
     reconciler.step()
     meta_job_of(comparison.id).finish(None)
     reconciler.step()

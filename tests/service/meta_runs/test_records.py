@@ -148,7 +148,7 @@ def test_what_is_impossible_is_a_conflict_that_names_the_state(meta_runs, in_sta
 @pytest.mark.parametrize("state", ["QUEUED", "RUNNING"])
 def test_a_comparison_is_not_stopped_but_cancelled(database, meta_runs, in_state, again, state):
     PriorRecords(database).add("another-v1", search_space="nas_bench_201", **OWNER)
-    comparison = in_state(state, kind="compare", priors=("nas_bench_201-v3", "another-v1"))
+    comparison = in_state(state, kind="compare", priors=("nas_bench_201-v4", "another-v1"))
     with pytest.raises(ConflictError, match="a comparison publishes nothing when stopped: cancel it") as caught:
         meta_runs.request_stop(comparison.id, **OWNER)
     assert f"POST /v1/meta-runs/{comparison.id}/cancel" in caught.value.todo
@@ -201,7 +201,7 @@ def test_a_run_that_is_resumed_and_stopped_at_the_same_step_names_the_same_prior
 
 def test_a_name_that_is_taken_is_refused(database, meta_runs, add_meta_run, in_state):
     PriorRecords(database).add("taken-v1", search_space="nas_bench_201", **OWNER)
-    for name in ("taken-v1", "nas_bench_201-v3"):
+    for name in ("taken-v1", "nas_bench_201-v4"):
         with pytest.raises(ConflictError, match=name):
             add_meta_run(prior_id=name)
     first = in_state("RUNNING", prior_id="mine")
@@ -228,7 +228,7 @@ def test_of_two_that_claim_a_name_at_once_one_gets_it(add_meta_run, meta_runs):
     assert len(won) == 1
 
 
-@pytest.mark.parametrize("fields", [{"parent": "gone"}, {"kind": "compare", "priors": ("nas_bench_201-v3", "gone")}])
+@pytest.mark.parametrize("fields", [{"parent": "gone"}, {"kind": "compare", "priors": ("nas_bench_201-v4", "gone")}])
 def test_a_prior_that_is_gone_is_not_begun_from(add_meta_run, meta_runs, fields):
     with pytest.raises(NotFoundError, match="gone"):
         add_meta_run(**fields)
@@ -272,7 +272,7 @@ def test_pages_hold_everything_once_and_can_hold_one_state_only(meta_runs, add_m
 def test_each_kind_has_a_queue_of_its_own(database, meta_runs, add_meta_run):
     PriorRecords(database).add("another-v1", search_space="nas_bench_201", **OWNER)
     add_meta_run()
-    comparisons = [add_meta_run(kind="compare", priors=("nas_bench_201-v3", "another-v1")) for _ in range(2)]
+    comparisons = [add_meta_run(kind="compare", priors=("nas_bench_201-v4", "another-v1")) for _ in range(2)]
     assert [meta_runs.positions(comparisons)[one.id] for one in comparisons] == [0, 1]
     assert list(meta_runs.waiting(1, queue="compare")) == comparisons[:1]
 

@@ -248,7 +248,7 @@ def test_priors_are_compared_on_the_held_out_classes(service, meta_job_in, await
     meta_job_in(service, learned["id"]).finish("ours-v1")
     await_meta_state(service, learned["id"], "SUCCEEDED")
     dataset_id = learned["request"]["datasets"][0]["dataset_id"]
-    body = {"priors": ["nas_bench_201-v3", "ours-v1"], "datasets": [{"dataset_id": dataset_id}], "num_tasks": 7}
+    body = {"priors": ["nas_bench_201-v4", "ours-v1"], "datasets": [{"dataset_id": dataset_id}], "num_tasks": 7}
     response = service.client.post("/v1/priors/compare", json={**body, "seed": 3})
     assert response.status_code == 202, response.text
     view = response.json()

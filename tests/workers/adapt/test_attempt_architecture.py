@@ -50,7 +50,7 @@ def test_under_a_limit_below_all_that_the_prior_has_learned_other_ops_are_taken_
     store: FolderStore, make_attempt: MakeAttempt
 ) -> None:
     # The lightest cell of the bundled prior has 170,522 parameters at ten classes, the empty one 73,306.
-    _, metrics = run(store, make_attempt(max_params=130_000, budget_s=10.0, prior="nas_bench_201-v3"))
+    _, metrics = run(store, make_attempt(max_params=130_000, budget_s=10.0, prior="nas_bench_201-v4"))
     assert 75_000 < metrics.cost.params <= 130_000
     assert "conv" in metrics.architecture
     assert metrics.verdict == (
@@ -81,7 +81,7 @@ def test_an_architecture_that_is_given_is_trained_on_the_priors_weights_and_noth
 
     monkeypatch.setattr(module, "inherited_network", watched)
     cell = "|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|"
-    for number, prior in ((1, "nas_bench_201-v3"), (2, "none")):
+    for number, prior in ((1, "nas_bench_201-v4"), (2, "none")):
         key = make_attempt(number=number, search="given", architecture=cell, prior=prior, budget_s=8.0)
         _, metrics = run(store, key)
         assert (metrics.architecture, metrics.searching_helped, metrics.candidates) == (cell, None, ())
@@ -93,7 +93,7 @@ def test_an_architecture_that_is_given_is_trained_on_the_priors_weights_and_noth
             f"| search space, prior, search | nas_bench_201, {prior}, given |"
             in store.get_bytes(f"{key}/report.md").decode()
         )
-    card = bundled_cards()["nas_bench_201-v3"]
+    card = bundled_cards()["nas_bench_201-v4"]
     macro = Macro(num_channels=card.macro.num_channels, num_cells=card.macro.num_cells, num_classes=4, image_size=16)
     shapes = body_shapes("nas_bench_201", macro)
     loc = load_prior(bundled_folder() / card.id / TENSORS, SPACES["nas_bench_201"], shapes).loc
@@ -129,7 +129,7 @@ def test_without_a_prior_the_network_is_as_wide_as_asked(store: FolderStore, mak
 def test_the_supernet_is_searched_where_that_is_asked_for_although_trials_would_choose(
     store: FolderStore, make_attempt: MakeAttempt
 ) -> None:
-    key = make_attempt(search="supernet", prior="nas_bench_201-v3", budget_s=25.0)
+    key = make_attempt(search="supernet", prior="nas_bench_201-v4", budget_s=25.0)
     run(store, key)
     assert Plan.model_validate_json(store.get_bytes(f"{key}/plan.json")).num_search_steps > 0
 

@@ -20,7 +20,7 @@ def metrics_of(**changes: object) -> Metrics:
         "attempt": 2,
         "request": AdaptationRequest(name="pets"),
         "architecture": "|nor_conv_3x3~0|",
-        "prior": "nas_bench_201-v3",
+        "prior": "nas_bench_201-v4",
         "accuracy": 0.8125,
         "accuracy_interval": Interval(low=0.711, high=0.887),
         "nll": 0.6931,
@@ -86,7 +86,7 @@ def written(value: object) -> set[str]:
             return set(re.findall(r"\d[\d.,]*\d|\d", str(value)))
 
 
-@pytest.mark.parametrize("prior", ["nas_bench_201-v3", "none"])
+@pytest.mark.parametrize("prior", ["nas_bench_201-v4", "none"])
 def test_every_number_of_the_card_is_one_of_the_metrics(prior: str) -> None:
     metrics = metrics_of(prior=prior, budget_note="Training saw 40% of the images once.")
     card = write_card(metrics)

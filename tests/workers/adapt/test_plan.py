@@ -96,7 +96,7 @@ def test_requests_that_cannot_end_well_are_refused_with_the_way_out() -> None:
     deep = bundled_cards()["nas_bench_201-deep"]
     with pytest.raises(InvalidPriorError, match=r"has learned no weights.*archprior recommend"):
         check_request(AdaptationRequest(prior=deep.id), report(), deep)
-    for learned in ({"num_steps": 2}, {"parent": "nas_bench_201-v3"}):
+    for learned in ({"num_steps": 2}, {"parent": "nas_bench_201-v4"}):
         check_request(AdaptationRequest(prior=deep.id), report(), deep.model_copy(update=learned))
     with pytest.raises(InvalidOptionError, match="without a prior"):
         check_request(AdaptationRequest(search="prior_mode", prior="none"), report(), None)

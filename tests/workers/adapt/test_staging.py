@@ -148,7 +148,7 @@ def test_the_split_depends_on_the_seed_and_the_data_and_on_nothing_else_that_is_
     arms = (
         {},
         {"search": "random", "budget_s": 400.0},
-        {"search": "given", "architecture": cell, "prior": "nas_bench_201-v3"},
+        {"search": "given", "architecture": cell, "prior": "nas_bench_201-v4"},
         {"max_params": 100_000, "num_workers": 2, "name": "other"},
     )
 

@@ -316,7 +316,7 @@ def test_a_new_prior_is_judged_beside_its_parent_on_the_same_tasks(desk: Desk) -
 
 
 def test_a_parent_that_is_not_there_is_told_with_the_known_ones(desk: Desk) -> None:
-    with pytest.raises(UnknownNameError, match="nas_bench_201-v3"):
+    with pytest.raises(UnknownNameError, match="nas_bench_201-v4"):
         desk.attempt(parent="ghost").run()
 
 

@@ -14,7 +14,7 @@ from workers.priors.import_check import run_check
 from workers.priors.registry import bundled_cards, bundled_folder
 from workers.tasks.check_process import CheckFailedError, CheckKilledError
 
-CARD = bundled_cards()["nas_bench_201-v3"]
+CARD = bundled_cards()["nas_bench_201-v4"]
 TENSORS = bundled_folder() / CARD.id / "prior.safetensors"
 Change = Callable[[dict[str, Tensor]], object]
 

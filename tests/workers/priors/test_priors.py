@@ -76,7 +76,7 @@ def test_the_likelihood_of_one_hot_weights_is_the_supernets_own() -> None:
 def test_unknown_priors_are_answered_with_the_known_ones(tmp_path: Path) -> None:
     registry = PriorRegistry(FolderStore(tmp_path, create=True))
     for name in ("nope", "../../etc/passwd", ""):
-        with pytest.raises(UnknownNameError, match="nas_bench_201-v3"):
+        with pytest.raises(UnknownNameError, match="nas_bench_201-v4"):
             registry.card(name)
 
 
@@ -93,7 +93,7 @@ def test_strange_keys_and_unreadable_cards_do_not_break_the_answer(tmp_path: Pat
 
 def test_tensors_that_are_not_those_of_the_card_are_refused(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "objects", create=True)
-    card = bundled_cards()["nas_bench_201-v3"].model_copy(update={"id": "mine"})
+    card = bundled_cards()["nas_bench_201-v4"].model_copy(update={"id": "mine"})
     store.put_bytes("priors/mine/card.json", card.model_dump_json().encode())
     store.put_bytes("priors/mine/prior.safetensors", b"other bytes")
     with pytest.raises(InvalidPriorError, match="not those of its card"):
