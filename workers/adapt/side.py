@@ -30,7 +30,7 @@ from workers.training.precision import faster_precision, passes_in
 
 # Looks at images that a side takes before it is as good as the next smaller one; from 32 on as many as there. Either is
 # enough: of many images not every one has to be seen, and of fewer there is less to see; of a few, as any training has.
-ENOUGH_IMAGES: Final = {16: 0, 24: 9_600, 32: 76_800}
+ENOUGH_IMAGES: Final = {16: 0, 24: 9_600, 32: 150_000}
 ENOUGH_EPOCHS: Final = {16: 0.0, 24: 1.5, 32: 8.0}
 NUM_TIMED_STEPS: Final = 2
 # Drawn where no architecture is likely before the others, to time the one of median cost.
