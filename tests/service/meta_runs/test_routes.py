@@ -256,7 +256,7 @@ def test_priors_are_compared_on_the_held_out_classes(service, meta_job_in, await
     request = view["request"]
     assert (request["kind"], request["num_tasks"], request["config"]["seed"]) == ("compare", 7, 3)
     # As the first prior was learned with.
-    assert (request["config"]["lr_rise_steps"], request["config"]["resolutions"]) == (400, [16, 24, 32])
+    assert (request["config"]["lr_rise_steps"], request["config"]["resolutions"]) == (200, [16, 24, 32])
     refusal = refused(service.client.post(f"{view['links']['self']}/stop"), 409, "conflict")
     assert (refusal["title"], f"{view['links']['self']}/cancel" in refusal["todo"]) == (
         "A comparison publishes nothing when stopped: cancel it",
