@@ -152,8 +152,8 @@ bench-tasks bench-anytime bench-namesakes: install $(SUITE_DATA)
 	$(BIN)/archprior bench benchmarks/suites/$(@:bench-%=%).json --out build/$@ --json \
 		--results benchmarks/results/$(@:bench-%=%).json $(BENCH)
 
-# The prior of the cell that bench-tasks compares with: the recipe of the bundled one, for as many CPU seconds (trials, which
-# it does not need, apart), but for this cell only.
+# The prior of the cell that bench-tasks compares with: the recipe of the bundled one, for about as many CPU seconds (trials,
+# which it does not need, apart; how many steps these are was estimated by the former recipe), but for this cell only.
 .PHONY: prior-fixed
 prior-fixed: install
 	$(BIN)/archprior meta-train --threads 2 --out build/priors/fixed --config benchmarks/suites/fixed.json $(FOUR_DOMAINS)
